@@ -1,0 +1,355 @@
+"""The recurrence, compiled: one time step forward and backward, one line per equation, and the loops over time.
+
+The equations are those of A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4, with the
+peepholes of Gers, Schraudolph & Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 2002).
+
+How arrays lie. A step works on flat pieces of (B·H) numbers. The gates lie apart, ``a[k, t]`` being gate k's piece at time
+t (k in the order i, f, o, c). States have one row more than there are steps: the initial state has a row of its own,
+
+    forward in time:   states[0] is the initial state, states[t + 1] belongs to time t
+    reverse=True:      states[T] is the initial state, states[t] belongs to time t
+
+so that "before" and "now" are two rows of one array in either direction. The gradients of states lie the same way, and the
+gradient of the initial state needs no special case.
+
+A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and backward; its
+gates and deltas are zero there. ``rows[t]`` says how many leading sequences have to be computed at time t at all.
+
+Every function works on the sequences ``b_lo <= b < b_hi``, or on the gates ``k_lo <= k < k_hi``, of arrays that hold
+all of them: threads take different ranges and write to different places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_numba._compile import inline, jit
+from lstm_numba.matmul import add_matmul, pack, packed_size
+from lstm_numba.nonlinearities import slope, squash
+
+# A step is cut into pieces whose dozen arrays fit the first-level cache together.
+PIECE = 1024
+
+
+# ---------------------------------------------------------------------------------------------------------------- LSTM
+
+
+@inline
+def lstm_step(gate, cell_input, cell_output, peepholes, a_i, a_f, a_o, a_c, i, f, o, g, v_i, v_f, v_o, c_prev, c, h):
+    """One time step; a_i … a_c come in as U xᵗ + W hᵗ⁻¹ + b."""
+    size = c.size
+    if peepholes:
+        for n in range(size):
+            a_i[n] += v_i[n] * c_prev[n]  # a_iᵗ = U_i xᵗ + W_i hᵗ⁻¹ + V_i ⊙ cᵗ⁻¹ + b_i
+        for n in range(size):
+            a_f[n] += v_f[n] * c_prev[n]  # a_fᵗ = U_f xᵗ + W_f hᵗ⁻¹ + V_f ⊙ cᵗ⁻¹ + b_f
+    squash(gate, a_i, i)  # iᵗ = σ(a_iᵗ)
+    squash(gate, a_f, f)  # fᵗ = σ(a_fᵗ)
+    squash(cell_input, a_c, g)  # g(a_cᵗ)
+    for n in range(size):
+        c[n] = f[n] * c_prev[n] + i[n] * g[n]  # cᵗ = fᵗ ⊙ cᵗ⁻¹ + iᵗ ⊙ g(a_cᵗ)
+    if peepholes:
+        for n in range(size):
+            a_o[n] += v_o[n] * c[n]  # a_oᵗ = U_o xᵗ + W_o hᵗ⁻¹ + V_o ⊙ cᵗ + b_o
+    squash(gate, a_o, o)  # oᵗ = σ(a_oᵗ)
+    squash(cell_output, c, h)  # h(cᵗ)
+    for n in range(size):
+        h[n] *= o[n]  # hᵗ = oᵗ ⊙ h(cᵗ)
+
+
+@inline
+def lstm_step_backward(
+    peepholes, i, f, o, g, h_of_c, c_prev, slope_i, slope_f, slope_o, slope_g, slope_h, v_i, v_f, v_o,
+    epsilon_h, epsilon_c, epsilon_c_prev, delta_i, delta_f, delta_o, delta_c,
+):  # fmt: skip
+    """One time step of the backward pass.
+
+    epsilon_h comes in complete. epsilon_c comes in with what later steps added to it: fᵗ⁺¹ ⊙ ε_cᵗ⁺¹ + V_i ⊙ δ_iᵗ⁺¹ + V_f ⊙
+    δ_fᵗ⁺¹; the same sum for the step before leaves as epsilon_c_prev.
+    """
+    size = i.size
+    for n in range(size):
+        delta_o[n] = slope_o[n] * h_of_c[n] * epsilon_h[n]  # δ_oᵗ = σ′(a_oᵗ) ⊙ h(cᵗ) ⊙ ε_hᵗ
+    for n in range(size):
+        epsilon_c[n] += o[n] * slope_h[n] * epsilon_h[n]  # ε_cᵗ = oᵗ ⊙ h′(cᵗ) ⊙ ε_hᵗ + …
+    if peepholes:
+        for n in range(size):
+            epsilon_c[n] += v_o[n] * delta_o[n]  # … + V_o ⊙ δ_oᵗ
+    for n in range(size):
+        delta_c[n] = i[n] * slope_g[n] * epsilon_c[n]  # δ_cᵗ = iᵗ ⊙ g′(a_cᵗ) ⊙ ε_cᵗ
+    for n in range(size):
+        delta_f[n] = slope_f[n] * c_prev[n] * epsilon_c[n]  # δ_fᵗ = σ′(a_fᵗ) ⊙ cᵗ⁻¹ ⊙ ε_cᵗ
+    for n in range(size):
+        delta_i[n] = slope_i[n] * g[n] * epsilon_c[n]  # δ_iᵗ = σ′(a_iᵗ) ⊙ g(a_cᵗ) ⊙ ε_cᵗ
+    for n in range(size):
+        epsilon_c_prev[n] += f[n] * epsilon_c[n]  # what step t-1 receives: fᵗ ⊙ ε_cᵗ …
+    if peepholes:
+        for n in range(size):
+            epsilon_c_prev[n] += v_i[n] * delta_i[n] + v_f[n] * delta_f[n]  # … + V_i ⊙ δ_iᵗ + V_f ⊙ δ_fᵗ
+
+
+@inline
+def _tiled(v, rows, H):
+    """V's three vectors, each repeated for every sequence: (3, rows·H), so that a step is one flat loop."""
+    tiled = np.empty((3, rows * H), v.dtype)
+    if v.size:
+        for k in range(3):
+            for r in range(rows):
+                for n in range(H):
+                    tiled[k, r * H + n] = v[k, n]
+    return tiled
+
+
+@inline
+def _before_and_now(reverse, t):
+    """The rows of a state array that hold the state before and after step t."""
+    return (t + 1, t) if reverse else (t, t + 1)
+
+
+@inline
+def _matmul_step(to, to_off, source, source_off, panels, p_off, rows, H):
+    """to (rows, H) += source (rows, H) times one packed (H, H) matrix."""
+    add_matmul(to, to_off, H, source, source_off, H, 1, panels, p_off, rows, H, H)
+
+
+@jit
+def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, c, h, lengths, rows, B, H, b_lo, b_hi):
+    """All time steps of the sequences b_lo … b_hi.
+
+    a (4, T, B·H) comes in as U xᵗ + b (from `project`, as W_packed) and leaves complete; gates (4, T, B·H), c and h
+    (T+1, B·H) are filled.
+    """
+    T = a.shape[1]
+    peepholes = V.size > 0
+    v = _tiled(V, b_hi - b_lo, H)
+    a_flat, h_flat = a.reshape(-1), h.reshape(-1)
+    panel = packed_size(H, H, a.itemsize)
+    first = b_lo * H
+    for step in range(T):
+        t = T - 1 - step if reverse else step
+        prev, now = _before_and_now(reverse, t)
+        active = min(b_hi, rows[t]) - b_lo
+        for k in range(4):
+            _matmul_step(
+                a_flat, ((k * T + t) * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, k * panel, active, H
+            )  # a_kᵗ += W_k hᵗ⁻¹
+        for lo in range(first, first + active * H, PIECE):
+            hi = min(lo + PIECE, first + active * H)
+            lstm_step(
+                gate, cell_input, cell_output, peepholes,
+                a[0, t, lo:hi], a[1, t, lo:hi], a[2, t, lo:hi], a[3, t, lo:hi],
+                gates[0, t, lo:hi], gates[1, t, lo:hi], gates[2, t, lo:hi], gates[3, t, lo:hi],
+                v[0, lo - first : hi - first], v[1, lo - first : hi - first], v[2, lo - first : hi - first],
+                c[prev, lo:hi], c[now, lo:hi], h[now, lo:hi],
+            )  # fmt: skip
+        for b in range(b_lo, b_hi):
+            if lengths[b] <= t:
+                _keep_state(h, c, a, gates, prev, now, t, b * H, (b + 1) * H)
+
+
+@inline
+def _keep_state(h, c, a, gates, prev, now, t, lo, hi):
+    """Beyond a sequence's end the state stays, and there are no gates."""
+    h[now, lo:hi] = h[prev, lo:hi]
+    c[now, lo:hi] = c[prev, lo:hi]
+    a[:, t, lo:hi] = 0
+    gates[:, t, lo:hi] = 0
+
+
+@jit
+def lstm_backward(
+    gate, cell_input, cell_output, reverse, squared, V, W_packed, gates, c, epsilon_h, epsilon_c, delta,
+    lengths, rows, B, H, b_lo, b_hi,
+):  # fmt: skip
+    """All time steps of the sequences b_lo … b_hi, in the opposite order.
+
+    epsilon_h (T+1, B·H) comes in as the loss's own ∂L/∂hᵗ, with ∂L/∂h_T of the caller in the last step's row; epsilon_c
+    as zeros with ∂L/∂c_T. Both leave complete, the row of the initial state included; delta (4, T, B·H) is filled.
+
+    With `squared` the same recursion runs with every factor squared (the caller passes V² and W²): a diagonal
+    approximation of second derivatives in the spirit of Becker & LeCun (1988), *Improving the Convergence of
+    Back-Propagation Learning with Second Order Methods*.
+    """
+    T = delta.shape[1]
+    peepholes = V.size > 0
+    v = _tiled(V, b_hi - b_lo, H)
+    eh_flat, delta_flat = epsilon_h.reshape(-1), delta.reshape(-1)
+    panel = packed_size(H, H, delta.itemsize)
+    factors = np.empty((11, PIECE), delta.dtype)
+    first = b_lo * H
+    for step in range(T - 1, -1, -1):
+        t = T - 1 - step if reverse else step
+        prev, now = _before_and_now(reverse, t)
+        active = min(b_hi, rows[t]) - b_lo
+        for lo in range(first, first + active * H, PIECE):
+            hi = min(lo + PIECE, first + active * H)
+            i, f, o, g = gates[0, t, lo:hi], gates[1, t, lo:hi], gates[2, t, lo:hi], gates[3, t, lo:hi]
+            c_prev = c[prev, lo:hi]
+            h_of_c = factors[0, : hi - lo]
+            s_i, s_f, s_o = factors[1, : hi - lo], factors[2, : hi - lo], factors[3, : hi - lo]
+            s_g, s_h = factors[4, : hi - lo], factors[5, : hi - lo]
+            squash(cell_output, c[now, lo:hi], h_of_c)
+            slope(gate, i, s_i)
+            slope(gate, f, s_f)
+            slope(gate, o, s_o)
+            slope(cell_input, g, s_g)
+            slope(cell_output, h_of_c, s_h)
+            if squared:
+                for j in range(6):
+                    _square(factors[j, : hi - lo], factors[j, : hi - lo])
+                i, f, o = _square(i, factors[6, : hi - lo]), _square(f, factors[7, : hi - lo]), _square(o, factors[8, : hi - lo])
+                g, c_prev = _square(g, factors[9, : hi - lo]), _square(c_prev, factors[10, : hi - lo])
+            lstm_step_backward(
+                peepholes, i, f, o, g, h_of_c, c_prev, s_i, s_f, s_o, s_g, s_h,
+                v[0, lo - first : hi - first], v[1, lo - first : hi - first], v[2, lo - first : hi - first],
+                epsilon_h[now, lo:hi], epsilon_c[now, lo:hi], epsilon_c[prev, lo:hi],
+                delta[0, t, lo:hi], delta[1, t, lo:hi], delta[2, t, lo:hi], delta[3, t, lo:hi],
+            )  # fmt: skip
+        for b in range(b_lo, b_hi):
+            if lengths[b] <= t:
+                delta[:, t, b * H : (b + 1) * H] = 0
+                _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
+                _pass_on(epsilon_c, now, prev, b * H, (b + 1) * H)
+        for k in range(4):
+            _matmul_step(
+                eh_flat, (prev * B + b_lo) * H, delta_flat, ((k * T + t) * B + b_lo) * H, W_packed, k * panel, active, H
+            )  # ε_hᵗ⁻¹ += W_kᵀ δ_kᵗ
+
+
+@inline
+def _square(y, out):
+    for n in range(out.size):
+        out[n] = y[n] * y[n]
+    return out
+
+
+@inline
+def _pass_on(epsilon, now, prev, lo, hi):
+    """Beyond a sequence's end the state stayed, so its gradient goes to the step before as it is."""
+    for n in range(lo, hi):
+        epsilon[prev, n] += epsilon[now, n]
+        epsilon[now, n] = 0
+
+
+@jit
+def peephole_gradient(delta, c, reverse, dV):
+    """Add ∂L/∂V_i = Σ δ_iᵗ ⊙ cᵗ⁻¹, ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹, ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ (sums over t and the batch) to dV."""
+    T, H = delta.shape[1], dV.shape[1]
+    for t in range(T):
+        prev, now = _before_and_now(reverse, t)
+        for lo in range(0, delta.shape[2], H):
+            _add_products(dV[0], delta[0, t, lo : lo + H], c[prev, lo : lo + H])
+            _add_products(dV[1], delta[1, t, lo : lo + H], c[prev, lo : lo + H])
+            _add_products(dV[2], delta[2, t, lo : lo + H], c[now, lo : lo + H])
+
+
+@inline
+def _add_products(total, x, y):
+    for n in range(total.size):
+        total[n] += x[n] * y[n]
+
+
+# ---------------------------------------------------------------------------------------------------- simple recurrent net
+
+
+@jit
+def rnn_forward(nonlinearity, reverse, W_packed, a, h, lengths, rows, B, H, b_lo, b_hi):
+    """All time steps of hᵗ = φ(aᵗ), aᵗ = U xᵗ + W hᵗ⁻¹ + b; a (1, T, B·H) comes in as U xᵗ + b."""
+    T = a.shape[1]
+    a_flat, h_flat = a.reshape(-1), h.reshape(-1)
+    for step in range(T):
+        t = T - 1 - step if reverse else step
+        prev, now = _before_and_now(reverse, t)
+        active = min(b_hi, rows[t]) - b_lo
+        _matmul_step(a_flat, (t * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, 0, active, H)  # aᵗ += W hᵗ⁻¹
+        lo, hi = b_lo * H, (b_lo + max(0, active)) * H
+        squash(nonlinearity, a[0, t, lo:hi], h[now, lo:hi])  # hᵗ = φ(aᵗ)
+        for b in range(b_lo, b_hi):
+            if lengths[b] <= t:
+                h[now, b * H : (b + 1) * H] = h[prev, b * H : (b + 1) * H]
+                a[0, t, b * H : (b + 1) * H] = 0
+
+
+@jit
+def rnn_backward(nonlinearity, reverse, W_packed, h, epsilon_h, delta, lengths, rows, B, H, b_lo, b_hi):
+    """All time steps of δᵗ = φ′(aᵗ) ⊙ ε_hᵗ, ε_hᵗ⁻¹ += Wᵀ δᵗ; arrays as in `lstm_backward`."""
+    T = delta.shape[1]
+    eh_flat, delta_flat = epsilon_h.reshape(-1), delta.reshape(-1)
+    for step in range(T - 1, -1, -1):
+        t = T - 1 - step if reverse else step
+        prev, now = _before_and_now(reverse, t)
+        active = min(b_hi, rows[t]) - b_lo
+        lo, hi = b_lo * H, (b_lo + max(0, active)) * H
+        slope(nonlinearity, h[now, lo:hi], delta[0, t, lo:hi])
+        for n in range(lo, hi):
+            delta[0, t, n] *= epsilon_h[now, n]  # δᵗ = φ′(aᵗ) ⊙ ε_hᵗ
+        for b in range(b_lo, b_hi):
+            if lengths[b] <= t:
+                delta[0, t, b * H : (b + 1) * H] = 0
+                _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
+        _matmul_step(eh_flat, (prev * B + b_lo) * H, delta_flat, (t * B + b_lo) * H, W_packed, 0, active, H)  # ε += Wᵀ δ
+
+
+# ------------------------------------------------------------------- what has no recurrence: all time steps in one product
+# U, W, b have a leading axis of gates: 4 in an LSTM, 1 in a simple recurrent net.
+
+
+@jit
+def project(x, U, W, b, a, W_packed, k_lo, k_hi):
+    """a_k = U_k xᵗ + b_k for all t at once; and W_kᵀ packed for the recurrence. x is (T·B, I), a (K, T·B, H)."""
+    N, I = x.shape
+    H = W.shape[1]
+    x_flat, U_flat, W_flat, a_flat = x.reshape(-1), U.reshape(-1), W.reshape(-1), a.reshape(-1)
+    panel = packed_size(H, H, a.itemsize)
+    U_packed = np.empty(packed_size(H, I, a.itemsize), a.dtype)
+    for k in range(k_lo, k_hi):
+        for n in range(N):
+            if b.size:
+                a[k, n, :] = b[k]
+            else:
+                a[k, n, :] = 0
+        pack(U_flat, k * H * I, 1, I, H, I, U_packed, 0)
+        add_matmul(a_flat, k * N * H, H, x_flat, 0, I, 1, U_packed, 0, N, H, I)  # a_kᵗ = b_k + U_k xᵗ
+        pack(W_flat, k * H * H, 1, H, H, H, W_packed, k * panel)
+
+
+@jit
+def pack_for_backward(U, W, U_packed, W_packed, k_lo, k_hi):
+    """U_k and W_k packed as they are: the backward pass multiplies by them from the other side."""
+    H, I = U.shape[1], U.shape[2]
+    U_flat, W_flat = U.reshape(-1), W.reshape(-1)
+    for k in range(k_lo, k_hi):
+        pack(U_flat, k * H * I, I, 1, I, H, U_packed, k * packed_size(I, H, U.itemsize))
+        pack(W_flat, k * H * H, H, 1, H, H, W_packed, k * packed_size(H, H, W.itemsize))
+
+
+@jit
+def weight_gradients(delta, x, h_prev, dU, dW, db, k_lo, k_hi):
+    """Add ∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ; delta (K, N, H), x (N, I), h_prev (N, H), N = T·B."""
+    N, I = x.shape
+    H = dW.shape[1]
+    delta_flat, dU_flat, dW_flat = delta.reshape(-1), dU.reshape(-1), dW.reshape(-1)
+    packed = np.empty(packed_size(max(I, H), N, x.itemsize), x.dtype)
+    pack(x.reshape(-1), 0, I, 1, I, N, packed, 0)
+    for k in range(k_lo, k_hi):
+        add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, 1, H, packed, 0, H, I, N)
+    pack(h_prev.reshape(-1), 0, H, 1, H, N, packed, 0)
+    for k in range(k_lo, k_hi):
+        add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, 1, H, packed, 0, H, H, N)
+    if db.size:
+        for k in range(k_lo, k_hi):
+            for n in range(N):
+                for j in range(H):
+                    db[k, j] += delta[k, n, j]
+
+
+@jit
+def input_gradient(delta, U_packed, dx, n_lo, n_hi):
+    """Add ∂L/∂xᵗ = Σₖ U_kᵀ δ_kᵗ for the rows n_lo … n_hi of (T·B)."""
+    N, H = delta.shape[1], delta.shape[2]
+    I = dx.shape[1]
+    delta_flat, dx_flat = delta.reshape(-1), dx.reshape(-1)
+    panel = packed_size(I, H, dx.itemsize)
+    for k in range(delta.shape[0]):
+        add_matmul(dx_flat, n_lo * I, I, delta_flat, (k * N + n_lo) * H, H, 1, U_packed, k * panel, n_hi - n_lo, I, H)
+

@@ -1,0 +1,422 @@
+"""The peephole LSTM layer: parameters, `forward` → `Trace`, `backward` → `Gradients`.
+
+Notation, for each time t (⊙ is the element-wise product, σ the gates' non-linearity, g and h(·) those of the cell):
+
+    a_iᵗ = U_i xᵗ + W_i hᵗ⁻¹ + V_i ⊙ cᵗ⁻¹ + b_i        iᵗ = σ(a_iᵗ)
+    a_fᵗ = U_f xᵗ + W_f hᵗ⁻¹ + V_f ⊙ cᵗ⁻¹ + b_f        fᵗ = σ(a_fᵗ)
+    a_cᵗ = U_c xᵗ + W_c hᵗ⁻¹ + b_c                      cᵗ = fᵗ ⊙ cᵗ⁻¹ + iᵗ ⊙ g(a_cᵗ)
+    a_oᵗ = U_o xᵗ + W_o hᵗ⁻¹ + V_o ⊙ cᵗ + b_o           oᵗ = σ(a_oᵗ)
+    hᵗ   = oᵗ ⊙ h(cᵗ)
+
+Sources: A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4; Gers, Schraudolph &
+Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 2002). `lstm_numba.kernels` has the loops.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
+from lstm_numba.layer import RecurrentLayer, Steps
+from lstm_numba.parameters import Parameters
+
+
+class Trace:
+    """Every array of one forward pass, by its name in the notation.
+
+    Arrays are (T, B, H), zero at steps beyond a sequence's length.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        The input, in the layer's dtype.
+    a : (4, T, B, H)
+        Pre-activations aᵗ of the gates and the cell input, in the order i, f, o, c.
+    a_i, a_f, a_o, a_c
+        Views of `a`.
+    i, f, o
+        Input, forget and output gate.
+    g
+        Squashed cell input g(a_cᵗ).
+    c, h
+        Cell state and output of the block.
+    h_prev, c_prev
+        The state before each step, in processing order.
+    h0, c0 : (B, H)
+        Initial state.
+    h_last, c_last : (B, H)
+        State after each sequence's last processed step; with ``reverse=True`` that is time 0.
+    lengths : (B,) int64 or None
+        As given to `LSTM.forward`.
+    layer : LSTM
+        The layer that made it.
+    """
+
+    def __init__(self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray) -> None:
+        self.layer = layer
+        self.x = x
+        self.a = a
+        self._gates = gates
+        self._steps = steps
+        self._c_rows = c  # (T+1, B, H), with the initial state's row
+        self._h_rows = h
+        self.a_i, self.a_f, self.a_o, self.a_c = a
+        self.i, self.f, self.o, self.g = gates
+
+    @property
+    def T(self) -> int:
+        """Number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def B(self) -> int:
+        """Number of sequences."""
+        return self.x.shape[1]
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    @cached_property
+    def c(self) -> NDArray:
+        """Cell state cᵗ (T, B, H)."""
+        return self._steps.without_padding(self.layer._at_steps(self._c_rows))
+
+    @cached_property
+    def h(self) -> NDArray:
+        """Output of the block hᵗ (T, B, H)."""
+        return self._steps.without_padding(self.layer._at_steps(self._h_rows))
+
+    @property
+    def c_prev(self) -> NDArray:
+        """Cell state before each step (T, B, H): cᵗ⁻¹, or cᵗ⁺¹ with ``reverse=True``."""
+        return self.layer._before_steps(self._c_rows)
+
+    @property
+    def h_prev(self) -> NDArray:
+        """Output before each step (T, B, H): hᵗ⁻¹, or hᵗ⁺¹ with ``reverse=True``."""
+        return self.layer._before_steps(self._h_rows)
+
+    @property
+    def c0(self) -> NDArray:
+        """Initial cell state (B, H)."""
+        return self.layer._initial(self._c_rows)
+
+    @property
+    def h0(self) -> NDArray:
+        """Initial output (B, H)."""
+        return self.layer._initial(self._h_rows)
+
+    @property
+    def c_last(self) -> NDArray:
+        """Cell state after the last processed step (B, H)."""
+        return self.layer._last(self._c_rows)
+
+    @property
+    def h_last(self) -> NDArray:
+        """Output after the last processed step (B, H)."""
+        return self.layer._last(self._h_rows)
+
+
+class Gradients:
+    """Every derivative of one backward pass: ``gradients["W_f"]`` for parameters, attributes for the rest.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        ∂L/∂xᵗ.
+    h0, c0 : (B, H)
+        ∂L/∂h⁰, ∂L/∂c⁰.
+    delta : (4, T, B, H)
+        δᵗ = ∂L/∂aᵗ, in the order i, f, o, c.
+    delta_i, delta_f, delta_o, delta_c : (T, B, H)
+        Views of `delta`.
+    epsilon_h, epsilon_c : (T, B, H)
+        ∂L/∂hᵗ and ∂L/∂cᵗ by all paths (ε_c is written ε_s in the literature).
+    """
+
+    def __init__(
+        self, parameters: Parameters, layer: LSTM, x: NDArray, delta: NDArray, epsilon_h: NDArray, epsilon_c: NDArray
+    ) -> None:
+        self._parameters = parameters
+        self.x = x
+        self.delta = delta
+        self.delta_i, self.delta_f, self.delta_o, self.delta_c = delta
+        self.epsilon_h, self.epsilon_c = layer._at_steps(epsilon_h), layer._at_steps(epsilon_c)
+        self.h0, self.c0 = layer._initial(epsilon_h), layer._initial(epsilon_c)
+
+    def parameters(self) -> Parameters:
+        """Return the parameters' gradients by name, as `LSTM.parameters` names them."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return the gradient of a parameter, or one gate's part of it."""
+        return self._parameters[name]
+
+
+class LSTM(RecurrentLayer):
+    """A layer of LSTM memory blocks with peephole connections; this module's page has the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size
+        I and H.
+    peepholes
+        Whether gates see the cell state through V. Without them the layer is exactly ``torch.nn.LSTM``.
+    bias
+        Whether there is b.
+    gate, cell_input, cell_output
+        σ, g and h(·): each one of "sigmoid", "tanh", "relu", "identity".
+    forget_bias
+        Initial b_f; the rest of b starts at 0. Without `bias` it has no effect.
+    reverse
+        Process the steps from the last to the first. Every array keeps its own time index; h⁰ and c⁰ enter at the last step.
+    init
+        "glorot"; "orthogonal" (W_k orthogonal); "uniform" (all in ±0.12, as in the 2015 program).
+    dtype
+        float32 or float64.
+    seed
+        Seed of the initial weights: the same seed gives the same weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a size below 1 or an unknown option; the text names the argument.
+
+    Examples
+    --------
+    >>> layer = LSTM(input_size=2, hidden_size=3, seed=0)
+    >>> trace = layer.forward(np.ones((5, 1, 2)))
+    >>> trace.f.shape
+    (5, 1, 3)
+    >>> layer.backward(trace, np.ones((5, 1, 3)))["W_f"].shape
+    (3, 3)
+    """
+
+    gates = 4
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        peepholes: bool = True,
+        bias: bool = True,
+        gate: str = "sigmoid",
+        cell_input: str = "tanh",
+        cell_output: str = "tanh",
+        forget_bias: float = 1.0,
+        reverse: bool = False,
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, reverse, init, dtype)
+        self.peepholes = _checks.flag("peepholes", peepholes)
+        self.gate, self.cell_input, self.cell_output = gate, cell_input, cell_output
+        self._functions = tuple(
+            nonlinearities.code(getattr(self, name), name) for name in ("gate", "cell_input", "cell_output")
+        )
+        self.forget_bias = _checks.number("forget_bias", forget_bias)
+        self._parameters = self._initial_parameters(np.random.default_rng(seed))
+
+    def _initial_parameters(self, rng: np.random.Generator) -> Parameters:
+        H, I = self.hidden_size, self.input_size
+        shapes: dict[str, tuple[int, ...]] = {"U": (4, H, I), "W": (4, H, H)}
+        shapes |= {"V": (3, H)} if self.peepholes else {}
+        shapes |= {"b": (4, H)} if self.bias else {}
+        parameters = Parameters(shapes, self.dtype)
+        parameters["U"], parameters["W"] = initializers.recurrent_weights(self.init, rng, 4, H, I)
+        if self.peepholes:
+            parameters["V"] = initializers.peephole_weights(self.init, rng, 3, H)
+        if self.bias:
+            parameters["b_f"][:] = self.forget_bias
+        return parameters
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        names = ["input_size", "hidden_size", "peepholes", "bias", "gate", "cell_input", "cell_output", "forget_bias"]
+        return {name: getattr(self, name) for name in [*names, "reverse", "init"]} | {"dtype": self.dtype.name}
+
+    def forward(
+        self,
+        x: ArrayLike,
+        h0: ArrayLike | None = None,
+        c0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Trace:
+        """Run the layer over a batch of sequences and keep every array.
+
+        Parameters
+        ----------
+        x : (T, B, I)
+            Input, time first; any real floating-point dtype, computed in the layer's.
+        h0, c0 : (B, H), optional
+            Initial state, zero by default.
+        lengths : (B,) whole numbers, optional
+            Steps of each sequence, 1 … T. What `x` holds beyond them is ignored, and every array is zero there.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        TypeError
+            For whole or complex numbers in x, h0 or c0, or fractions in lengths.
+        ValueError
+            For a wrong shape, NaN or infinity in x, h0 or c0, an empty axis, or lengths outside 1 … T.
+        """
+        x, steps = self._check_input(x, lengths)
+        B = x.shape[1]
+        return self._forward(x, self._check_state("h0", h0, B), self._check_state("c0", c0, B), steps)
+
+    def _forward(self, x: NDArray, h0: NDArray | None, c0: NDArray | None, steps: Steps) -> Trace:
+        T, B, _ = x.shape
+        H = self.hidden_size
+        a, W_packed = self._project(x)
+        gates = np.empty_like(a)
+        h, c = self._state_rows(T, B, h0), self._state_rows(T, B, c0)
+        V = self._stacked("V", self._parameters)
+        flat = (a.reshape(4, T, B * H), gates.reshape(4, T, B * H), c.reshape(T + 1, B * H), h.reshape(T + 1, B * H))
+        threads.run(
+            [
+                lambda lo=lo, hi=hi: kernels.lstm_forward(
+                    *self._functions, self.reverse, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+                )
+                for lo, hi in self._recurrence_shares(T, B)
+            ]
+        )
+        return Trace(self, x, steps, a, gates, c, h)
+
+    def backward(
+        self,
+        trace: Trace,
+        dh: ArrayLike | None = None,
+        dh_last: ArrayLike | None = None,
+        dc_last: ArrayLike | None = None,
+    ) -> Gradients:
+        """Carry a loss's derivatives back through all steps.
+
+        With eᵗ the loss's own ∂L/∂hᵗ, and terms of step t+1 taken from `dh_last`, `dc_last` at the last step:
+
+            ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹
+            δ_oᵗ = σ′(a_oᵗ) ⊙ h(cᵗ) ⊙ ε_hᵗ
+            ε_cᵗ = oᵗ ⊙ h′(cᵗ) ⊙ ε_hᵗ + V_o ⊙ δ_oᵗ + fᵗ⁺¹ ⊙ ε_cᵗ⁺¹ + V_i ⊙ δ_iᵗ⁺¹ + V_f ⊙ δ_fᵗ⁺¹
+            δ_cᵗ = iᵗ ⊙ g′(a_cᵗ) ⊙ ε_cᵗ
+            δ_fᵗ = σ′(a_fᵗ) ⊙ cᵗ⁻¹ ⊙ ε_cᵗ
+            δ_iᵗ = σ′(a_iᵗ) ⊙ g(a_cᵗ) ⊙ ε_cᵗ
+
+        Source: Graves (2012), section 4.6, eqs. 4.11-4.17 and the peephole terms there.
+
+        Parameters
+        ----------
+        trace
+            What `forward` of this layer returned; the weights must not have changed since.
+        dh : (T, B, H), optional
+            ∂L/∂hᵗ; ignored beyond a sequence's length.
+        dh_last, dc_last : (B, H), optional
+            ∂L/∂h and ∂L/∂c of each sequence's last state. At least one of the three must be given.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError
+            For the trace of another layer, a wrong shape, or no derivative at all.
+        TypeError
+            For something that is no trace, or whole or complex numbers.
+        """
+        dh, dh_last, dc_last = self._check_incoming(trace, dh, dh_last, dc_last)
+        return self._backward(trace, dh, dh_last, dc_last, self._parameters.zeros_like())
+
+    def second_derivatives(
+        self,
+        trace: Trace,
+        d2h: ArrayLike | None = None,
+        d2h_last: ArrayLike | None = None,
+        d2c_last: ArrayLike | None = None,
+        x_squared: ArrayLike | None = None,
+    ) -> Gradients:
+        """Approximate ∂²L/∂θ² by the backward recursions with every factor squared.
+
+        Each equation of `backward` with W, U, V, σ′, g′, h′, the gates, c, h and x replaced by their squares: what the 2015
+        program divides its learning rate by. Off-diagonal terms are left out, in the spirit of Becker & LeCun,
+        *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988); it is exact
+        where one path alone leads from a weight to the loss.
+
+        Parameters
+        ----------
+        trace
+            What `forward` of this layer returned.
+        d2h, d2h_last, d2c_last
+            ∂²L/∂h² at every step, and of the last state; shapes as in `backward`.
+        x_squared : (T, B, I), optional
+            Takes the place of x² (the 2015 network puts the sum of two squares there).
+
+        Returns
+        -------
+        Gradients
+            Second derivatives under the names of the first.
+        """
+        d2h, d2h_last, d2c_last = self._check_incoming(trace, d2h, d2h_last, d2c_last)
+        if x_squared is not None:
+            x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
+        return self._backward(trace, d2h, d2h_last, d2c_last, self._parameters.zeros_like(), True, x_squared)
+
+    def _check_incoming(self, trace, dh, dh_last, dc_last):
+        if not isinstance(trace, Trace):
+            raise TypeError(f"trace: expected what LSTM.forward returned, got {type(trace).__name__}")
+        if trace.layer is not self:
+            raise ValueError("trace: expected a trace of this layer, got one that another layer made")
+        if dh is None and dh_last is None and dc_last is None:
+            raise ValueError("dh: expected at least one of dh, dh_last, dc_last, got none")
+        T, B, H = trace.T, trace.B, self.hidden_size
+        return (
+            self._check_gradient("dh", dh, (T, B, H)),
+            self._check_gradient("dh_last", dh_last, (B, H)),
+            self._check_gradient("dc_last", dc_last, (B, H)),
+        )
+
+    def _backward(
+        self,
+        trace: Trace,
+        dh: NDArray | None,
+        dh_last: NDArray | None,
+        dc_last: NDArray | None,
+        gradients: Parameters,
+        squared: bool = False,
+        x_squared: NDArray | None = None,
+    ) -> Gradients:
+        T, B, H = trace.T, trace.B, self.hidden_size
+        epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
+        epsilon_c = self._incoming(trace._steps, None, dc_last, T, B)
+        delta = np.zeros((4, T, B, H), self.dtype)
+        V = self._stacked("V", self._parameters)
+        U_packed, W_packed = self._pack_for_backward(squared, 4 * T * B * H * H)
+        flat = (epsilon_h.reshape(T + 1, B * H), epsilon_c.reshape(T + 1, B * H), delta.reshape(4, T, B * H))
+        gates, c = trace._gates.reshape(4, T, B * H), trace._c_rows.reshape(T + 1, B * H)
+        steps, V_used = trace._steps, np.square(V) if squared else V
+        threads.run(
+            [
+                lambda lo=lo, hi=hi: kernels.lstm_backward(
+                    *self._functions, self.reverse, squared, V_used, W_packed, gates, c, *flat,
+                    steps.lengths, steps.rows, B, H, lo, hi,
+                )
+                for lo, hi in self._recurrence_shares(T, B)
+            ]
+        )  # fmt: skip
+        x, h_prev = trace.x, trace.h_prev
+        if squared:
+            x, h_prev, c = np.square(x) if x_squared is None else x_squared, np.square(h_prev), np.square(c)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)
+        if self.peepholes:
+            kernels.peephole_gradient(flat[2], c, self.reverse, gradients["V"])
+        return Gradients(gradients, self, dx, delta, epsilon_h, epsilon_c)

@@ -1,0 +1,227 @@
+"""The simple (Elman) recurrent layer, with the interface of the LSTM, to compare it with.
+
+    aᵗ = U xᵗ + W hᵗ⁻¹ + b        hᵗ = φ(aᵗ)
+
+Source: J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990); A. Graves, *Supervised Sequence Labelling with
+Recurrent Neural Networks* (2012), section 3.2.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import initializers, kernels, nonlinearities, threads
+from lstm_numba.layer import RecurrentLayer, Steps
+from lstm_numba.parameters import Parameters
+
+
+class SimpleRNNTrace:
+    """Every array of one forward pass; (T, B, H), zero at steps beyond a sequence's length.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        The input, in the layer's dtype.
+    a, h
+        Pre-activation and output.
+    h_prev
+        The output before each step, in processing order.
+    h0, h_last : (B, H)
+        The initial state, and the state after the last processed step.
+    lengths : (B,) int64 or None
+        As given to `SimpleRNN.forward`.
+    layer : SimpleRNN
+        The layer that made it.
+    """
+
+    def __init__(self, layer: SimpleRNN, x: NDArray, steps: Steps, a: NDArray, h: NDArray) -> None:
+        self.layer = layer
+        self.x = x
+        self.a = a
+        self._steps = steps
+        self._h_rows = h
+
+    @property
+    def T(self) -> int:
+        """Number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def B(self) -> int:
+        """Number of sequences."""
+        return self.x.shape[1]
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    @cached_property
+    def h(self) -> NDArray:
+        """Output hᵗ (T, B, H)."""
+        return self._steps.without_padding(self.layer._at_steps(self._h_rows))
+
+    @property
+    def h_prev(self) -> NDArray:
+        """Output before each step (T, B, H)."""
+        return self.layer._before_steps(self._h_rows)
+
+    @property
+    def h0(self) -> NDArray:
+        """Initial state (B, H)."""
+        return self.layer._initial(self._h_rows)
+
+    @property
+    def h_last(self) -> NDArray:
+        """State after the last processed step (B, H)."""
+        return self.layer._last(self._h_rows)
+
+
+class SimpleRNNGradients:
+    """Every derivative of one backward pass: ``gradients["W"]`` for parameters, attributes for the rest.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        ∂L/∂xᵗ.
+    h0 : (B, H)
+        ∂L/∂h⁰.
+    delta, epsilon_h : (T, B, H)
+        δᵗ = ∂L/∂aᵗ, and ∂L/∂hᵗ by all paths.
+    """
+
+    def __init__(self, parameters: Parameters, layer: SimpleRNN, x: NDArray, delta: NDArray, epsilon_h: NDArray) -> None:
+        self._parameters = parameters
+        self.x = x
+        self.delta = delta
+        self.epsilon_h = layer._at_steps(epsilon_h)
+        self.h0 = layer._initial(epsilon_h)
+
+    def parameters(self) -> Parameters:
+        """Return the parameters' gradients by name."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return the gradient of a parameter."""
+        return self._parameters[name]
+
+
+class SimpleRNN(RecurrentLayer):
+    """A layer of simple recurrent units: hᵗ = φ(U xᵗ + W hᵗ⁻¹ + b).
+
+    Parameters
+    ----------
+    input_size, hidden_size
+        I and H.
+    bias
+        Whether there is b (it starts at 0).
+    nonlinearity
+        φ: one of "sigmoid", "tanh", "relu", "identity".
+    reverse, init, dtype, seed
+        As in `lstm_numba.LSTM`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a size below 1 or an unknown option; the text names the argument.
+    """
+
+    gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        reverse: bool = False,
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, reverse, init, dtype)
+        self.nonlinearity = nonlinearity
+        self._function = nonlinearities.code(nonlinearity)
+        H, I = self.hidden_size, self.input_size
+        shapes: dict[str, tuple[int, ...]] = {"U": (H, I), "W": (H, H)} | ({"b": (H,)} if bias else {})
+        self._parameters = Parameters(shapes, self.dtype)
+        U, W = initializers.recurrent_weights(self.init, np.random.default_rng(seed), 1, H, I)
+        self["U"], self["W"] = U[0], W[0]
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        names = ["input_size", "hidden_size", "bias", "nonlinearity", "reverse", "init"]
+        return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
+
+    def forward(
+        self, x: ArrayLike, h0: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> SimpleRNNTrace:
+        """Run the layer over a batch of sequences and keep every array.
+
+        Parameters and errors are those of `lstm_numba.LSTM.forward`, without c0.
+        """
+        x, steps = self._check_input(x, lengths)
+        return self._forward(x, self._check_state("h0", h0, x.shape[1]), None, steps)
+
+    def _forward(self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps) -> SimpleRNNTrace:
+        T, B, _ = x.shape
+        H = self.hidden_size
+        a, W_packed = self._project(x)
+        h = self._state_rows(T, B, h0)
+        flat = (a.reshape(1, T, B * H), h.reshape(T + 1, B * H))
+        threads.run(
+            [
+                lambda lo=lo, hi=hi: kernels.rnn_forward(
+                    self._function, self.reverse, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+                )
+                for lo, hi in self._recurrence_shares(T, B)
+            ]
+        )
+        return SimpleRNNTrace(self, x, steps, a[0], h)
+
+    def backward(
+        self, trace: SimpleRNNTrace, dh: ArrayLike | None = None, dh_last: ArrayLike | None = None
+    ) -> SimpleRNNGradients:
+        """Carry a loss's derivatives back through all steps: δᵗ = φ′(aᵗ) ⊙ ε_hᵗ, ε_hᵗ⁻¹ = eᵗ⁻¹ + Wᵀ δᵗ.
+
+        Parameters and errors are those of `lstm_numba.LSTM.backward`, without dc_last.
+        """
+        if not isinstance(trace, SimpleRNNTrace):
+            raise TypeError(f"trace: expected what SimpleRNN.forward returned, got {type(trace).__name__}")
+        if trace.layer is not self:
+            raise ValueError("trace: expected a trace of this layer, got one that another layer made")
+        if dh is None and dh_last is None:
+            raise ValueError("dh: expected at least one of dh, dh_last, got none")
+        shape = (trace.T, trace.B, self.hidden_size)
+        dh, dh_last = self._check_gradient("dh", dh, shape), self._check_gradient("dh_last", dh_last, shape[1:])
+        return self._backward(trace, dh, dh_last, None, self._parameters.zeros_like())
+
+    def _backward(
+        self,
+        trace: SimpleRNNTrace,
+        dh: NDArray | None,
+        dh_last: NDArray | None,
+        dc_last: None,
+        gradients: Parameters,
+    ) -> SimpleRNNGradients:
+        T, B, H = trace.T, trace.B, self.hidden_size
+        epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
+        delta = np.zeros((1, T, B, H), self.dtype)
+        U_packed, W_packed = self._pack_for_backward(False, T * B * H * H)
+        h, steps = trace._h_rows.reshape(T + 1, B * H), trace._steps
+        flat = (epsilon_h.reshape(T + 1, B * H), delta.reshape(1, T, B * H))
+        threads.run(
+            [
+                lambda lo=lo, hi=hi: kernels.rnn_backward(
+                    self._function, self.reverse, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
+                )
+                for lo, hi in self._recurrence_shares(T, B)
+            ]
+        )
+        dx = self._gradients_from_deltas(delta, trace.x, trace.h_prev, U_packed, gradients)
+        return SimpleRNNGradients(gradients, self, dx, delta[0], epsilon_h)
