@@ -271,7 +271,7 @@ def rnn_forward(nonlinearity, reverse, W_packed, a, h, lengths, rows, B, H, b_lo
 
 
 @jit
-def rnn_backward(nonlinearity, reverse, W_packed, h, epsilon_h, delta, lengths, rows, B, H, b_lo, b_hi):
+def rnn_backward(nonlinearity, reverse, squared, W_packed, h, epsilon_h, delta, lengths, rows, B, H, b_lo, b_hi):
     """All time steps of δᵗ = φ′(aᵗ) ⊙ ε_hᵗ, ε_hᵗ⁻¹ += Wᵀ δᵗ; arrays as in `lstm_backward`."""
     T = delta.shape[1]
     eh_flat, delta_flat = epsilon_h.reshape(-1), delta.reshape(-1)
@@ -281,6 +281,8 @@ def rnn_backward(nonlinearity, reverse, W_packed, h, epsilon_h, delta, lengths, 
         active = min(b_hi, rows[t]) - b_lo
         lo, hi = b_lo * H, (b_lo + max(0, active)) * H
         slope(nonlinearity, h[now, lo:hi], delta[0, t, lo:hi])
+        if squared:
+            _square(delta[0, t, lo:hi], delta[0, t, lo:hi])
         for n in range(lo, hi):
             delta[0, t, n] *= epsilon_h[now, n]  # δᵗ = φ′(aᵗ) ⊙ ε_hᵗ
         for b in range(b_lo, b_hi):
@@ -296,9 +298,12 @@ def rnn_backward(nonlinearity, reverse, W_packed, h, epsilon_h, delta, lengths, 
 
 @jit
 def project(x, U, W, b, a, W_packed, k_lo, k_hi):
-    """a_k = U_k xᵗ + b_k for all t at once; and W_kᵀ packed for the recurrence. x is (T·B, I), a (K, T·B, H)."""
+    """a_k = U_k xᵗ + b_k for all t at once; and W_kᵀ, if there is one, packed for the recurrence.
+
+    x is (T·B, I), a (K, T·B, H).
+    """
     N, I = x.shape
-    H = W.shape[1]
+    H = U.shape[1]
     x_flat, U_flat, W_flat, a_flat = x.reshape(-1), U.reshape(-1), W.reshape(-1), a.reshape(-1)
     panel = packed_size(H, H, a.itemsize)
     U_packed = np.empty(packed_size(H, I, a.itemsize), a.dtype)
@@ -310,32 +315,38 @@ def project(x, U, W, b, a, W_packed, k_lo, k_hi):
                 a[k, n, :] = 0
         pack(U_flat, k * H * I, 1, I, H, I, U_packed, 0)
         add_matmul(a_flat, k * N * H, H, x_flat, 0, I, 1, U_packed, 0, N, H, I)  # a_kᵗ = b_k + U_k xᵗ
-        pack(W_flat, k * H * H, 1, H, H, H, W_packed, k * panel)
+        if W.size:
+            pack(W_flat, k * H * H, 1, H, H, H, W_packed, k * panel)
 
 
 @jit
 def pack_for_backward(U, W, U_packed, W_packed, k_lo, k_hi):
-    """U_k and W_k packed as they are: the backward pass multiplies by them from the other side."""
+    """U_k, and W_k if there is one, packed as they are: the backward pass multiplies by them from the other side."""
     H, I = U.shape[1], U.shape[2]
     U_flat, W_flat = U.reshape(-1), W.reshape(-1)
     for k in range(k_lo, k_hi):
         pack(U_flat, k * H * I, I, 1, I, H, U_packed, k * packed_size(I, H, U.itemsize))
-        pack(W_flat, k * H * H, H, 1, H, H, W_packed, k * packed_size(H, H, W.itemsize))
+        if W.size:
+            pack(W_flat, k * H * H, H, 1, H, H, W_packed, k * packed_size(H, H, W.itemsize))
 
 
 @jit
 def weight_gradients(delta, x, h_prev, dU, dW, db, k_lo, k_hi):
-    """Add ∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ; delta (K, N, H), x (N, I), h_prev (N, H), N = T·B."""
+    """Add ∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ to dU, and to dW and db if they are there.
+
+    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B.
+    """
     N, I = x.shape
-    H = dW.shape[1]
+    H = delta.shape[2]
     delta_flat, dU_flat, dW_flat = delta.reshape(-1), dU.reshape(-1), dW.reshape(-1)
-    packed = np.empty(packed_size(max(I, H), N, x.itemsize), x.dtype)
+    packed = np.empty(packed_size(max(I, H if dW.size else 1), N, x.itemsize), x.dtype)
     pack(x.reshape(-1), 0, I, 1, I, N, packed, 0)
     for k in range(k_lo, k_hi):
         add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, 1, H, packed, 0, H, I, N)
-    pack(h_prev.reshape(-1), 0, H, 1, H, N, packed, 0)
-    for k in range(k_lo, k_hi):
-        add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, 1, H, packed, 0, H, H, N)
+    if dW.size:
+        pack(h_prev.reshape(-1), 0, H, 1, H, N, packed, 0)
+        for k in range(k_lo, k_hi):
+            add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, 1, H, packed, 0, H, H, N)
     if db.size:
         for k in range(k_lo, k_hi):
             for n in range(N):

@@ -45,6 +45,15 @@ class Parameters(Mapping[str, NDArray]):
         """The same names and shapes, all zero."""
         return Parameters(self.shapes, self.flat.dtype)
 
+    def part(self, prefix: str) -> Parameters:
+        """The arrays whose names begin with `prefix`, under the rest of their names; they lie one behind the other."""
+        names = [name for name in self.shapes if name.startswith(prefix)]
+        before = list(self.shapes)[: list(self.shapes).index(names[0])]
+        start = sum(self._views[name].size for name in before)
+        stop = start + sum(self._views[name].size for name in names)
+        shapes = {name.removeprefix(prefix): self.shapes[name] for name in names}
+        return Parameters(shapes, self.flat.dtype, self.flat[start:stop])
+
     def __getitem__(self, name: str) -> NDArray:
         """Return the array of that name, or one gate's part of it."""
         if name in self._views:

@@ -208,20 +208,25 @@ class SimpleRNN(RecurrentLayer):
         dh_last: NDArray | None,
         dc_last: None,
         gradients: Parameters,
+        squared: bool = False,
+        x_squared: NDArray | None = None,
     ) -> SimpleRNNGradients:
         T, B, H = trace.T, trace.B, self.hidden_size
         epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
         delta = np.zeros((1, T, B, H), self.dtype)
-        U_packed, W_packed = self._pack_for_backward(False, T * B * H * H)
+        U_packed, W_packed = self._pack_for_backward(squared, T * B * H * H)
         h, steps = trace._h_rows.reshape(T + 1, B * H), trace._steps
         flat = (epsilon_h.reshape(T + 1, B * H), delta.reshape(1, T, B * H))
         threads.run(
             [
                 lambda lo=lo, hi=hi: kernels.rnn_backward(
-                    self._function, self.reverse, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
+                    self._function, self.reverse, squared, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
                 )
                 for lo, hi in self._recurrence_shares(T, B)
             ]
         )
-        dx = self._gradients_from_deltas(delta, trace.x, trace.h_prev, U_packed, gradients)
+        x, h_prev = trace.x, trace.h_prev
+        if squared:
+            x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)
         return SimpleRNNGradients(gradients, self, dx, delta[0], epsilon_h)

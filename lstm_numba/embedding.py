@@ -1,0 +1,56 @@
+"""From word numbers to input vectors: fixed word vectors, one-hot, a learned embedding, or fixed and learned side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import _checks
+
+UNKNOWN = 1  # id of the unknown word, as `lstm_numba.data.Vocabulary` numbers words
+
+
+class Embedding:
+    """xᵗ = [F[id], E[id]]: a fixed row and a learned row for each word, either of which may be absent.
+
+    Words from number `n_learned` on (known by their fixed vector alone) share the learned row of the unknown word.
+
+    Parameters
+    ----------
+    fixed : (V, D), optional
+        Rows that training doesn't change; the identity matrix makes a one-hot input.
+    n_learned, size
+        Rows and columns of E; size 0 for none. E itself is a parameter of the network, not kept here.
+    """
+
+    def __init__(self, fixed: NDArray | None, n_learned: int, size: int) -> None:
+        if fixed is None and size == 0:
+            raise ValueError("embedding_size: expected at least 1 where there are no fixed vectors, got 0")
+        self.fixed = fixed
+        self.n_learned = _checks.size("n_learned", n_learned, 2)
+        self.size = _checks.size("embedding_size", size, 0)
+        self.n_words = self.n_learned if fixed is None else len(fixed)
+        self.output_size = self.size + (0 if fixed is None else fixed.shape[1])
+
+    def forward(self, ids: NDArray, E: NDArray | None, unknown: NDArray | None = None) -> NDArray:
+        """Return x (T, B, output_size) for ids (T, B).
+
+        unknown
+            (T, B) bool: positions whose learned row shall be that of the unknown word (word dropout).
+        """
+        parts = [] if self.fixed is None else [self.fixed[ids]]
+        if E is not None:
+            parts.append(E[self.learned_ids(ids, unknown)])
+        return np.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
+
+    def learned_ids(self, ids: NDArray, unknown: NDArray | None) -> NDArray:
+        """Which row of E each position uses."""
+        own = ids < self.n_learned
+        if unknown is not None:
+            own &= ~unknown
+        return np.where(own, ids, UNKNOWN)
+
+    def backward(self, dx: NDArray, ids: NDArray, unknown: NDArray | None, dE: NDArray) -> None:
+        """Add ∂L/∂E to dE: the sum of the rows of dx that came from each row of E."""
+        rows = dx[:, :, dx.shape[2] - self.size :].reshape(-1, self.size)
+        np.add.at(dE, self.learned_ids(ids, unknown).reshape(-1), rows)

@@ -1,0 +1,61 @@
+"""Softmax and log-likelihood over classes, at every time step, written so that they can't overflow.
+
+    log p_k = z_k - m - log Σ_j exp(z_j - m),  m = max_j z_j
+
+The largest exponent is then 0. The derivative of -log p_y is p - y with y one-hot (Graves 2012, section 3.1.2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORED = -1  # label of a position that doesn't count
+
+
+def log_softmax(logits: NDArray) -> NDArray:
+    """Log of the softmax over the last axis; same shape and dtype."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def softmax(logits: NDArray) -> NDArray:
+    """p_k = exp(z_k) / Σ_j exp(z_j) over the last axis; same shape and dtype."""
+    return np.exp(log_softmax(logits))
+
+
+def negative_log_likelihood(log_probabilities: NDArray, y: NDArray) -> float:
+    """-(1/B) Σ_n Σ_t log p_t[y_t]: summed over the steps, mean over the sequences; float64.
+
+    Parameters
+    ----------
+    log_probabilities : (T, B, C)
+        What `log_softmax` returned.
+    y : (T, B) whole numbers
+        Classes; -1 where a position doesn't count.
+    """
+    counts = y != IGNORED
+    chosen = np.take_along_axis(log_probabilities, np.where(counts, y, 0)[:, :, None], axis=2)[:, :, 0]
+    return -float(chosen[counts].sum(dtype=np.float64)) / y.shape[1]
+
+
+def residual(log_probabilities: NDArray, y: NDArray) -> NDArray:
+    """Return p - y with y one-hot, (T, B, C): B times the derivative by the logits; zero where a position doesn't count."""
+    counts = y != IGNORED
+    difference = np.exp(log_probabilities)
+    t, b = np.nonzero(counts)
+    difference[t, b, y[t, b]] -= 1
+    difference[~counts] = 0
+    return difference
+
+
+def choose_steps(y: NDArray, lengths: NDArray | None, which: str) -> NDArray:
+    """Leave of the labels y (T, B) those that the loss shall see: "all", or each sequence's "last" or "middle" one."""
+    if which == "all":
+        return y
+    T, B = y.shape
+    ends = np.full(B, T) if lengths is None else lengths
+    t = ends - 1 if which == "last" else ends // 2 - (ends % 2 == 0)
+    chosen = np.full_like(y, IGNORED)
+    chosen[t, np.arange(B)] = y[t, np.arange(B)]
+    return chosen

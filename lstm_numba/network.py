@@ -1,0 +1,513 @@
+"""A stack of recurrent layers, each in one direction or both, with a softmax at every time step.
+
+    zᵗ of the first layer is the input; above it, both directions' outputs below:
+        merge="concat"   zᵗ = [h_Fᵗ, h_Bᵗ]           today's convention
+        merge="sum"      zᵗ = h_Fᵗ + h_Bᵗ            the 2015 network: one U serves the sum
+    pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
+    L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
+
+"All the former outputs" enter the loss, as in the Jordan-type training of the 2015 post; or only the last or the middle step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import _checks, kernels, losses, matmul, threads
+from lstm_numba.embedding import Embedding
+from lstm_numba.layer import RecurrentLayer, Steps
+from lstm_numba.lstm import LSTM
+from lstm_numba.parameters import Parameters
+from lstm_numba.rnn import SimpleRNN
+
+CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTM, "rnn": SimpleRNN}
+DIRECTIONS = ("forward", "backward")
+
+
+class Dropped(NamedTuple):
+    """What dropout did in one pass: a factor for each layer's input (None: nothing), and the words made unknown."""
+
+    factors: list[NDArray | None]
+    words: NDArray | None
+
+
+class NetworkTrace:
+    """Every array of one forward pass through a network.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        What the first layer saw.
+    ids : (T, B) or None
+        Word numbers, where the network has an embedding.
+    layers
+        ``layers[l][d]``: the `Trace` of layer l in direction d (0 forward, 1 backward).
+    top : (T, B, D)
+        What the softmax layer saw: [h_F, h_B] of the last layer.
+    logits, log_probabilities, probabilities : (T, B, C)
+        Sums before the softmax, log p and p.
+    lengths : (B,) or None
+        Steps of each sequence.
+    """
+
+    def __init__(self, network: Network, x: NDArray, ids: NDArray | None, steps: Steps, dropped: Dropped) -> None:
+        self.network = network
+        self.x = x
+        self.ids = ids
+        self.layers: list[list[Any]] = []
+        self.top: NDArray
+        self.logits: NDArray
+        self.log_probabilities: NDArray
+        self._steps = steps
+        self._dropped = dropped
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    @property
+    def probabilities(self) -> NDArray:
+        """Softmax at every step (T, B, C)."""
+        return np.exp(self.log_probabilities)
+
+
+class NetworkGradients(Mapping[str, NDArray]):
+    """Derivatives of one backward pass through a network: by parameter name, and inside.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: the `Gradients` of layer l in direction d, with every δ and ε.
+    x : (T, B, I)
+        ∂L/∂xᵗ of the first layer's input.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self.layers: list[list[Any]] = []
+        self.x: NDArray
+
+    @property
+    def flat(self) -> NDArray:
+        """All parameters' gradients as one flat array."""
+        return self._parameters.flat
+
+    def parameters(self) -> Parameters:
+        """Return the parameters' gradients by name."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return the gradient of a parameter, or one gate's part of it."""
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the parameters' names."""
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        """Count the parameters."""
+        return len(self._parameters)
+
+
+class Network:
+    """A stack of recurrent layers with a softmax at every step; this module's page has the equations.
+
+    Parameters
+    ----------
+    input_size
+        I of the first layer; left out (None) with an `embedding`, which has a size of its own.
+    n_classes
+        C.
+    hidden_sizes
+        Units of each layer, for each direction.
+    bidirectional
+        Whether each layer runs in both directions: one answer for all, or one for each layer.
+    merge
+        "concat" or "sum": how directions are joined between layers.
+    cell
+        "lstm" or "rnn".
+    embedding
+        Makes the input from word numbers; its learned rows are the parameter "embedding.E".
+    output_bias
+        Whether the softmax layer has a bias.
+    dropout
+        Share of a layer's input (every layer's but the first, the softmax's included) that is set to 0 in training; the rest grows
+        by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
+    input_dropout
+        The same for the first layer's input.
+    word_dropout
+        Share of words whose learned embedding is that of the unknown word in training.
+    weight_decay
+        λ of every layer's U, W, V and of S; or one λ for each layer and then the softmax's.
+    loss
+        Which steps count: "all", "last" or "middle".
+    init
+        Scheme of the layers' initial weights; with "uniform" S too is uniform in ±0.12.
+    dtype, seed
+        As in `lstm_numba.LSTM`.
+    **layer_options
+        Further options of every `LSTM` or `SimpleRNN`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes below 1, unknown options, shares outside [0, 1); the text names the argument.
+    """
+
+    def __init__(
+        self,
+        input_size: int | None,
+        n_classes: int,
+        hidden_sizes: Sequence[int] = (128,),
+        *,
+        bidirectional: bool | Sequence[bool] = True,
+        merge: str = "concat",
+        cell: str = "lstm",
+        embedding: Embedding | None = None,
+        output_bias: bool = True,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        weight_decay: float | Sequence[float] = 0.0,
+        loss: str = "all",
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        **layer_options: Any,
+    ) -> None:
+        self.embedding = embedding
+        self.input_size = embedding.output_size if embedding else _checks.size("input_size", input_size)
+        self.n_classes = _checks.size("n_classes", n_classes)
+        if isinstance(hidden_sizes, int | str) or not len(hidden_sizes):
+            raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
+        self.hidden_sizes = tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
+        n_layers = len(self.hidden_sizes)
+        answers = [bidirectional] * n_layers if isinstance(bidirectional, bool) else list(bidirectional)
+        self.bidirectional = tuple(_checks.flag("bidirectional", answer) for answer in answers)
+        if len(self.bidirectional) != n_layers:
+            raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")
+        self.merge = _checks.choice("merge", merge, ("concat", "sum"))
+        self.cell = _checks.choice("cell", cell, CELLS)
+        self.output_bias = _checks.flag("output_bias", output_bias)
+        self.dropout = _checks.number("dropout", dropout, 0, 1)
+        self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
+        self.word_dropout = _checks.number("word_dropout", word_dropout, 0, 1)
+        decay = [weight_decay] * (n_layers + 1) if np.isscalar(weight_decay) else list(weight_decay)  # type: ignore[arg-type]
+        self.weight_decay = tuple(_checks.number("weight_decay", each, 0) for each in decay)
+        if len(self.weight_decay) != n_layers + 1:
+            raise ValueError(
+                f"weight_decay: expected one number, or {n_layers + 1} (one a layer and the softmax's), got {weight_decay!r}"
+            )
+        self.loss_steps = _checks.choice("loss", loss, ("all", "last", "middle"))
+        self.init = init
+        self.dtype = _checks.float_dtype(dtype)
+        self.layer_options = layer_options
+        self._build(np.random.default_rng(seed))
+
+    def _build(self, rng: np.random.Generator) -> None:
+        make, size = CELLS[self.cell], self.input_size
+        self.layers: list[list[RecurrentLayer]] = []
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding and self.embedding.size:
+            shapes["embedding.E"] = (self.embedding.n_learned, self.embedding.size)
+        for number, (units, both) in enumerate(zip(self.hidden_sizes, self.bidirectional, strict=True)):
+            options = {**self.layer_options, "init": self.init, "dtype": self.dtype}
+            directions = [make(size, units, reverse=back, seed=rng, **options) for back in (False, True)[: 1 + both]]
+            for direction, layer in zip(DIRECTIONS, directions, strict=False):
+                shapes |= {f"layers.{number}.{direction}.{k}": v.shape for k, v in layer.parameters().items()}
+            self.layers.append(directions)
+            size = units * (1 + (both and self.merge == "concat"))
+        top = self.hidden_sizes[-1] * (1 + self.bidirectional[-1])
+        shapes["output.S"] = (self.n_classes, top)
+        if self.output_bias:
+            shapes["output.b"] = (self.n_classes,)
+        self._parameters = Parameters(shapes, self.dtype)
+        for number, direction, layer in self._each_layer():
+            layer._move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
+        limit = 0.12 if self.init == "uniform" else np.sqrt(6 / (self.n_classes + top))
+        self._parameters["output.S"] = rng.uniform(-limit, limit, (self.n_classes, top))
+        if "embedding.E" in shapes:
+            self._parameters["embedding.E"] = rng.normal(0, 0.1, shapes["embedding.E"])
+            self._parameters["embedding.E"][0] = 0  # padding
+
+    def _each_layer(self) -> Iterator[tuple[int, str, RecurrentLayer]]:
+        for number, directions in enumerate(self.layers):
+            for direction, layer in zip(DIRECTIONS, directions, strict=False):
+                yield number, direction, layer
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> Parameters:
+        """Return all parameters by dotted name ("layers.0.forward.W", "output.S", "embedding.E"), as views."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return a parameter, or one gate's part of it, as a view."""
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        """Write values into a parameter; the shape must be the same."""
+        self._parameters[name] = value
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without seed and embedding, as JSON can hold them."""
+        names = ["n_classes", "merge", "cell", "output_bias", "dropout", "input_dropout", "word_dropout", "init"]
+        return {
+            "input_size": self.input_size,
+            "hidden_sizes": list(self.hidden_sizes),
+            "bidirectional": list(self.bidirectional),
+            "weight_decay": list(self.weight_decay),
+            "loss": self.loss_steps,
+            "dtype": self.dtype.name,
+            **{name: getattr(self, name) for name in names},
+            **self.layer_options,
+        }
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a network with the same weights, held as `dtype`."""
+        other = type(self)(**(self.config() | {"dtype": dtype}), embedding=self.embedding, seed=0)
+        other._parameters.flat[:] = self._parameters.flat
+        return other
+
+    # -- forward --------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, x: ArrayLike, lengths: ArrayLike | None = None, rng: np.random.Generator | None = None
+    ) -> NetworkTrace:
+        """Run the network over a batch of sequences and keep every array.
+
+        Parameters
+        ----------
+        x : (T, B, I), or (T, B) whole numbers with an embedding
+            Input, time first.
+        lengths : (B,), optional
+            Steps of each sequence.
+        rng
+            Given in training: draws what dropout leaves out. Without it nothing is dropped.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `lstm_numba.LSTM.forward`; for word numbers outside the embedding.
+        """
+        if self.embedding is None:
+            values, steps = self.layers[0][0]._check_input(x, lengths)
+            return self._forward(values, None, steps, rng)
+        ids = np.asarray(x)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"x: expected whole numbers of words, got dtype {ids.dtype}")
+        if ids.ndim != 2 or 0 in ids.shape:
+            raise ValueError(f"x: expected word numbers of shape (T, B) with no empty axis, got {ids.shape}")
+        if ids.min() < 0 or ids.max() >= self.embedding.n_words:
+            raise ValueError(f"x: expected word numbers 0 to {self.embedding.n_words - 1}, got {ids.min()} to {ids.max()}")
+        T, B = ids.shape
+        return self._forward(None, ids, Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B)), rng)
+
+    def _forward(
+        self, x: NDArray | None, ids: NDArray | None, steps: Steps, rng: np.random.Generator | None
+    ) -> NetworkTrace:
+        words = None
+        if ids is not None:
+            assert self.embedding is not None
+            if rng is not None and self.word_dropout:
+                words = rng.random(ids.shape) < self.word_dropout
+            E = self._parameters["embedding.E"] if self.embedding.size else None
+            x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
+        assert x is not None
+        trace = NetworkTrace(self, x, ids, steps, Dropped([], words))
+        z = x
+        for number, directions in enumerate(self.layers):
+            z = self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
+            source = np.ascontiguousarray(z)
+            trace.layers.append(
+                threads.run([lambda each=each: each._forward(source, None, None, steps) for each in directions])
+            )
+            last = number == len(self.layers) - 1
+            z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)
+        trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
+        trace.logits = self._logits(trace.top)
+        trace.log_probabilities = losses.log_softmax(trace.logits)
+        return trace
+
+    def _drop(self, z: NDArray, share: float, rng: np.random.Generator | None, dropped: Dropped) -> NDArray:
+        """Set a share of z to 0, let the rest grow, and note the factors; z itself without rng."""
+        if rng is None or share == 0:
+            dropped.factors.append(None)
+            return z
+        kept = rng.random(z.shape, np.float32) >= share
+        factor = np.where(kept, z.dtype.type(1 / (1 - share)), z.dtype.type(0))
+        dropped.factors.append(factor)
+        return z * factor
+
+    @staticmethod
+    def _merge(outputs: list[NDArray], merge: str) -> NDArray:
+        if len(outputs) == 1:
+            return outputs[0]
+        return np.concatenate(outputs, axis=2) if merge == "concat" else outputs[0] + outputs[1]
+
+    @staticmethod
+    def _unmerge(dz: NDArray, n: int, merge: str) -> list[NDArray]:
+        if n == 1:
+            return [dz]
+        return np.split(dz, 2, axis=2) if merge == "concat" else [dz, dz]
+
+    def _logits(self, top: NDArray) -> NDArray:
+        """S h + b for all steps (T, B, C)."""
+        T, B, D = top.shape
+        S, C = self._parameters["output.S"], self.n_classes
+        b = self._parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
+        logits, nothing = np.empty((1, T * B, C), self.dtype), np.empty((0, 0, 0), self.dtype)
+        kernels.project(top.reshape(T * B, D), S[None], nothing, b, logits, np.empty(0, self.dtype), 0, 1)
+        return logits.reshape(T, B, C)
+
+    # -- loss and backward ------------------------------------------------------------------------------------------------
+
+    def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
+        y = np.asarray(y)
+        T, B, _ = trace.x.shape
+        if y.dtype.kind not in "iu":
+            raise TypeError(f"y: expected whole numbers of classes, got dtype {y.dtype}")
+        if y.shape != (T, B):
+            raise ValueError(f"y: expected shape ({T}, {B}), one class for each step, got {y.shape}")
+        if y.min() < losses.IGNORED or y.max() >= self.n_classes:
+            raise ValueError(f"y: expected classes 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
+        if trace.lengths is not None:
+            y = np.where(trace._steps.padding(), losses.IGNORED, y)
+        return losses.choose_steps(y, trace.lengths, self.loss_steps)
+
+    def loss(self, trace: NetworkTrace, y: ArrayLike) -> float:
+        """L = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|².
+
+        Parameters
+        ----------
+        trace
+            What `forward` returned.
+        y : (T, B) whole numbers
+            Classes; -1, and what lies beyond a sequence's length, doesn't count.
+        """
+        return losses.negative_log_likelihood(trace.log_probabilities, self._check_labels(trace, y)) + self.penalty()
+
+    def penalty(self) -> float:
+        """½ Σ_l λ_l |θ_l|² over U, W, V of each layer and S."""
+        return 0.5 * sum(
+            decay * float(np.dot(part, part)) for decay, part in self._decayed(self._parameters) if decay
+        )
+
+    def _decayed(self, parameters: Parameters) -> Iterator[tuple[float, NDArray]]:
+        """(λ, flat array) for every array that weight decay acts on."""
+        for name in parameters:
+            kind, _, last = name.rpartition(".")
+            if last in ("U", "W", "V", "S"):
+                number = int(kind.split(".")[1]) if kind.startswith("layers") else -1
+                yield self.weight_decay[number], parameters[name].reshape(-1)
+
+    def _add_decay(self, gradients: Parameters) -> None:
+        for (decay, to), (_, source) in zip(
+            self._decayed(gradients), self._decayed(self._parameters), strict=True
+        ):
+            if decay:
+                to += to.dtype.type(decay) * source
+
+    def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
+        """Derivatives of `loss` by every parameter, and by everything inside.
+
+        Parameters
+        ----------
+        trace, y
+            As in `loss`; the weights must not have changed since.
+        """
+        return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
+
+    def _backward(self, trace: NetworkTrace, y: NDArray, parameters: Parameters) -> NetworkGradients:
+        seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
+        gradients = self._through(trace, seed, parameters, squared=False)
+        self._add_decay(parameters)
+        return gradients
+
+    def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
+        """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
+
+        The backward pass with every factor squared (`lstm_numba.LSTM.second_derivatives`), mean over the batch, plus λ.
+
+        Parameters
+        ----------
+        trace, y
+            As in `loss`.
+        start
+            What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the diagonal
+            of the softmax's own second derivative, with which it is the diagonal of the Gauss-Newton matrix
+            wherever one path alone leads from a weight to one output.
+        """
+        start = _checks.choice("start", start, ("residual", "diagonal"))
+        return self._second_derivatives(trace, self._check_labels(trace, y), self._parameters.zeros_like(), start)
+
+    def _second_derivatives(
+        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, start: str = "residual"
+    ) -> NetworkGradients:
+        if start == "residual":
+            seed = np.square(losses.residual(trace.log_probabilities, y))
+        else:
+            p = np.exp(trace.log_probabilities)
+            seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
+        seconds = self._through(trace, seed / self.dtype.type(y.shape[1]), parameters, squared=True)
+        for decay, part in self._decayed(parameters):
+            if decay:
+                part += part.dtype.type(decay)
+        return seconds
+
+    def _through(self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool) -> NetworkGradients:
+        """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives."""
+        gradients = NetworkGradients(parameters)
+        factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
+        factors = factors if squared else trace._dropped.factors
+        dz = self._output_backward(trace.top, seed, parameters, squared)
+        for number in reversed(range(len(self.layers))):
+            last = number == len(self.layers) - 1
+            if factors[number + 1] is not None:
+                dz = dz * factors[number + 1]
+            directions = self.layers[number]
+            parts = self._unmerge(dz, len(directions), "concat" if last else self.merge)
+            z_squared = self._input_squared(trace, number, factors[number]) if squared else None
+
+            def one(d: int, number: int = number, parts: list = parts, z_squared: NDArray | None = z_squared) -> Any:
+                layer, own = self.layers[number][d], parameters.part(f"layers.{number}.{DIRECTIONS[d]}.")
+                extra = (True, z_squared) if squared else ()
+                return layer._backward(trace.layers[number][d], parts[d], None, None, own, *extra)  # type: ignore[attr-defined]
+
+            results = threads.run([lambda d=d: one(d) for d in range(len(directions))])
+            gradients.layers.insert(0, results)
+            dz = results[0].x if len(results) == 1 else results[0].x + results[1].x
+        gradients.x = dz if factors[0] is None else dz * factors[0]
+        if self.embedding is not None and self.embedding.size and trace.ids is not None:
+            self.embedding.backward(gradients.x, trace.ids, trace._dropped.words, parameters["embedding.E"])
+        return gradients
+
+    def _input_squared(self, trace: NetworkTrace, number: int, factor: NDArray | None) -> NDArray | None:
+        """What stands for z² of a layer: with summed directions h_F² + h_B², as the 2015 program has it."""
+        if number == 0 or self.merge != "sum" or len(self.layers[number - 1]) == 1:
+            return None
+        total = sum(np.square(each.h) for each in trace.layers[number - 1])
+        return total if factor is None else total * factor
+
+    def _output_backward(self, top: NDArray, seed: NDArray, parameters: Parameters, squared: bool) -> NDArray:
+        """Add the gradients of S and b; return that of what the softmax layer saw."""
+        T, B, D = top.shape
+        C, N = self.n_classes, T * B
+        S = self._parameters["output.S"]
+        if squared:
+            S, top = np.square(S), np.square(top)
+        delta, nothing = seed.reshape(1, N, C), np.empty((0, 0, 0), self.dtype)
+        db = parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
+        rows = top.reshape(N, D)
+        kernels.weight_gradients(delta, rows, rows, parameters["output.S"][None], nothing, db, 0, 1)
+        lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
+        packed = np.empty((D + lanes - 1) // lanes * lanes * C, self.dtype)
+        kernels.pack_for_backward(S[None], nothing, packed, packed, 0, 1)
+        dz = np.zeros((N, D), self.dtype)
+        kernels.input_gradient(delta, packed, dz, 0, N)
+        return dz.reshape(T, B, D)
