@@ -82,7 +82,8 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
             raise ValueError(f"{name}: expected shape {wanted}, got {array.shape} (axis {axis})")
         if have == 0:
             raise ValueError(f"{name}: expected shape {wanted} with no empty axis, got {array.shape}")
-    return np.ascontiguousarray(array, dtype)
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite here, and `finite` says where
+        return np.ascontiguousarray(array, dtype)
 
 
 def finite(name: str, array: NDArray) -> None:

@@ -1,0 +1,110 @@
+"""Model files: arrays and a configuration in one safetensors file, written whole or not at all.
+
+The configuration is JSON in the file's own metadata, beside a format name and number. Nothing in such a file is ever
+executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "lstm_numba"
+VERSION = 1
+
+
+class ModelFileError(ValueError):
+    """A file that isn't a model of this package, or not whole, or of a newer format."""
+
+
+def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
+    """Write arrays and configuration to `path`.
+
+    The bytes go to a temporary file in the same folder, which then takes the name: another program, or this one after
+    a power cut, sees the old file or the new one.
+
+    Parameters
+    ----------
+    path
+        Where to; an existing file is replaced.
+    kind
+        What the file holds, such as "tagger".
+    arrays, config
+        Contents; `config` as JSON can hold it.
+
+    Raises
+    ------
+    OSError
+        Where the folder doesn't exist or can't be written.
+    """
+    from safetensors.numpy import save
+
+    metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "config": json.dumps(config)}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    raw = save(contiguous, metadata)
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's mask for new files: `mkstemp` makes a file that others can't read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Return the arrays and the configuration that `write` put into `path`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is cut short, of another program, of another kind, or of a newer format; the text says which.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            _check_metadata(path, metadata, kind)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: expected a whole safetensors file, got one that can't be read ({error})") from None
+    try:
+        return arrays, json.loads(metadata["config"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path}: its configuration can't be read ({error})") from None
+
+
+def _check_metadata(path: Path, metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: expected a model of {FORMAT}, got a safetensors file of another program")
+    version = metadata.get("version", "")
+    if not version.isdecimal() or int(version) > VERSION:
+        raise ModelFileError(
+            f"{path}: expected format {VERSION} or older, got {version or 'none'}; a newer lstm_numba wrote it"
+        )
+    if metadata.get("kind") != kind:
+        raise ModelFileError(f"{path}: expected a {kind}, got a {metadata.get('kind')!r}")

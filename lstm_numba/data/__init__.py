@@ -1,0 +1,62 @@
+"""Data: readers, vocabularies, windows and batches, the news queries, and a text for character models.
+
+A data set is a plain list of :class:`TaggedSentence`. The usual way from a file to arrays::
+
+    train, test = split(read_tagged("queries.txt"))
+    vocabulary, labels = Vocabulary.from_sentences(train), LabelSet.from_sentences(train)
+    x, lengths = pad_batch([vocabulary.encode(s.words) for s in train])      # (T, B), (B,)
+    y, _ = pad_batch([labels.encode(s.labels) for s in train])               # (T, B)
+
+=================  ====================================================================
+module             holds
+=================  ====================================================================
+``sentences``      `TaggedSentence`; splitting, counting, the baselines without context
+``readers``        the files of words and labels, `DataError`
+``word_vectors``   `WordVectors`, their file, the matrix for a vocabulary
+``vocabulary``     words to ids, labels to ids
+``arrays``         one-hot, windows, padded batches
+``news``           the original's data: where it is found, how it is downloaded
+``news_grammar``   grammar and word lists of the generated queries
+``text``           the standard library's topics, characters to ids
+=================  ====================================================================
+"""
+
+from __future__ import annotations
+
+from .arrays import label_windows, one_hot, pad_batch, windows
+from .news import DownloadError, load_news, load_news_vectors, news_available
+from .news_grammar import generate_news
+from .readers import DataError, read_tagged, read_two_files, write_tagged
+from .sentences import TaggedSentence, baseline_accuracy, label_counts, majority, split
+from .text import characters, load_pydoc
+from .vocabulary import LabelSet, Vocabulary, normalize_numbers
+from .word_vectors import WordVectors, read_word_vectors, vectors_for
+
+__all__ = [
+    "DataError",
+    "DownloadError",
+    "LabelSet",
+    "TaggedSentence",
+    "Vocabulary",
+    "WordVectors",
+    "baseline_accuracy",
+    "characters",
+    "generate_news",
+    "label_counts",
+    "label_windows",
+    "load_news",
+    "load_news_vectors",
+    "load_pydoc",
+    "majority",
+    "news_available",
+    "normalize_numbers",
+    "one_hot",
+    "pad_batch",
+    "read_tagged",
+    "read_two_files",
+    "read_word_vectors",
+    "split",
+    "vectors_for",
+    "windows",
+    "write_tagged",
+]

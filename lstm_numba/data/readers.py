@@ -1,0 +1,266 @@
+"""Files of tagged sentences: words and labels side by side, or in two files.
+
+Every error in a file's content is a `DataError` that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from itertools import zip_longest
+from pathlib import Path
+
+from .sentences import TaggedSentence, checked_pairs
+
+# Only space and tab part a line's fields: `str.split` would also cut at a no-break space within a word.
+_FIELD = re.compile(r"[^ \t]+")
+
+
+class DataError(ValueError):
+    """What is in a data file can't be used.
+
+    Attributes
+    ----------
+    path : str or None
+        The file.
+    line : int or None
+        The line in it, from 1.
+    """
+
+    def __init__(self, message: str, path: str | os.PathLike[str] | None = None, line: int | None = None):
+        super().__init__(message)
+        self.path = None if path is None else os.fspath(path)
+        self.line = line
+
+
+def file_error(path: str | os.PathLike[str], line: int | None, message: str) -> DataError:
+    """A `DataError` whose text begins with the file and the line."""
+    where = os.fspath(path) if line is None else f"{os.fspath(path)}, line {line}"
+    return DataError(f"{where}: {message}", path, line)
+
+
+def read_lines(path: str | os.PathLike[str], encoding: str, content: str) -> list[str]:
+    """All lines of a text file without their ends (LF, CRLF or CR) and without a byte order mark.
+
+    Parameters
+    ----------
+    path : path
+    encoding : str
+        A codec's name.
+    content : str
+        What the file should hold, for the errors.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DataError
+        If the bytes are not of this encoding (with the line), or the file is empty.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except FileNotFoundError:
+        text = f"there is no such file (expected {content})"
+        raise FileNotFoundError(errno.ENOENT, text, os.fspath(path)) from None
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].decode(encoding, errors="replace").count("\n") + 1
+        message = f"not {encoding} text: byte 0x{raw[error.start]:02x} ({error.reason}); give its encoding"
+        raise file_error(path, line, message) from None
+    except LookupError:
+        raise ValueError(f"encoding: expected the name of a text encoding, got {encoding!r}") from None
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip(" \t\n"):
+        raise file_error(path, 1, f"the file is empty (expected {content})")
+    return text.split("\n")
+
+
+def read_tagged(
+    path: str | os.PathLike[str], *, encoding: str = "utf-8", separator: str | None = None
+) -> list[TaggedSentence]:
+    r"""Read one word and its label a line; a blank line ends a sentence.
+
+    Several blank lines are as one, and none is needed at the end of the file. Line ends may be LF, CRLF or
+    CR, and a byte order mark is skipped.
+
+    Parameters
+    ----------
+    path : path
+    encoding : str
+    separator : str, optional
+        What stands between word and label. By default any run of spaces and tabs; give ``"\t"`` for words
+        with spaces in them.
+
+    Returns
+    -------
+    list of TaggedSentence
+        In the file's order; never empty, and no sentence is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DataError
+        With file and line: a word or label is missing, a line has too many fields, the bytes are not of this
+        encoding, or the file is empty.
+    """
+    if separator is not None and (not isinstance(separator, str) or not separator or "\n" in separator):
+        raise ValueError(f"separator: expected a str within a line or None, got {separator!r}")
+    sentences = [TaggedSentence([], [])]
+    for number, line in enumerate(read_lines(path, encoding, "a word and a label a line"), start=1):
+        if not line.strip(" \t"):
+            if sentences[-1].words:
+                sentences.append(TaggedSentence([], []))
+            continue
+        fields = _FIELD.findall(line) if separator is None else line.split(separator)
+        if len(fields) != 2 or not all(fields):
+            raise file_error(path, number, _bad_fields(line, fields, separator))
+        sentences[-1].words.append(fields[0])
+        sentences[-1].labels.append(fields[1])
+    return sentences if sentences[-1].words else sentences[:-1]
+
+
+def _bad_fields(line: str, fields: list[str], separator: str | None) -> str:
+    between = "white space" if separator is None else repr(separator)
+    wanted = f"expected a word and a label with {between} between"
+    if len(fields) > 2:
+        hint = ' (separator="\\t" allows words with spaces)' if separator is None and "\t" in line else ""
+        return f"too many fields: {wanted}, got {len(fields)} fields in {line!r:.80}{hint}"
+    if len(fields) == 2 and not fields[0]:
+        return f"the word is missing: {wanted}, got {line!r:.80}"
+    return f"the label is missing: {wanted}, got {line!r:.80}"
+
+
+def read_two_files(
+    words_path: str | os.PathLike[str], labels_path: str | os.PathLike[str], *, encoding: str = "utf-8"
+) -> list[TaggedSentence]:
+    """Read one word a line from one file and its label from the other; a blank line in both ends a sentence.
+
+    This is the form in which the 2015 program took the CoNLL04 entity data. The files are matched sentence by
+    sentence: one may have more blank lines than the other between two sentences, but a sentence must end in
+    both at the same word.
+
+    Parameters
+    ----------
+    words_path, labels_path : path
+    encoding : str
+        Of both.
+
+    Returns
+    -------
+    list of TaggedSentence
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the files is missing.
+    DataError
+        With file and line: a line has more than one field, a sentence is longer in one file than in the
+        other, one file has more sentences, the bytes are not of this encoding, or a file is empty.
+    """
+    by_words = _one_field_sentences(words_path, encoding, "word")
+    by_labels = _one_field_sentences(labels_path, encoding, "label")
+    nothing: list[tuple[int, str]] = []
+    for n, (words, labels) in enumerate(zip_longest(by_words, by_labels, fillvalue=nothing), start=1):
+        if len(words) > len(labels):
+            raise _unequal(n, words_path, words, "word", labels_path, labels, "label")
+        if len(labels) > len(words):
+            raise _unequal(n, labels_path, labels, "label", words_path, words, "word")
+    return [
+        TaggedSentence([word for _, word in words], [label for _, label in labels])
+        for words, labels in zip(by_words, by_labels, strict=True)
+    ]
+
+
+def _one_field_sentences(
+    path: str | os.PathLike[str], encoding: str, what: str
+) -> list[list[tuple[int, str]]]:
+    """Sentences of (line number, field)."""
+    sentences: list[list[tuple[int, str]]] = [[]]
+    for number, line in enumerate(read_lines(path, encoding, f"one {what} a line"), start=1):
+        fields = _FIELD.findall(line)
+        if len(fields) > 1:
+            raise file_error(path, number, f"too many fields: expected one {what} a line, got {line!r:.80}")
+        if fields:
+            sentences[-1].append((number, fields[0]))
+        elif sentences[-1]:
+            sentences.append([])
+    return sentences if sentences[-1] else sentences[:-1]
+
+
+def _unequal(
+    n: int,
+    path: str | os.PathLike[str],
+    longer: list[tuple[int, str]],
+    what: str,
+    other_path: str | os.PathLike[str],
+    shorter: list[tuple[int, str]],
+    other: str,
+) -> DataError:
+    """The error for sentence n, which goes on in `path` where `other_path` has ended it."""
+    line, field = longer[len(shorter)]
+    if not shorter:
+        end = f"{os.fspath(other_path)} ends after {n - 1} sentences"
+    else:
+        end = f"it ends at line {shorter[-1][0]} of {os.fspath(other_path)} after {len(shorter)} {other}s"
+    return file_error(path, line, f"{what} {field!r} has no {other}: sentence {n} goes on here, but {end}")
+
+
+def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentence]) -> None:
+    r"""Write sentences as `read_tagged` reads them: word, tab, label; a blank line after each; UTF-8.
+
+    The file is written whole or not at all: to a temporary file beside it, which then takes its name.
+    Words may have spaces in them, and are then read back with ``separator="\t"``.
+
+    Parameters
+    ----------
+    path : path
+        An existing file is replaced.
+    sentences : iterable of TaggedSentence
+
+    Raises
+    ------
+    ValueError
+        For what the file could not hold: no sentence at all, an empty sentence, unequally many words and
+        labels, an empty word or label, one with a tab or line break, a label with a space, or a character
+        that UTF-8 does not have. Nothing is written then.
+    """
+    parts: list[str] = []
+    for n, (words, labels) in enumerate(checked_pairs(sentences)):
+        if not words:
+            raise ValueError(f"sentences[{n}]: expected at least one word, got none")
+        for k, (word, label) in enumerate(zip(words, labels, strict=True)):
+            _check_field(word, f"sentences[{n}].words[{k}]", "\t\n\r")
+            _check_field(label, f"sentences[{n}].labels[{k}]", "\t\n\r ")
+            parts.append(f"{word}\t{label}\n")
+        parts.append("\n")
+    if not parts:
+        raise ValueError("sentences: expected at least one sentence, got none")
+    if parts[0].startswith("\ufeff"):
+        raise ValueError("sentences[0].words[0]: begins with a byte order mark, which reading would drop")
+    try:
+        raw = "".join(parts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        bad = error.object[error.start]
+        raise ValueError(f"sentences: the character {bad!r} can't be written as UTF-8") from None
+    _write_whole(Path(path), raw)
+
+
+def _check_field(field: str, name: str, forbidden: str) -> None:
+    if not field:
+        raise ValueError(f"{name}: expected a str with at least one character, got ''")
+    for character in forbidden:
+        if character in field:
+            raise ValueError(f"{name}: expected a str without {character!r}, got {field!r:.80}")
+
+
+def _write_whole(path: Path, raw: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(raw)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
