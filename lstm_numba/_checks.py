@@ -106,3 +106,10 @@ def lengths(value: Any, T: int, B: int) -> NDArray:
         b = int(np.argmax(bad))
         raise ValueError(f"lengths: expected 1 to {T}, the number of time steps, got {array[b]} at lengths[{b}]")
     return array.astype(np.int64)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return a generator of random numbers for a seed: a whole number of at least 0, a generator itself, or None."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(None if seed is None else size("seed", seed, 0))

@@ -40,9 +40,9 @@ def source_stamp() -> str:
 class _PackageCache(FunctionCache):
     """Numba's cache of one function, fresh only while none of the package's compiled files has changed."""
 
-    def __init__(self, py_func):
+    def __init__(self, py_func, stamp):
         super().__init__(py_func)
-        self._cache_file._source_stamp = source_stamp()
+        self._cache_file._source_stamp = stamp
 
     def load_overload(self, sig, target_context):
         loaded = super().load_overload(sig, target_context)
@@ -79,8 +79,9 @@ def jit(function):
     infinity must come through. ``nogil``: threads may run kernels side by side.
     """
     dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    stamp = source_stamp()
     try:
-        dispatcher._cache = _PackageCache(function)
+        dispatcher._cache = _PackageCache(function, stamp)
     except (RuntimeError, OSError):  # "no locator available": nowhere to write, or source in an archive
         pass
     return dispatcher

@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_numba._compile import inline, jit
-from lstm_numba.matmul import add_matmul, pack, packed_size
+from lstm_numba.matmul import ONE, ZERO, add_matmul, pack, pack_transposed, packed_size
 from lstm_numba.nonlinearities import slope, squash
 
 # A step is cut into pieces whose dozen arrays fit the first-level cache together.
@@ -109,7 +109,7 @@ def _before_and_now(reverse, t):
 @inline
 def _matmul_step(to, to_off, source, source_off, panels, p_off, rows, H):
     """to (rows, H) += source (rows, H) times one packed (H, H) matrix."""
-    add_matmul(to, to_off, H, source, source_off, H, 1, panels, p_off, rows, H, H)
+    add_matmul(to, to_off, H, source, source_off, H, ONE, panels, p_off, rows, H, H)
 
 
 @jit
@@ -128,7 +128,7 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
     for step in range(T):
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
-        active = min(b_hi, rows[t]) - b_lo
+        active = max(0, min(b_hi, rows[t]) - b_lo)
         for k in range(4):
             _matmul_step(
                 a_flat, ((k * T + t) * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, k * panel, active, H
@@ -150,10 +150,13 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
 @inline
 def _keep_state(h, c, a, gates, prev, now, t, lo, hi):
     """Beyond a sequence's end the state stays, and there are no gates."""
-    h[now, lo:hi] = h[prev, lo:hi]
-    c[now, lo:hi] = c[prev, lo:hi]
-    a[:, t, lo:hi] = 0
-    gates[:, t, lo:hi] = 0
+    for n in range(lo, hi):
+        h[now, n] = h[prev, n]
+        c[now, n] = c[prev, n]
+    for k in range(4):
+        for n in range(lo, hi):
+            a[k, t, n] = 0
+            gates[k, t, n] = 0
 
 
 @jit
@@ -180,7 +183,11 @@ def lstm_backward(
     for step in range(T - 1, -1, -1):
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
-        active = min(b_hi, rows[t]) - b_lo
+        active = max(0, min(b_hi, rows[t]) - b_lo)
+        for b in range(b_lo, b_hi):
+            if lengths[b] <= t:  # first, so that nothing is left at this step for the equations to work on
+                _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
+                _pass_on(epsilon_c, now, prev, b * H, (b + 1) * H)
         for lo in range(first, first + active * H, PIECE):
             hi = min(lo + PIECE, first + active * H)
             i, f, o, g = gates[0, t, lo:hi], gates[1, t, lo:hi], gates[2, t, lo:hi], gates[3, t, lo:hi]
@@ -205,11 +212,6 @@ def lstm_backward(
                 epsilon_h[now, lo:hi], epsilon_c[now, lo:hi], epsilon_c[prev, lo:hi],
                 delta[0, t, lo:hi], delta[1, t, lo:hi], delta[2, t, lo:hi], delta[3, t, lo:hi],
             )  # fmt: skip
-        for b in range(b_lo, b_hi):
-            if lengths[b] <= t:
-                delta[:, t, b * H : (b + 1) * H] = 0
-                _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
-                _pass_on(epsilon_c, now, prev, b * H, (b + 1) * H)
         for k in range(4):
             _matmul_step(
                 eh_flat, (prev * B + b_lo) * H, delta_flat, ((k * T + t) * B + b_lo) * H, W_packed, k * panel, active, H
@@ -260,14 +262,15 @@ def rnn_forward(nonlinearity, reverse, W_packed, a, h, lengths, rows, B, H, b_lo
     for step in range(T):
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
-        active = min(b_hi, rows[t]) - b_lo
-        _matmul_step(a_flat, (t * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, 0, active, H)  # aᵗ += W hᵗ⁻¹
-        lo, hi = b_lo * H, (b_lo + max(0, active)) * H
+        active = max(0, min(b_hi, rows[t]) - b_lo)
+        _matmul_step(a_flat, (t * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, ZERO, active, H)  # aᵗ += W hᵗ⁻¹
+        lo, hi = b_lo * H, (b_lo + active) * H
         squash(nonlinearity, a[0, t, lo:hi], h[now, lo:hi])  # hᵗ = φ(aᵗ)
         for b in range(b_lo, b_hi):
             if lengths[b] <= t:
-                h[now, b * H : (b + 1) * H] = h[prev, b * H : (b + 1) * H]
-                a[0, t, b * H : (b + 1) * H] = 0
+                for n in range(b * H, (b + 1) * H):
+                    h[now, n] = h[prev, n]
+                    a[0, t, n] = 0
 
 
 @jit
@@ -278,8 +281,8 @@ def rnn_backward(nonlinearity, reverse, squared, W_packed, h, epsilon_h, delta, 
     for step in range(T - 1, -1, -1):
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
-        active = min(b_hi, rows[t]) - b_lo
-        lo, hi = b_lo * H, (b_lo + max(0, active)) * H
+        active = max(0, min(b_hi, rows[t]) - b_lo)
+        lo, hi = b_lo * H, (b_lo + active) * H
         slope(nonlinearity, h[now, lo:hi], delta[0, t, lo:hi])
         if squared:
             _square(delta[0, t, lo:hi], delta[0, t, lo:hi])
@@ -287,9 +290,10 @@ def rnn_backward(nonlinearity, reverse, squared, W_packed, h, epsilon_h, delta, 
             delta[0, t, n] *= epsilon_h[now, n]  # δᵗ = φ′(aᵗ) ⊙ ε_hᵗ
         for b in range(b_lo, b_hi):
             if lengths[b] <= t:
-                delta[0, t, b * H : (b + 1) * H] = 0
+                for n in range(b * H, (b + 1) * H):
+                    delta[0, t, n] = 0
                 _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
-        _matmul_step(eh_flat, (prev * B + b_lo) * H, delta_flat, (t * B + b_lo) * H, W_packed, 0, active, H)  # ε += Wᵀ δ
+        _matmul_step(eh_flat, (prev * B + b_lo) * H, delta_flat, (t * B + b_lo) * H, W_packed, ZERO, active, H)  # ε += Wᵀ δ
 
 
 # ------------------------------------------------------------------- what has no recurrence: all time steps in one product
@@ -308,26 +312,41 @@ def project(x, U, W, b, a, W_packed, k_lo, k_hi):
     panel = packed_size(H, H, a.itemsize)
     U_packed = np.empty(packed_size(H, I, a.itemsize), a.dtype)
     for k in range(k_lo, k_hi):
-        for n in range(N):
-            if b.size:
-                a[k, n, :] = b[k]
-            else:
-                a[k, n, :] = 0
-        pack(U_flat, k * H * I, 1, I, H, I, U_packed, 0)
-        add_matmul(a_flat, k * N * H, H, x_flat, 0, I, 1, U_packed, 0, N, H, I)  # a_kᵗ = b_k + U_k xᵗ
+        _fill_rows(a[k], b, k)
+        pack_transposed(U_flat, k * H * I, I, H, I, U_packed, ZERO)
+        add_matmul(a_flat, k * N * H, H, x_flat, ZERO, I, ONE, U_packed, ZERO, N, H, I)  # a_kᵗ = b_k + U_k xᵗ
         if W.size:
-            pack(W_flat, k * H * H, 1, H, H, H, W_packed, k * panel)
+            pack_transposed(W_flat, k * H * H, H, H, H, W_packed, k * panel)
+
+
+@inline
+def _fill_rows(rows, b, k):
+    """Every row is b_k, or zero where there is no bias."""
+    zero = rows.dtype.type(0)
+    for n in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[n, j] = b[k, j] if b.size else zero
 
 
 @jit
-def pack_for_backward(U, W, U_packed, W_packed, k_lo, k_hi):
-    """U_k, and W_k if there is one, packed as they are: the backward pass multiplies by them from the other side."""
-    H, I = U.shape[1], U.shape[2]
-    U_flat, W_flat = U.reshape(-1), W.reshape(-1)
+def pack_for_backward(U, W, squared, U_packed, W_packed, k_lo, k_hi):
+    """U_k and W_k, those that there are, packed as they are: the backward pass multiplies by them from the other side.
+
+    With `squared`, their squares.
+    """
+    if U.size:
+        _pack_gates(U.reshape(-1), U.shape[1], U.shape[2], squared, U_packed, k_lo, k_hi)
+    if W.size:
+        _pack_gates(W.reshape(-1), W.shape[1], W.shape[2], squared, W_packed, k_lo, k_hi)
+
+
+@inline
+def _pack_gates(weights, H, I, squared, packed, k_lo, k_hi):
+    panel = packed_size(I, H, weights.itemsize)
     for k in range(k_lo, k_hi):
-        pack(U_flat, k * H * I, I, 1, I, H, U_packed, k * packed_size(I, H, U.itemsize))
-        if W.size:
-            pack(W_flat, k * H * H, H, 1, H, H, W_packed, k * packed_size(H, H, W.itemsize))
+        pack(weights, k * H * I, I, I, H, packed, k * panel)
+        if squared:
+            _square(packed[k * panel : (k + 1) * panel], packed[k * panel : (k + 1) * panel])
 
 
 @jit
@@ -340,13 +359,13 @@ def weight_gradients(delta, x, h_prev, dU, dW, db, k_lo, k_hi):
     H = delta.shape[2]
     delta_flat, dU_flat, dW_flat = delta.reshape(-1), dU.reshape(-1), dW.reshape(-1)
     packed = np.empty(packed_size(max(I, H if dW.size else 1), N, x.itemsize), x.dtype)
-    pack(x.reshape(-1), 0, I, 1, I, N, packed, 0)
+    pack(x.reshape(-1), ZERO, I, I, N, packed, ZERO)
     for k in range(k_lo, k_hi):
-        add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, 1, H, packed, 0, H, I, N)
+        add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, ONE, H, packed, ZERO, H, I, N)
     if dW.size:
-        pack(h_prev.reshape(-1), 0, H, 1, H, N, packed, 0)
+        pack(h_prev.reshape(-1), ZERO, H, H, N, packed, ZERO)
         for k in range(k_lo, k_hi):
-            add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, 1, H, packed, 0, H, H, N)
+            add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, ONE, H, packed, ZERO, H, H, N)
     if db.size:
         for k in range(k_lo, k_hi):
             for n in range(N):
@@ -362,5 +381,5 @@ def input_gradient(delta, U_packed, dx, n_lo, n_hi):
     delta_flat, dx_flat = delta.reshape(-1), dx.reshape(-1)
     panel = packed_size(I, H, dx.itemsize)
     for k in range(delta.shape[0]):
-        add_matmul(dx_flat, n_lo * I, I, delta_flat, (k * N + n_lo) * H, H, 1, U_packed, k * panel, n_hi - n_lo, I, H)
+        add_matmul(dx_flat, n_lo * I, I, delta_flat, (k * N + n_lo) * H, H, ONE, U_packed, k * panel, n_hi - n_lo, I, H)
 

@@ -111,12 +111,14 @@ class RecurrentLayer(ABC):
     # -- input --------------------------------------------------------------------------------------------------------
 
     def _check_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps]:
-        x = _checks.floats("x", x, ("T", "B", self.input_size), self.dtype)
-        T, B, _ = x.shape
+        array = _checks.floats("x", x, ("T", "B", self.input_size), self.dtype)
+        T, B, _ = array.shape
         steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
-        x = steps.without_padding(x)
-        _checks.finite("x", x)
-        return x, steps
+        array = steps.without_padding(array)
+        _checks.finite("x", array)
+        if isinstance(x, np.ndarray) and np.may_share_memory(array, x):
+            array = array.copy()  # the backward pass needs it as it is now, whatever the caller does with theirs
+        return array, steps
 
     def _check_state(self, name: str, state: ArrayLike | None, B: int) -> NDArray | None:
         if state is None:
@@ -134,7 +136,7 @@ class RecurrentLayer(ABC):
     def _packed(self, columns: int, depth: int) -> NDArray:
         """Room for one packed (depth, columns) matrix a gate."""
         lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
-        return np.empty(self.gates * (columns + lanes - 1) // lanes * lanes * depth, self.dtype)
+        return np.empty(self.gates * ((columns + lanes - 1) // lanes) * lanes * depth, self.dtype)
 
     def _state_rows(self, T: int, B: int, initial: NDArray | None) -> NDArray:
         """Return a state array (T+1, B, H) with the initial state in its row."""
@@ -172,16 +174,16 @@ class RecurrentLayer(ABC):
         )
         return a, W_packed
 
-    def _pack_for_backward(self, squared: bool, multiply_adds: int) -> tuple[NDArray, NDArray]:
-        """Return U and W packed for products from the other side; their squares if `squared`."""
+    def _pack_for_backward(self, squared: bool, need_dx: bool, multiply_adds: int) -> tuple[NDArray, NDArray]:
+        """Return U (if `need_dx`) and W packed for products from the other side; their squares if `squared`."""
         H, I = self.hidden_size, self.input_size
         U, W = (self._stacked(name, self._parameters) for name in "UW")
-        if squared:
-            U, W = np.square(U), np.square(W)
+        if not need_dx:
+            U, I = U[:0], 0
         U_packed, W_packed = self._packed(I, H), self._packed(H, H)
         threads.run(
             [
-                lambda lo=lo, hi=hi: kernels.pack_for_backward(U, W, U_packed, W_packed, lo, hi)
+                lambda lo=lo, hi=hi: kernels.pack_for_backward(U, W, squared, U_packed, W_packed, lo, hi)
                 for lo, hi in self._shares(self.gates, multiply_adds)
             ]
         )
@@ -194,19 +196,22 @@ class RecurrentLayer(ABC):
     def _gradients_from_deltas(
         self, delta: NDArray, x: NDArray, h_prev: NDArray, U_packed: NDArray, gradients: Parameters
     ) -> NDArray:
-        """Add the gradients of U, W and b; return that of x."""
+        """Add the gradients of U, W and b; return that of x, empty where U_packed is."""
         K, T, B, H = delta.shape
         I, N = self.input_size, T * B
+        if not U_packed.size:
+            T = 0
         rows, h_rows, d_rows = x.reshape(N, I), h_prev.reshape(N, H), delta.reshape(K, N, H)
         dU, dW, db = (self._stacked(name, gradients) for name in "UWb")
-        dx = np.zeros((N, I), self.dtype)
+        dx = np.zeros((T * B, I), self.dtype)
         gate_shares = self._shares(K, K * N * H * (I + H))
-        row_shares = threads.ranges(N, len(gate_shares))
+        row_shares = threads.ranges(T * B, len(gate_shares))
         row_shares += [(0, 0)] * (len(gate_shares) - len(row_shares))
 
         def share(gates: tuple[int, int], part: tuple[int, int]) -> None:
             kernels.weight_gradients(d_rows, rows, h_rows, dU, dW, db, *gates)
-            kernels.input_gradient(d_rows, U_packed, dx, *part)
+            if part[0] < part[1]:
+                kernels.input_gradient(d_rows, U_packed, dx, *part)
 
         threads.run(
             [lambda g=g, p=p: share(g, p) for g, p in zip(gate_shares, row_shares, strict=True)]

@@ -95,12 +95,12 @@ class Trace:
     @property
     def c_prev(self) -> NDArray:
         """Cell state before each step (T, B, H): cᵗ⁻¹, or cᵗ⁺¹ with ``reverse=True``."""
-        return self.layer._before_steps(self._c_rows)
+        return self._steps.without_padding(self.layer._before_steps(self._c_rows))
 
     @property
     def h_prev(self) -> NDArray:
         """Output before each step (T, B, H): hᵗ⁻¹, or hᵗ⁺¹ with ``reverse=True``."""
-        return self.layer._before_steps(self._h_rows)
+        return self._steps.without_padding(self.layer._before_steps(self._h_rows))
 
     @property
     def c0(self) -> NDArray:
@@ -223,7 +223,7 @@ class LSTM(RecurrentLayer):
             nonlinearities.code(getattr(self, name), name) for name in ("gate", "cell_input", "cell_output")
         )
         self.forget_bias = _checks.number("forget_bias", forget_bias)
-        self._parameters = self._initial_parameters(np.random.default_rng(seed))
+        self._parameters = self._initial_parameters(_checks.generator(seed))
 
     def _initial_parameters(self, rng: np.random.Generator) -> Parameters:
         H, I = self.hidden_size, self.input_size
@@ -366,24 +366,22 @@ class LSTM(RecurrentLayer):
         Gradients
             Second derivatives under the names of the first.
         """
-        d2h, d2h_last, d2c_last = self._check_incoming(trace, d2h, d2h_last, d2c_last)
+        d2h, d2h_last, d2c_last = self._check_incoming(trace, d2h, d2h_last, d2c_last, "d2h", "d2h_last", "d2c_last")
         if x_squared is not None:
             x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
-        return self._backward(trace, d2h, d2h_last, d2c_last, self._parameters.zeros_like(), True, x_squared)
+        return self._backward(trace, d2h, d2h_last, d2c_last, self._parameters.zeros_like(), squared=True, x_squared=x_squared)
 
-    def _check_incoming(self, trace, dh, dh_last, dc_last):
+    def _check_incoming(self, trace, dh, dh_last, dc_last, *names):
         if not isinstance(trace, Trace):
             raise TypeError(f"trace: expected what LSTM.forward returned, got {type(trace).__name__}")
         if trace.layer is not self:
             raise ValueError("trace: expected a trace of this layer, got one that another layer made")
+        names = names or ("dh", "dh_last", "dc_last")
         if dh is None and dh_last is None and dc_last is None:
-            raise ValueError("dh: expected at least one of dh, dh_last, dc_last, got none")
-        T, B, H = trace.T, trace.B, self.hidden_size
-        return (
-            self._check_gradient("dh", dh, (T, B, H)),
-            self._check_gradient("dh_last", dh_last, (B, H)),
-            self._check_gradient("dc_last", dc_last, (B, H)),
-        )
+            raise ValueError(f"{names[0]}: expected at least one of {', '.join(names)}, got none")
+        state = (trace.B, self.hidden_size)
+        shapes = ((trace.T, *state), state, state)
+        return tuple(map(self._check_gradient, names, (dh, dh_last, dc_last), shapes))
 
     def _backward(
         self,
@@ -392,15 +390,17 @@ class LSTM(RecurrentLayer):
         dh_last: NDArray | None,
         dc_last: NDArray | None,
         gradients: Parameters,
+        *,
         squared: bool = False,
         x_squared: NDArray | None = None,
+        need_dx: bool = True,
     ) -> Gradients:
         T, B, H = trace.T, trace.B, self.hidden_size
         epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
         epsilon_c = self._incoming(trace._steps, None, dc_last, T, B)
         delta = np.zeros((4, T, B, H), self.dtype)
         V = self._stacked("V", self._parameters)
-        U_packed, W_packed = self._pack_for_backward(squared, 4 * T * B * H * H)
+        U_packed, W_packed = self._pack_for_backward(squared, need_dx, 4 * T * B * H * H)
         flat = (epsilon_h.reshape(T + 1, B * H), epsilon_c.reshape(T + 1, B * H), delta.reshape(4, T, B * H))
         gates, c = trace._gates.reshape(4, T, B * H), trace._c_rows.reshape(T + 1, B * H)
         steps, V_used = trace._steps, np.square(V) if squared else V
@@ -413,7 +413,7 @@ class LSTM(RecurrentLayer):
                 for lo, hi in self._recurrence_shares(T, B)
             ]
         )  # fmt: skip
-        x, h_prev = trace.x, trace.h_prev
+        x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
             x, h_prev, c = np.square(x) if x_squared is None else x_squared, np.square(h_prev), np.square(c)
         dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)

@@ -23,7 +23,6 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import config
-from numba.core.datamodel import models  # noqa: F401  (registers array models before make_array is used)
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -56,8 +55,30 @@ def choose_tile(features: set[str]) -> tuple[int, int]:
 
 VECTOR_BYTES, VECTORS = choose_tile(_target_features())
 ROWS = 6
+# Numba compiles a function anew for every literal 0 or 1 it is called with; these it takes for numbers like any other.
+ZERO, ONE = np.intp(0), np.intp(1)
 _BLOCK_BYTES = 32 * 1024  # of a panel, in use at a time: most of a first-level cache
 _CHAINS = 8  # sums under way at once: fused multiply-adds take 4 cycles and two start in each
+
+
+def _vector_of(context, builder, array_type):
+    """(vector type, its lanes, load and store at an offset) for a flat array of float32 or float64."""
+    lanes = VECTOR_BYTES // (array_type.dtype.bitwidth // 8)
+    vector = ir.VectorType(context.get_data_type(array_type.dtype), lanes)
+    alignment = array_type.dtype.bitwidth // 8
+
+    def at(pointer, offset):
+        return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+    def load(pointer, offset):
+        value = builder.load(at(pointer, offset))
+        value.align = alignment
+        return value
+
+    def store(value, pointer, offset):
+        builder.store(value, at(pointer, offset)).align = alignment
+
+    return vector, lanes, load, store
 
 
 def _make_tile(rows: int, vectors: int):
@@ -74,24 +95,13 @@ def _make_tile(rows: int, vectors: int):
     @intrinsic
     def tile(typingctx, a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth):
         signature = types.void(a, panel, c, *[types.intp] * 7)
-        lanes = VECTOR_BYTES // (c.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, args):
-            scalar = context.get_data_type(c.dtype)
-            vector = ir.VectorType(scalar, lanes)
-            alignment = c.dtype.bitwidth // 8
+            vector, lanes, load, store = _vector_of(context, builder, signature.args[2])
             a, panel, c_data = (make_array(signature.args[i])(context, builder, args[i]).data for i in range(3))
             a_off, a_row, a_step, b_off, c_off, c_row, depth = args[3:]
             intp = depth.type
             sums = [(i, j) for i in range(rows) for j in range(vectors)]
-
-            def vector_at(pointer, offset):
-                return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
-
-            def load(pointer, offset):
-                value = builder.load(vector_at(pointer, offset))
-                value.align = alignment
-                return value
 
             def position_in_c(i, j):
                 return builder.add(c_off, builder.add(builder.mul(c_row, intp(i)), intp(j * lanes)))
@@ -153,7 +163,7 @@ def _make_tile(rows: int, vectors: int):
             if unroll > 1:
                 total = loop(total, k_even, depth, 1)
             for value, (i, j) in zip(total, sums, strict=True):
-                builder.store(value, vector_at(c_data, position_in_c(i, j))).align = alignment
+                store(value, c_data, position_in_c(i, j))
             return context.get_dummy_value()
 
         return signature, codegen
@@ -220,29 +230,97 @@ def packed_size(n, depth, itemsize):
     return (n + lanes - 1) // lanes * lanes * depth
 
 
+@intrinsic
+def _copy_panel_row(typingctx, to, t_off, source, s_off):
+    """to[t_off : t_off + w] = source[s_off : s_off + w], w the width of a full panel."""
+
+    def codegen(context, builder, signature, args):
+        to, source = (make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
+        _, lanes, load, store = _vector_of(context, builder, signature.args[0])
+        offsets = [ir.Constant(args[1].type, j * lanes) for j in range(VECTORS)]
+        for value, offset in [(load(source, builder.add(args[3], offset)), offset) for offset in offsets]:
+            store(value, to, builder.add(args[1], offset))
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp, source, types.intp), codegen
+
+
+@intrinsic
+def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
+    """to[i, j] = source[j, i] for a square as wide as one vector: rows to registers, log2(lanes) rounds of exchanges, back.
+
+    In round s the registers i and i + s exchange: what lies s lanes apart in the one for what lies s lanes apart in the other.
+    """
+
+    def codegen(context, builder, signature, args):
+        to, source = (make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3))
+        _, t_off, t_row, _, s_off, s_row = args
+        _, lanes, load, store = _vector_of(context, builder, signature.args[0])
+        index = ir.VectorType(ir.IntType(32), lanes)
+
+        def row(offset, stride, i):
+            return builder.add(offset, builder.mul(stride, ir.Constant(stride.type, i)))
+
+        rows = [load(source, row(s_off, s_row, i)) for i in range(lanes)]
+        s = 1
+        while s < lanes:
+            upper = ir.Constant(index, [lane + lanes - s if lane & s else lane for lane in range(lanes)])
+            lower = ir.Constant(index, [lane + lanes if lane & s else lane + s for lane in range(lanes)])
+            for i in range(lanes):
+                if not i & s:
+                    x, y = rows[i], rows[i + s]
+                    rows[i] = builder.shuffle_vector(x, y, upper)
+                    rows[i + s] = builder.shuffle_vector(x, y, lower)
+            s *= 2
+        for i, value in enumerate(rows):
+            store(value, to, row(t_off, t_row, i))
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp, types.intp, source, types.intp, types.intp), codegen
+
+
 @inline
-def pack(b, b_off, b_step, b_column, n, depth, panels, p_off):
-    """Lay B (depth, n), at ``b_off + k*b_step + j*b_column``, out as panels; columns beyond n are zero."""
+def pack(b, b_off, b_step, n, depth, panels, p_off):
+    """Lay B (depth, n), at ``b_off + k*b_step + j``, out as panels; columns beyond n are zero."""
     full = VECTORS * (VECTOR_BYTES // b.itemsize)
-    zero = b.dtype.type(0)
     for p in range((n + full - 1) // full):
         width = _panel_width(n, p, b.itemsize)
-        columns = min(width, n - p * full)
         to = p_off + p * full * depth
-        source = b_off + p * full * b_column
-        if b_column == 1:
+        source = b_off + p * full
+        if n - p * full >= full:
+            for k in range(depth):
+                _copy_panel_row(panels, to + k * full, b, source + k * b_step)
+        else:
+            columns = n - p * full
             for k in range(depth):
                 for j in range(columns):
                     panels[to + k * width + j] = b[source + k * b_step + j]
-        else:  # a transposed matrix: read along its rows, a few at a time, so that no cache line is fetched twice
-            for k0 in range(0, depth, 16):
-                k1 = min(k0 + 16, depth)
-                for j in range(columns):
-                    for k in range(k0, k1):
-                        panels[to + k * width + j] = b[source + j * b_column + k * b_step]
-        for k in range(depth):
-            for j in range(columns, width):
-                panels[to + k * width + j] = zero
+                for j in range(columns, width):
+                    panels[to + k * width + j] = 0
+
+
+@inline
+def pack_transposed(b, b_off, b_column, n, depth, panels, p_off):
+    """Lay B (depth, n), at ``b_off + k + j*b_column``, out as panels; columns beyond n are zero."""
+    lanes = VECTOR_BYTES // b.itemsize
+    full = VECTORS * lanes
+    whole = depth // lanes * lanes
+    for p in range((n + full - 1) // full):
+        width = _panel_width(n, p, b.itemsize)
+        for j in range(0, width, lanes):
+            to = p_off + p * full * depth + j
+            source = b_off + (p * full + j) * b_column
+            columns = min(lanes, n - p * full - j)
+            done = 0
+            if columns == lanes:
+                for k in range(0, whole, lanes):
+                    _transpose_square(panels, to + k * width, width, b, source + k, b_column)
+                done = whole
+            for k in range(done, depth):
+                for lane in range(columns):
+                    panels[to + k * width + lane] = b[source + lane * b_column + k]
+                for lane in range(columns, lanes):
+                    panels[to + k * width + lane] = 0
 
 
 @inline
@@ -265,11 +343,13 @@ def add_matmul(c, c_off, c_row, a, a_off, a_row, a_step, panels, p_off, m, n, de
                     p_off + p * full * depth + k * width, c_at, c_row, min(block, depth - k), m,
                 )  # fmt: skip
         else:  # the last vector holds fewer columns than it is wide: go through a buffer that is whole vectors wide
-            edge = np.zeros(m * width, c.dtype)
+            edge = np.empty(m * width, c.dtype)
+            for i in range(m * width):
+                edge[i] = 0
             for k in range(0, depth, block):
                 _column(
                     width // lanes, a, panels, edge, a_off + k * a_step, a_row, a_step,
-                    p_off + p * full * depth + k * width, 0, width, min(block, depth - k), m,
+                    p_off + p * full * depth + k * width, ZERO, width, min(block, depth - k), m,
                 )  # fmt: skip
             for i in range(m):
                 for j in range(columns):

@@ -207,7 +207,7 @@ class Network:
         self.init = init
         self.dtype = _checks.float_dtype(dtype)
         self.layer_options = layer_options
-        self._build(np.random.default_rng(seed))
+        self._build(_checks.generator(seed))
 
     def _build(self, rng: np.random.Generator) -> None:
         make, size = CELLS[self.cell], self.input_size
@@ -423,9 +423,11 @@ class Network:
         """
         return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
 
-    def _backward(self, trace: NetworkTrace, y: NDArray, parameters: Parameters) -> NetworkGradients:
+    def _backward(
+        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, need_dx: bool = True
+    ) -> NetworkGradients:
         seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
-        gradients = self._through(trace, seed, parameters, squared=False)
+        gradients = self._through(trace, seed, parameters, squared=False, need_dx=need_dx)
         self._add_decay(parameters)
         return gradients
 
@@ -454,14 +456,18 @@ class Network:
         else:
             p = np.exp(trace.log_probabilities)
             seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
-        seconds = self._through(trace, seed / self.dtype.type(y.shape[1]), parameters, squared=True)
+        seed /= self.dtype.type(y.shape[1])
+        seconds = self._through(trace, seed, parameters, squared=True, need_dx=False)
         for decay, part in self._decayed(parameters):
             if decay:
                 part += part.dtype.type(decay)
         return seconds
 
-    def _through(self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool) -> NetworkGradients:
+    def _through(
+        self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool, need_dx: bool
+    ) -> NetworkGradients:
         """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives."""
+        learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
         factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
         factors = factors if squared else trace._dropped.factors
@@ -476,14 +482,14 @@ class Network:
 
             def one(d: int, number: int = number, parts: list = parts, z_squared: NDArray | None = z_squared) -> Any:
                 layer, own = self.layers[number][d], parameters.part(f"layers.{number}.{DIRECTIONS[d]}.")
-                extra = (True, z_squared) if squared else ()
-                return layer._backward(trace.layers[number][d], parts[d], None, None, own, *extra)  # type: ignore[attr-defined]
+                options = {"squared": squared, "x_squared": z_squared, "need_dx": number > 0 or need_dx or learned}
+                return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
 
             results = threads.run([lambda d=d: one(d) for d in range(len(directions))])
             gradients.layers.insert(0, results)
             dz = results[0].x if len(results) == 1 else results[0].x + results[1].x
-        gradients.x = dz if factors[0] is None else dz * factors[0]
-        if self.embedding is not None and self.embedding.size and trace.ids is not None:
+        gradients.x = dz if factors[0] is None or not dz.size else dz * factors[0]
+        if learned and self.embedding is not None and trace.ids is not None:
             self.embedding.backward(gradients.x, trace.ids, trace._dropped.words, parameters["embedding.E"])
         return gradients
 
@@ -507,7 +513,7 @@ class Network:
         kernels.weight_gradients(delta, rows, rows, parameters["output.S"][None], nothing, db, 0, 1)
         lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
         packed = np.empty((D + lanes - 1) // lanes * lanes * C, self.dtype)
-        kernels.pack_for_backward(S[None], nothing, packed, packed, 0, 1)
+        kernels.pack_for_backward(S[None], nothing, False, packed, packed, 0, 1)
         dz = np.zeros((N, D), self.dtype)
         kernels.input_gradient(delta, packed, dz, 0, N)
         return dz.reshape(T, B, D)

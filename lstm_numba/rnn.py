@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import initializers, kernels, nonlinearities, threads
+from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
 from lstm_numba.layer import RecurrentLayer, Steps
 from lstm_numba.parameters import Parameters
 
@@ -68,7 +68,7 @@ class SimpleRNNTrace:
     @property
     def h_prev(self) -> NDArray:
         """Output before each step (T, B, H)."""
-        return self.layer._before_steps(self._h_rows)
+        return self._steps.without_padding(self.layer._before_steps(self._h_rows))
 
     @property
     def h0(self) -> NDArray:
@@ -150,7 +150,7 @@ class SimpleRNN(RecurrentLayer):
         H, I = self.hidden_size, self.input_size
         shapes: dict[str, tuple[int, ...]] = {"U": (H, I), "W": (H, H)} | ({"b": (H,)} if bias else {})
         self._parameters = Parameters(shapes, self.dtype)
-        U, W = initializers.recurrent_weights(self.init, np.random.default_rng(seed), 1, H, I)
+        U, W = initializers.recurrent_weights(self.init, _checks.generator(seed), 1, H, I)
         self["U"], self["W"] = U[0], W[0]
 
     def config(self) -> dict[str, Any]:
@@ -208,13 +208,15 @@ class SimpleRNN(RecurrentLayer):
         dh_last: NDArray | None,
         dc_last: None,
         gradients: Parameters,
+        *,
         squared: bool = False,
         x_squared: NDArray | None = None,
+        need_dx: bool = True,
     ) -> SimpleRNNGradients:
         T, B, H = trace.T, trace.B, self.hidden_size
         epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
         delta = np.zeros((1, T, B, H), self.dtype)
-        U_packed, W_packed = self._pack_for_backward(squared, T * B * H * H)
+        U_packed, W_packed = self._pack_for_backward(squared, need_dx, T * B * H * H)
         h, steps = trace._h_rows.reshape(T + 1, B * H), trace._steps
         flat = (epsilon_h.reshape(T + 1, B * H), delta.reshape(1, T, B * H))
         threads.run(
@@ -225,7 +227,7 @@ class SimpleRNN(RecurrentLayer):
                 for lo, hi in self._recurrence_shares(T, B)
             ]
         )
-        x, h_prev = trace.x, trace.h_prev
+        x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
             x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
         dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)

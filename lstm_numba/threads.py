@@ -2,7 +2,8 @@
 
 Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python threads, or
 after a fork. Here a call is cut into a few shares that write to different places; the caller computes the first share
-itself and waits for the rest. Results do not depend on the number of threads.
+itself and waits for the rest. Results are the same for any number of threads to rounding (how many sequences a share has decides
+the order of some sums), and the same bits for the same number.
 """
 
 from __future__ import annotations

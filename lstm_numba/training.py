@@ -282,7 +282,7 @@ def _epoch(
             _raise_diverged(network, batches, progress, trace)
         np.copyto(progress.good, theta)
         gradients.flat[:] = 0
-        network._backward(trace, y, gradients)
+        network._backward(trace, y, gradients, need_dx=False)
         norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
         if seconds is not None:
             seconds.flat[:] = 0
