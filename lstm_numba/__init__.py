@@ -1,9 +1,57 @@
-"""A peephole LSTM in Python and Numba that one can see into."""
+"""A peephole LSTM in Python and Numba that one can see into.
+
+>>> import numpy as np
+>>> import lstm_numba as ln
+>>> layer = ln.LSTM(input_size=8, hidden_size=16, seed=0)
+>>> trace = layer.forward(np.ones((10, 1, 8)))      # every gate and state: trace.i, trace.f, trace.c, ...
+>>> gradients = layer.backward(trace, np.ones((10, 1, 16)))
+>>> gradients["W_f"].shape
+(16, 16)
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
+from lstm_numba.checkpoints import ModelFileError
+from lstm_numba.gradcheck import gradcheck
 from lstm_numba.lstm import LSTM, Gradients, Trace
+from lstm_numba.network import Network
+from lstm_numba.optimizers import SGD, Adam, Rule2015
 from lstm_numba.rnn import SimpleRNN
+from lstm_numba.sensitivity import jacobian, sensitivity, step_jacobians
+from lstm_numba.tagger import Tagger
+from lstm_numba.threads import get_num_threads, set_num_threads
+from lstm_numba.training import DivergedError
 
 __version__ = "0.1.0"
-__all__ = ["LSTM", "Gradients", "SimpleRNN", "Trace", "__version__"]
+__all__ = [
+    "LSTM",
+    "SGD",
+    "Adam",
+    "DivergedError",
+    "Gradients",
+    "ModelFileError",
+    "Network",
+    "Rule2015",
+    "SimpleRNN",
+    "Tagger",
+    "Trace",
+    "__version__",
+    "data",
+    "get_num_threads",
+    "gradcheck",
+    "jacobian",
+    "plots",
+    "sensitivity",
+    "set_num_threads",
+    "step_jacobians",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `data` and `plots` when they are first used: plotting libraries take longer than all the rest."""
+    if name in ("data", "plots"):
+        return importlib.import_module(f"lstm_numba.{name}")
+    raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")

@@ -21,16 +21,23 @@ class Embedding:
         Rows that training doesn't change; the identity matrix makes a one-hot input.
     n_learned, size
         Rows and columns of E; size 0 for none. E itself is a parameter of the network, not kept here.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For neither kind of row, fewer than two learned rows or more than V, or fixed rows that aren't real numbers (V, D).
     """
 
     def __init__(self, fixed: NDArray | None, n_learned: int, size: int) -> None:
         if fixed is None and size == 0:
             raise ValueError("embedding_size: expected at least 1 where there are no fixed vectors, got 0")
-        self.fixed = fixed
+        self.fixed = None if fixed is None else _checks.floats("fixed", fixed, ("V", "D"), np.asarray(fixed).dtype)
         self.n_learned = _checks.size("n_learned", n_learned, 2)
+        if self.fixed is not None and self.n_learned > len(self.fixed):
+            raise ValueError(f"n_learned: expected at most {len(self.fixed)}, one a fixed row, got {n_learned}")
         self.size = _checks.size("embedding_size", size, 0)
-        self.n_words = self.n_learned if fixed is None else len(fixed)
-        self.output_size = self.size + (0 if fixed is None else fixed.shape[1])
+        self.n_words = self.n_learned if self.fixed is None else len(self.fixed)
+        self.output_size = self.size + (0 if self.fixed is None else self.fixed.shape[1])
 
     def forward(self, ids: NDArray, E: NDArray | None, unknown: NDArray | None = None) -> NDArray:
         """Return x (T, B, output_size) for ids (T, B).

@@ -14,8 +14,9 @@ IGNORED = -1  # label of a position that doesn't count
 
 
 def log_softmax(logits: NDArray) -> NDArray:
-    """Log of the softmax over the last axis; same shape and dtype."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    """Log of the softmax over the last axis; same shape and dtype. Where a logit is NaN or infinite it is NaN."""
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity; two of the largest numbers apart
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 

@@ -175,7 +175,6 @@ def _make_column(vectors: int):
     """Return a function for all rows of C, `vectors` registers wide: full tiles first, then the rest in one or two."""
     tile_1, tile_2, tile_3, tile_4, tile_5, tile_6 = (_make_tile(rows, vectors) for rows in range(1, ROWS + 1))
 
-    @inline
     def column(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m):
         i = 0
         while m - i >= 6 and m - i != 7:  # 7 rows as 4 + 3: a single row would wait for memory
@@ -196,7 +195,10 @@ def _make_column(vectors: int):
         elif left == 1:
             tile_1(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
 
-    return column
+    # Numba names compiled code by the function's name and a number that every process counts for itself: of several functions
+    # with one name, code from the cache could call the wrong one.
+    column.__qualname__ = column.__name__ = f"column_{vectors}"
+    return inline(column)
 
 
 _column_1, _column_2 = _make_column(1), _make_column(2)

@@ -24,6 +24,13 @@ from lstm_numba.lstm import LSTM
 from lstm_numba.parameters import Parameters
 from lstm_numba.rnn import SimpleRNN
 
+def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
+    """Return the units of each layer, or raise."""
+    if not isinstance(hidden_sizes, Sequence | np.ndarray) or isinstance(hidden_sizes, str) or not len(hidden_sizes):
+        raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
+    return tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
+
+
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTM, "rnn": SimpleRNN}
 DIRECTIONS = ("forward", "backward")
 
@@ -183,11 +190,9 @@ class Network:
         self.embedding = embedding
         self.input_size = embedding.output_size if embedding else _checks.size("input_size", input_size)
         self.n_classes = _checks.size("n_classes", n_classes)
-        if isinstance(hidden_sizes, int | str) or not len(hidden_sizes):
-            raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
-        self.hidden_sizes = tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
+        self.hidden_sizes = checked_sizes(hidden_sizes)
         n_layers = len(self.hidden_sizes)
-        answers = [bidirectional] * n_layers if isinstance(bidirectional, bool) else list(bidirectional)
+        answers = list(bidirectional) if isinstance(bidirectional, Sequence | np.ndarray) else [bidirectional] * n_layers
         self.bidirectional = tuple(_checks.flag("bidirectional", answer) for answer in answers)
         if len(self.bidirectional) != n_layers:
             raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")
@@ -197,7 +202,8 @@ class Network:
         self.dropout = _checks.number("dropout", dropout, 0, 1)
         self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
         self.word_dropout = _checks.number("word_dropout", word_dropout, 0, 1)
-        decay = [weight_decay] * (n_layers + 1) if np.isscalar(weight_decay) else list(weight_decay)  # type: ignore[arg-type]
+        each = isinstance(weight_decay, Sequence | np.ndarray) and not isinstance(weight_decay, str)
+        decay = list(weight_decay) if each else [weight_decay] * (n_layers + 1)  # type: ignore[arg-type]
         self.weight_decay = tuple(_checks.number("weight_decay", each, 0) for each in decay)
         if len(self.weight_decay) != n_layers + 1:
             raise ValueError(
@@ -265,7 +271,7 @@ class Network:
             "loss": self.loss_steps,
             "dtype": self.dtype.name,
             **{name: getattr(self, name) for name in names},
-            **self.layer_options,
+            **{name: value for name, value in self.layers[0][0].config().items() if name in self.layer_options},
         }
 
     def astype(self, dtype: DTypeLike) -> Self:
@@ -368,16 +374,21 @@ class Network:
     # -- loss and backward ------------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
+        if not isinstance(trace, NetworkTrace):
+            raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
+        if trace.network is not self:
+            raise ValueError("trace: expected a trace of this network, got one that another network made")
         y = np.asarray(y)
         T, B, _ = trace.x.shape
         if y.dtype.kind not in "iu":
             raise TypeError(f"y: expected whole numbers of classes, got dtype {y.dtype}")
         if y.shape != (T, B):
             raise ValueError(f"y: expected shape ({T}, {B}), one class for each step, got {y.shape}")
+        y = y.astype(np.int64)
+        if trace.lengths is not None:
+            y[trace._steps.padding()] = losses.IGNORED
         if y.min() < losses.IGNORED or y.max() >= self.n_classes:
             raise ValueError(f"y: expected classes 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
-        if trace.lengths is not None:
-            y = np.where(trace._steps.padding(), losses.IGNORED, y)
         return losses.choose_steps(y, trace.lengths, self.loss_steps)
 
     def loss(self, trace: NetworkTrace, y: ArrayLike) -> float:
@@ -390,28 +401,30 @@ class Network:
         y : (T, B) whole numbers
             Classes; -1, and what lies beyond a sequence's length, doesn't count.
         """
-        return losses.negative_log_likelihood(trace.log_probabilities, self._check_labels(trace, y)) + self.penalty()
+        y = self._check_labels(trace, y)
+        return losses.negative_log_likelihood(trace.log_probabilities, y) + self.penalty()
 
     def penalty(self) -> float:
         """½ Σ_l λ_l |θ_l|² over U, W, V of each layer and S."""
-        return 0.5 * sum(
-            decay * float(np.dot(part, part)) for decay, part in self._decayed(self._parameters) if decay
-        )
+        decayed = [(self._decay_of(name), array.reshape(-1)) for name, array in self._parameters.items()]
+        return 0.5 * sum(decay * float(np.dot(part, part)) for decay, part in decayed if decay)
 
-    def _decayed(self, parameters: Parameters) -> Iterator[tuple[float, NDArray]]:
-        """(λ, flat array) for every array that weight decay acts on."""
-        for name in parameters:
-            kind, _, last = name.rpartition(".")
-            if last in ("U", "W", "V", "S"):
-                number = int(kind.split(".")[1]) if kind.startswith("layers") else -1
-                yield self.weight_decay[number], parameters[name].reshape(-1)
+    def _decay_of(self, name: str) -> float:
+        """Return λ of a parameter: its layer's, or the softmax's; 0 for a bias and the embedding."""
+        kind, _, last = name.rpartition(".")
+        if last not in ("U", "W", "V", "S"):
+            return 0.0
+        return self.weight_decay[int(kind.split(".")[1]) if kind.startswith("layers") else -1]
 
-    def _add_decay(self, gradients: Parameters) -> None:
-        for (decay, to), (_, source) in zip(
-            self._decayed(gradients), self._decayed(self._parameters), strict=True
-        ):
-            if decay:
-                to += to.dtype.type(decay) * source
+    def _start_gradients(self, gradients: Parameters, prefix: str, squared: bool) -> None:
+        """Let the gradients of some parameters begin with weight decay's own, λ θ (second: λ), and 0 where there is none."""
+        for name in self._parameters:
+            if name.startswith(prefix):
+                decay, to = self.dtype.type(self._decay_of(name)), gradients[name]
+                if decay and not squared:
+                    np.multiply(self._parameters[name], decay, out=to)
+                else:
+                    to[...] = decay
 
     def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
         """Derivatives of `loss` by every parameter, and by everything inside.
@@ -420,6 +433,11 @@ class Network:
         ----------
         trace, y
             As in `loss`; the weights must not have changed since.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For something that is no trace or the trace of another network; for labels that are no classes, or of another shape.
         """
         return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
 
@@ -427,9 +445,7 @@ class Network:
         self, trace: NetworkTrace, y: NDArray, parameters: Parameters, need_dx: bool = True
     ) -> NetworkGradients:
         seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
-        gradients = self._through(trace, seed, parameters, squared=False, need_dx=need_dx)
-        self._add_decay(parameters)
-        return gradients
+        return self._through(trace, seed, parameters, squared=False, need_dx=need_dx)
 
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
         """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
@@ -457,11 +473,7 @@ class Network:
             p = np.exp(trace.log_probabilities)
             seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
         seed /= self.dtype.type(y.shape[1])
-        seconds = self._through(trace, seed, parameters, squared=True, need_dx=False)
-        for decay, part in self._decayed(parameters):
-            if decay:
-                part += part.dtype.type(decay)
-        return seconds
+        return self._through(trace, seed, parameters, squared=True, need_dx=False)
 
     def _through(
         self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool, need_dx: bool
@@ -469,6 +481,8 @@ class Network:
         """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives."""
         learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
+        for prefix in ("output.", "embedding."):
+            self._start_gradients(parameters, prefix, squared)
         factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
         factors = factors if squared else trace._dropped.factors
         dz = self._output_backward(trace.top, seed, parameters, squared)
@@ -481,7 +495,9 @@ class Network:
             z_squared = self._input_squared(trace, number, factors[number]) if squared else None
 
             def one(d: int, number: int = number, parts: list = parts, z_squared: NDArray | None = z_squared) -> Any:
-                layer, own = self.layers[number][d], parameters.part(f"layers.{number}.{DIRECTIONS[d]}.")
+                prefix = f"layers.{number}.{DIRECTIONS[d]}."
+                self._start_gradients(parameters, prefix, squared)
+                layer, own = self.layers[number][d], parameters.part(prefix)
                 options = {"squared": squared, "x_squared": z_squared, "need_dx": number > 0 or need_dx or learned}
                 return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
 

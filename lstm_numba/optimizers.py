@@ -78,29 +78,52 @@ class Optimizer(ABC):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, as JSON can hold them."""
 
-    def step(self, theta: NDArray, gradient: NDArray, second: NDArray | None = None) -> None:
+    def step(
+        self, theta: NDArray, gradient: NDArray, second: NDArray | None = None, keep: NDArray | None = None
+    ) -> None:
         """Change θ in place.
 
         Parameters
         ----------
         theta, gradient, second
             Flat arrays of one size and dtype; `second` where `needs_second`.
+        keep
+            Where θ as it was before shall go, if anywhere.
+
+        Raises
+        ------
+        ValueError
+            For arrays of another size or dtype, or a θ unlike that of the steps before.
         """
-        if gradient.shape != theta.shape:
-            raise ValueError(f"gradient: expected shape {theta.shape}, got {gradient.shape}")
-        if self.needs_second and (second is None or second.shape != theta.shape):
-            raise ValueError(f"second: expected shape {theta.shape}, got {None if second is None else second.shape}")
+        _check_like(theta, "gradient", gradient)
+        if self.needs_second:
+            _check_like(theta, "second", second)
         for name in self.memory:
             if name not in self.state:
                 self.state[name] = np.zeros_like(theta)
+            _check_like(self.state[name], "theta", theta)
         self.iteration += 1
         parts = threads.budget() if theta.size > _WORTH_A_THREAD else 1
+        if keep is not None:
+            _check_like(theta, "keep", keep)
         update = self._update(theta, gradient, second)
-        threads.run([lambda lo=lo, hi=hi: update(lo, hi) for lo, hi in threads.ranges(theta.size, parts)])
+
+        def share(lo: int, hi: int) -> None:
+            if keep is not None:
+                keep[lo:hi] = theta[lo:hi]
+            update(lo, hi)
+
+        threads.run([lambda lo=lo, hi=hi: share(lo, hi) for lo, hi in threads.ranges(theta.size, parts)])
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
         """Return a function that does the step for a range of θ."""
+
+
+def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
+    if array is None or array.shape != other.shape or array.dtype != other.dtype:
+        got = "None" if array is None else f"{array.dtype} {array.shape}"
+        raise ValueError(f"{name}: expected an array of {other.dtype} {other.shape}, got {got}")
 
 
 class SGD(Optimizer):
@@ -201,7 +224,11 @@ def clip_norm(gradient: NDArray, largest: float) -> float:
 
     Source: R. Pascanu, T. Mikolov & Y. Bengio, *On the Difficulty of Training Recurrent Neural Networks* (ICML 2013), section 3.2.
     """
-    norm = float(np.sqrt(np.dot(gradient, gradient)))
-    if norm > largest:
-        gradient *= gradient.dtype.type(largest / norm)
+    with np.errstate(over="ignore", invalid="ignore"):  # a gradient that isn't finite stays so; training says where it began
+        squares = float(np.dot(gradient, gradient))
+        if not np.isfinite(squares):  # float32 holds no square above 3e38, float64 does
+            squares = float(np.sum(np.square(gradient, dtype=np.float64)))
+        norm = float(np.sqrt(squares))
+        if norm > largest:
+            gradient *= gradient.dtype.type(largest / norm)
     return norm

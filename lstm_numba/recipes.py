@@ -61,11 +61,11 @@ RECIPES = {
     ),
     "queries": Recipe(
         "whole queries: word vectors beside a learned embedding, dropout, word dropout and Adam",
-        {"hidden_sizes": (128,), "embedding_size": 64, "dropout": 0.3, "input_dropout": 0.3, "word_dropout": 0.1},
+        {"hidden_sizes": (128,), "embedding_size": 64, "dropout": 0.5, "input_dropout": 0.5, "word_dropout": 0.3},
         {"epochs": 25, "batch_size": 16, "schedule": "linear"},
         {},
         Adam,
-        2e-3,
+        3e-3,
     ),
 }
 

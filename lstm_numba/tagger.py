@@ -20,7 +20,7 @@ from lstm_numba.data import (
     windows,
 )
 from lstm_numba.embedding import Embedding
-from lstm_numba.network import Network, NetworkTrace
+from lstm_numba.network import Network, NetworkTrace, checked_sizes
 from lstm_numba.optimizers import OPTIMIZERS, Adam, Optimizer
 
 _AT_A_TIME = 256  # sequences in a batch of prediction
@@ -104,19 +104,20 @@ class Tagger:
             embedding_size = 0 if one_hot else 64
         if _checks.size("embedding_size", embedding_size, 0) == 0 and not one_hot and word_vectors is None:
             raise ValueError("embedding_size: expected at least 1 without word_vectors and one_hot, got 0")
-        self.window = window
+        self.window = None if window is None else int(window)
         self.word_vectors = word_vectors
-        self.one_hot = one_hot
-        self.embedding_size = embedding_size
-        self.vocabulary_options = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
+        self.one_hot = bool(one_hot)
+        self.embedding_size = int(embedding_size)
+        self.vocabulary_options: dict[str, Any] = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
+        Vocabulary((), **self.vocabulary_options)  # says now what is wrong
         self.seed = _checks.size("seed", seed, 0)
         self.network_options: dict[str, Any] = dict(
             hidden_sizes=hidden_sizes, bidirectional=bidirectional, merge=merge, cell=cell, dropout=dropout,
             input_dropout=input_dropout, word_dropout=word_dropout, weight_decay=weight_decay, loss=loss, init=init,
             dtype=dtype, **network_options,
         )  # fmt: skip
-        units = [_checks.size("hidden_sizes", each) for each in hidden_sizes]
-        Network(1, 2, **self.network_options | {"hidden_sizes": [1] * len(units)}, seed=0)  # says now what is wrong
+        ones = [1] * len(checked_sizes(hidden_sizes))
+        Network(1, 2, **self.network_options | {"hidden_sizes": ones}, seed=0)  # as above
         self.network: Network
         self.vocabulary: Vocabulary
         self._labels: LabelSet
@@ -140,7 +141,7 @@ class Tagger:
 
     @property
     def stopped(self) -> str:
-        """Why training ended before its last epoch ("interrupted", "no better for a while"), or ""."""
+        """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
         return self._progress.stopped
 
     def _check_fitted(self) -> None:
@@ -215,7 +216,8 @@ class Tagger:
         batches_per_epoch
             None: an epoch takes every sequence once. A number: so many batches, each drawn anew.
         optimizer
-            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default.
+            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. One with the same settings and
+            an empty memory is used, so that the same object may be given to several taggers.
         schedule
             How the learning rate goes down over the epochs: "constant", "linear" or "cosine".
         clip
@@ -244,11 +246,17 @@ class Tagger:
         DivergedError
             When the loss becomes NaN or infinite; it says where that began, and the last good weights are kept.
         """
+        epochs = _checks.size("epochs", epochs)
         sentences = _pairs("train", train)
         valid = None if validation is None else _pairs("validation", validation)
         if patience is not None and valid is None:
             raise ValueError("patience: expected None without validation, got " + repr(patience))
-        options = self._start(sentences, resume, batch_size, batches_per_epoch, optimizer, schedule, clip, patience)
+        if _checks.flag("resume", resume):
+            options = self._continue(valid)
+        else:
+            options = self._start(
+                sentences, valid, batch_size, batches_per_epoch, optimizer, schedule, clip, patience
+            )
         batches = training.Batches(
             *self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"]
         )
@@ -257,7 +265,7 @@ class Tagger:
             batches,
             self._optimizer,
             self._progress,
-            epochs=_checks.size("epochs", epochs),
+            epochs=epochs,
             evaluate=None if valid is None else lambda: self.evaluate(valid),
             clip=options["clip"],
             patience=options["patience"],
@@ -268,10 +276,22 @@ class Tagger:
         )
         return self
 
+    def _continue(self, valid: Sequence[TaggedSentence] | None) -> dict[str, Any]:
+        """Make ready for the next step of training that stopped; return its settings."""
+        self._check_fitted()
+        if not hasattr(self, "_optimizer"):
+            raise ValueError("resume: expected a tagger in training, got one without its training state")
+        if self.stopped == "diverged":
+            raise ValueError("resume: expected training that can go on, got one that met a NaN or an infinity")
+        if self._fit_options["patience"] is not None and valid is None:
+            raise ValueError("validation: expected sentences, as this training has patience, got None")
+        _check_labels(valid, self._labels)
+        return self._fit_options
+
     def _start(
         self,
         sentences: Sequence[TaggedSentence],
-        resume: bool,
+        valid: Sequence[TaggedSentence] | None,
         batch_size: int,
         batches_per_epoch: int | None,
         optimizer: Optimizer | str | None,
@@ -279,29 +299,24 @@ class Tagger:
         clip: float | None,
         patience: int | None,
     ) -> dict[str, Any]:
-        """Make ready for a first epoch, or for the next one of training that stopped; return the settings."""
-        if _checks.flag("resume", resume):
-            self._check_fitted()
-            if self._progress.current is None:
-                raise ValueError("resume: expected a tagger in training, got one without its training state")
-            self.network.parameters().flat[:] = self._progress.current
-            self._progress.good = None
-            return self._fit_options
-        self._fit_options = {
+        """Make ready for a first epoch; return the settings. Until all is checked, what was learned before stays."""
+        options = {
             "batch_size": _checks.size("batch_size", batch_size),
-            "batches_per_epoch": batches_per_epoch,
+            "batches_per_epoch": None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch),
             "schedule": _checks.choice("schedule", schedule, SCHEDULES),
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "patience": None if patience is None else _checks.size("patience", patience),
         }
         if isinstance(optimizer, str):
-            optimizer = OPTIMIZERS[_checks.choice("optimizer", optimizer, OPTIMIZERS)]()
-        self._optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(self._optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected an Optimizer or its name, got {type(optimizer).__name__}")
+            optimizer = OPTIMIZERS[_checks.choice("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
+        optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected an Optimizer or its name, got {optimizer!r:.60}")
+        _check_labels(valid, LabelSet.from_sentences(sentences))
         self._build(sentences)
-        self._progress = training.Progress()
-        return self._fit_options
+        self._optimizer = type(optimizer)(**optimizer.config())
+        self._fit_options, self._progress = options, training.Progress()
+        return options
 
     # -- answering ------------------------------------------------------------------------------------------------------------
 
@@ -388,8 +403,19 @@ class Tagger:
             Where to; an existing file is replaced.
         training_state
             Whether to add what resuming needs: the optimiser's memory, the position, the best weights so far.
+
+        Raises
+        ------
+        RuntimeError
+            For a tagger that has learned nothing yet.
+        ValueError
+            For the training state of a tagger that was loaded without one.
+        OSError
+            Where the folder doesn't exist or can't be written.
         """
         self._check_fitted()
+        if training_state and not hasattr(self, "_optimizer"):
+            raise ValueError("training_state: expected False for a tagger that was loaded without one, got True")
         fixed = self.network.embedding.fixed if self.network.embedding else None
         arrays = {f"parameters/{name}": array for name, array in self.network.parameters().items()}
         if fixed is not None and not self.one_hot:
@@ -473,7 +499,7 @@ class Tagger:
         p = self._progress
         p.epoch, p.step, p.sums, p.best_epoch = (config[name] for name in ("epoch", "step", "sums", "best_epoch"))
         p.best_score = -np.inf if config["best_score"] is None else config["best_score"]
-        p.current, p.best = arrays["training/current"].copy(), arrays.get("training/best")
+        p.current, p.best = arrays.get("training/current"), arrays.get("training/best")
         self._fit_options = dict(config["fit"])
         self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
         self._optimizer.iteration = config["iteration"]
@@ -482,6 +508,10 @@ class Tagger:
             for name, array in arrays.items()
             if name.startswith("optimizer/")
         }
+        shape = self.network.parameters().flat.shape
+        for name, array in {"current": p.current, "best": p.best, **self._optimizer.state}.items():
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
 def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentence]:
@@ -501,6 +531,15 @@ def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentenc
     if not result:
         raise ValueError(f"{name}: expected at least one sentence, got none")
     return result
+
+
+def _check_labels(valid: Sequence[TaggedSentence] | None, labels: LabelSet) -> None:
+    """Raise now, and not after the first epoch, where validation has a label that training lacks."""
+    for n, (_, each) in enumerate(valid or ()):
+        try:
+            labels.encode(each, n)
+        except ValueError as error:
+            raise ValueError(f"validation: {error}") from None
 
 
 def _sentences(sentences: Iterable[Sequence[str]]) -> list[list[str]]:

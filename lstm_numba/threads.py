@@ -8,10 +8,12 @@ the order of some sums), and the same bits for the same number.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 
 
 def _available_cores() -> int:
@@ -24,6 +26,7 @@ def _available_cores() -> int:
 _limit = _available_cores()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_lock = threading.Lock()  # held while the pool is chosen and given work, so that no one replaces it in between
 _local = threading.local()
 
 
@@ -41,9 +44,9 @@ def set_num_threads(n: int) -> None:
         If n is not a whole number of at least 1.
     """
     global _limit
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n: expected a whole number of at least 1, got {n!r}")
-    _limit = n
+    _limit = int(n)
 
 
 def budget() -> int:
@@ -52,9 +55,9 @@ def budget() -> int:
 
 
 def _forget_pool() -> None:
-    """After a fork the child has the pool's object but none of its threads."""
-    global _pool, _pool_size
-    _pool, _pool_size = None, 0
+    """After a fork the child has the pool's object but none of its threads, and maybe a lock that no one will open."""
+    global _pool, _pool_size, _lock
+    _pool, _pool_size, _lock = None, 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -88,14 +91,21 @@ def run(tasks: Sequence[Callable[[], object]]) -> list:
         finally:
             _local.budget = before
 
-    pool = _get_pool(_limit - 1)
-    others = [pool.submit(with_share, task) for task in tasks[1:]]
-    try:
-        first = with_share(tasks[0])
-    finally:
-        for other in others:
-            other.exception()  # waits
-    return [first, *(other.result() for other in others)]
+    with _lock:
+        pool = _get_pool(max(1, _limit - 1))
+        # In the caller's context, so that its np.errstate holds in every task.
+        others = [pool.submit(contextvars.copy_context().run, with_share, task) for task in tasks[1:]]
+    results: list[object] = []
+    errors: list[BaseException] = []
+    for task, other in zip(tasks, [None, *others], strict=True):
+        try:
+            # What no thread has begun is done here: all of them may be waiting, as this one would, for such tasks.
+            results.append(with_share(task) if other is None or other.cancel() else other.result())
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return results
 
 
 def ranges(n: int, parts: int) -> list[tuple[int, int]]:

@@ -120,13 +120,13 @@ class Progress:
     best_score, best_epoch, best
         Of validation: the highest accuracy, its epoch from 1, the weights then (flat).
     current
-        The weights where training stopped (flat); the network itself may hold the best ones.
+        The weights where training stopped (flat), while the network holds the best ones; None while it holds them itself.
     good
         The weights before the last update (flat): what is put back when the loss is no longer finite.
     sums
-        Of the epoch under way: loss, right words, words, sequences, clipped steps, seconds.
+        Of the epoch under way: loss, right words, words, sequences, clipped steps, seconds; and its last learning rate.
     stopped
-        Why training ended before its last epoch, or "".
+        Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or "".
     """
 
     epoch: int = 0
@@ -223,30 +223,29 @@ def fit(
     DivergedError
         When the loss or the gradient is no longer finite; the network then holds the last good weights.
     """
-    rate = optimizer.learning_rate
+    theta = network.parameters().flat
+    if progress.current is not None:
+        theta[:] = progress.current
+    progress.current = progress.good = None
     with Stop().listening() as stop, progress_bar(epochs * len(batches), show, _done(progress, batches)) as bar:
-        try:
-            while progress.epoch < epochs and progress.stopped != "no better for a while":
-                progress.stopped = ""
-                _epoch(network, batches, optimizer, progress, epochs, rate, clip, schedule, stop, bar)
-                if stop.asked:
-                    progress.stopped = "interrupted"
-                    break
-                row = _finish_epoch(network, optimizer, progress, evaluate)
-                if on_epoch:
-                    on_epoch(row)
-                if patience is not None and progress.epoch - progress.best_epoch >= patience:
-                    progress.stopped = "no better for a while"
-                progress.current = network.parameters().flat.copy()
-                if checkpoint and progress.epoch < epochs and not progress.stopped:
-                    checkpoint()
-        finally:
-            optimizer.learning_rate = rate
-    progress.current = network.parameters().flat.copy()
+        while progress.epoch < epochs and progress.stopped != "no better for a while":
+            progress.stopped = ""
+            _epoch(network, batches, optimizer, progress, epochs, clip, schedule, stop, bar)
+            if stop.asked:
+                progress.stopped = "interrupted"
+                break
+            row = _finish_epoch(network, progress, evaluate)
+            if on_epoch:
+                on_epoch(row)
+            if patience is not None and progress.epoch - progress.best_epoch >= patience:
+                progress.stopped = "no better for a while"
+            if checkpoint and progress.epoch < epochs and not progress.stopped:
+                checkpoint()
+    if progress.best is not None and progress.stopped != "interrupted":
+        progress.current = theta.copy()
+        theta[:] = progress.best
     if checkpoint:
         checkpoint()
-    if progress.best is not None and progress.stopped != "interrupted":
-        network.parameters().flat[:] = progress.best
     return progress
 
 
@@ -260,13 +259,32 @@ def _epoch(
     optimizer: Optimizer,
     progress: Progress,
     epochs: int,
-    rate: float,
     clip: float | None,
     schedule: Callable[[float], float] | None,
     stop: Stop,
     bar: Any,
 ) -> None:
     """Take the steps of an epoch that are left, until its end or a wish to stop."""
+    rate = optimizer.learning_rate
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is looked for where it can be named
+            _steps(network, batches, optimizer, progress, epochs, rate, clip, schedule, stop, bar)
+    finally:
+        optimizer.learning_rate = rate
+
+
+def _steps(
+    network: Network,
+    batches: Batches,
+    optimizer: Optimizer,
+    progress: Progress,
+    epochs: int,
+    rate: float,
+    clip: float | None,
+    schedule: Callable[[float], float] | None,
+    stop: Stop,
+    bar: Any,
+) -> None:
     theta = network.parameters().flat
     if progress.good is None:
         progress.good = theta.copy()
@@ -280,15 +298,13 @@ def _epoch(
         trace, y, loss = _forward(network, batches, progress, batch)
         if not np.isfinite(loss):
             _raise_diverged(network, batches, progress, trace)
-        np.copyto(progress.good, theta)
-        gradients.flat[:] = 0
         network._backward(trace, y, gradients, need_dx=False)
         norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
         if seconds is not None:
-            seconds.flat[:] = 0
             network._second_derivatives(trace, y, seconds)
-        optimizer.step(theta, gradients.flat, None if seconds is None else seconds.flat)
+        optimizer.step(theta, gradients.flat, None if seconds is None else seconds.flat, keep=progress.good)
         _add_up(progress, trace, y, loss, clip is not None and norm > clip, time.perf_counter() - begin)
+        progress.sums["learning_rate"] = optimizer.learning_rate
         progress.step += 1
         bar.update()
         s = progress.sums
@@ -322,24 +338,24 @@ def _add_up(progress: Progress, trace: NetworkTrace, y: NDArray, loss: float, cl
 
 
 def _finish_epoch(
-    network: Network, optimizer: Optimizer, progress: Progress, evaluate: Callable[[], tuple[float, float]] | None
+    network: Network, progress: Progress, evaluate: Callable[[], tuple[float, float]] | None
 ) -> dict[str, float]:
     """Add the epoch's row to the history, keep the weights if they are the best so far, and go to the next epoch."""
-    s = progress.sums
-    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+    s, epoch = progress.sums, progress.epoch + 1
     row = {
-        "epoch": progress.epoch,
+        "epoch": epoch,
         "loss": s["loss"] / s["sequences"],
         "accuracy": s["right"] / s["words"],
-        "learning_rate": optimizer.learning_rate,
+        "learning_rate": s["learning_rate"],
         "clipped": s["clipped"],
         "seconds": s["seconds"],
     }
     if evaluate:
         row["validation_loss"], row["validation_accuracy"] = evaluate()
         if row["validation_accuracy"] > progress.best_score:
-            progress.best_score, progress.best_epoch = row["validation_accuracy"], progress.epoch
+            progress.best_score, progress.best_epoch = row["validation_accuracy"], epoch
             progress.best = network.parameters().flat.copy()
+    progress.epoch, progress.step, progress.sums = epoch, 0, {}
     progress.record(row)
     return row
 
@@ -351,6 +367,7 @@ def _raise_diverged(network: Network, batches: Batches, progress: Progress, trac
     """Put the last good weights back and raise with the place where the first NaN or infinity arose."""
     theta, good = network.parameters().flat, progress.good
     assert good is not None
+    progress.stopped = "diverged"
     epoch, step = progress.epoch, progress.step
     found = _in_parameters(network)
     np.copyto(theta, good)

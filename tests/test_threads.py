@@ -1,0 +1,224 @@
+"""The pool: order, exceptions, budgets, many callers at once, and a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_numba import threads
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _same_number_afterwards():
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_results_come_in_order(limit, count):
+    threads.set_num_threads(limit)
+
+    def task(n):
+        time.sleep(0.0005 * (count - n) / count)  # the last is done first
+        return n
+
+    assert threads.run([lambda n=n: task(n) for n in range(count)]) == list(range(count))
+
+
+def test_tasks_run_side_by_side():
+    threads.set_num_threads(3)
+    meeting = threading.Barrier(3, timeout=20)
+    threads.run([meeting.wait] * 3)  # alone, none would come back
+
+
+def test_one_thread_runs_everything_itself():
+    threads.set_num_threads(1)
+    assert set(threads.run([threading.get_ident] * 3)) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_an_exception_comes_after_all_tasks_have_ended(limit, bad):
+    threads.set_num_threads(limit)
+    ended = []
+
+    def task(n):
+        if n == bad:
+            raise KeyError(n)
+        time.sleep(0.02)
+        ended.append(n)
+
+    with pytest.raises(KeyError) as caught:
+        threads.run([lambda n=n: task(n) for n in range(3)])
+    assert caught.value.args == (bad,)
+    assert sorted(ended) == [n for n in range(3) if n != bad]
+    assert threads.run([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_of_several_exceptions_the_first_task_s_is_raised():
+    threads.set_num_threads(3)
+
+    def fail(n):
+        time.sleep(0.01 * (3 - n))
+        raise ValueError(n)
+
+    with pytest.raises(ValueError, match="^0$"):
+        threads.run([lambda n=n: fail(n) for n in range(3)])
+
+
+@pytest.mark.parametrize(("limit", "tasks", "share"), [(1, 2, 1), (2, 2, 1), (4, 2, 2), (5, 2, 2), (8, 3, 2), (2, 5, 1)])
+def test_budgets_are_divided(limit, tasks, share):
+    threads.set_num_threads(limit)
+    assert threads.budget() == limit
+    assert threads.run([threads.budget] * tasks) == [share] * tasks
+    assert threads.budget() == limit
+
+
+def test_a_single_task_keeps_the_whole_budget():
+    threads.set_num_threads(4)
+    assert threads.run([threads.budget]) == [4]
+
+
+def test_budgets_are_divided_again_inside():
+    threads.set_num_threads(8)
+    assert threads.run([lambda: threads.run([threads.budget] * 2)] * 2) == [[2, 2], [2, 2]]
+    assert threads.run([lambda: threads.run([threads.budget] * 4)] * 2) == [[1] * 4] * 2
+
+
+def test_a_budget_is_restored_after_an_exception():
+    threads.set_num_threads(2)
+
+    def fail():
+        raise ValueError
+
+    for _ in range(3):
+        with pytest.raises(ValueError):
+            threads.run([fail, fail])
+    assert threads.budget() == 2
+    assert threads.run([threads.budget, threads.budget]) == [1, 1]
+
+
+MANY_CALLERS = """
+import threading, time
+from lstm_numba import threads
+
+threads.set_num_threads(4)
+callers = 6
+start, results = threading.Barrier(callers), [None] * callers
+
+def inner(n):
+    time.sleep(0.002)
+    return n
+
+def outer(k):
+    time.sleep(0.005)
+    return threads.run([lambda: inner(k), lambda: inner(k + 1)])
+
+def caller(n):
+    start.wait()
+    for _ in range(10):
+        results[n] = threads.run([lambda: outer(n), lambda: outer(n + 10)])
+
+workers = [threading.Thread(target=caller, args=(n,)) for n in range(callers)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+assert results == [[[n, n + 1], [n + 10, n + 11]] for n in range(callers)]
+print("done")
+"""
+
+
+def test_many_callers_with_nested_tasks_do_not_wait_for_each_other_forever():
+    """Every thread of the pool may be busy with a task that itself divides its work and waits for the parts."""
+    done = subprocess.run([sys.executable, "-c", MANY_CALLERS], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("done", "")
+
+
+def test_the_number_of_threads_may_change_while_others_work():
+    stop, errors = threading.Event(), []
+
+    def work():
+        while not stop.is_set():
+            try:
+                assert threads.run([lambda n=n: n for n in range(4)]) == [0, 1, 2, 3]
+            except Exception as error:
+                errors.append(error)
+                return
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for n in [2, 5, 1, 7, 3, 9, 2, 12] * 5:
+        threads.set_num_threads(n)
+        time.sleep(0.002)
+    stop.set()
+    for worker in workers:
+        worker.join(30)
+    assert not errors
+
+
+FORK = """
+import os, threading
+from lstm_numba import threads
+threads.set_num_threads(3)
+assert threads.run([lambda n=n: n for n in range(3)]) == [0, 1, 2]
+threads._lock.acquire()  # as if another thread were in the middle of giving out work
+child = os.fork()
+if child == 0:
+    meeting = threading.Barrier(3, timeout=20)  # needs three living threads
+    threads.run([meeting.wait] * 3)
+    os._exit(7)
+threads._lock.release()
+assert threads.run([lambda n=n: n for n in range(3)]) == [0, 1, 2]
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_makes_threads_of_its_own():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("7", "")
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, "2", None, True])
+def test_numbers_of_threads_that_are_refused(bad):
+    before = threads.get_num_threads()
+    with pytest.raises(ValueError, match=r"^n: expected a whole number of at least 1"):
+        threads.set_num_threads(bad)
+    assert threads.get_num_threads() == before
+
+
+def test_at_first_every_core_of_this_process():
+    code = "from lstm_numba import threads; print(threads.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert int(done.stdout) == cores
+
+
+def test_numpy_whole_numbers_count_as_whole_numbers():
+    threads.set_num_threads(np.int64(3))
+    assert threads.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 100])
+@pytest.mark.parametrize("parts", [0, 1, 2, 3, 7, 200])
+def test_ranges_cover_everything_once_and_none_is_empty(n, parts):
+    ranges = threads.ranges(n, parts)
+    assert [k for lo, hi in ranges for k in range(lo, hi)] == list(range(n))
+    if n:
+        sizes = [hi - lo for lo, hi in ranges]
+        assert len(ranges) == max(1, min(n, parts)) and min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+    else:
+        assert ranges == [(0, 0)]
