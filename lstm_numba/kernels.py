@@ -234,9 +234,10 @@ def _pass_on(epsilon, now, prev, lo, hi):
 
 
 @jit
-def peephole_gradient(delta, c, reverse, dV):
-    """Add ∂L/∂V_i = Σ δ_iᵗ ⊙ cᵗ⁻¹, ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹, ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ (sums over t and the batch) to dV."""
+def peephole_gradient(delta, c, reverse, V, decay, constant, dV):
+    """∂L/∂V_i = Σ δ_iᵗ ⊙ cᵗ⁻¹, ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹, ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ (sums over t and the batch), + decay·V + constant."""
     T, H = delta.shape[1], dV.shape[1]
+    _start_gradient(dV, V, decay, constant)
     for t in range(T):
         prev, now = _before_and_now(reverse, t)
         for lo in range(0, delta.shape[2], H):
@@ -350,10 +351,11 @@ def _pack_gates(weights, H, I, squared, packed, k_lo, k_hi):
 
 
 @jit
-def weight_gradients(delta, x, h_prev, dU, dW, db, k_lo, k_hi):
-    """Add ∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ to dU, and to dW and db if they are there.
+def weight_gradients(delta, x, h_prev, U, W, decay, constant, dU, dW, db, k_lo, k_hi):
+    """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ; W and b where they are.
 
-    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B.
+    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B. To dU and dW are added decay·U + constant: weight decay's own
+    derivatives, λ θ and, in a pass of second derivatives, λ.
     """
     N, I = x.shape
     H = delta.shape[2]
@@ -361,16 +363,32 @@ def weight_gradients(delta, x, h_prev, dU, dW, db, k_lo, k_hi):
     packed = np.empty(packed_size(max(I, H if dW.size else 1), N, x.itemsize), x.dtype)
     pack(x.reshape(-1), ZERO, I, I, N, packed, ZERO)
     for k in range(k_lo, k_hi):
+        _start_gradient(dU[k], U[k], decay, constant)
         add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, ONE, H, packed, ZERO, H, I, N)
     if dW.size:
         pack(h_prev.reshape(-1), ZERO, H, H, N, packed, ZERO)
         for k in range(k_lo, k_hi):
+            _start_gradient(dW[k], W[k], decay, constant)
             add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, ONE, H, packed, ZERO, H, H, N)
     if db.size:
         for k in range(k_lo, k_hi):
+            for j in range(H):
+                db[k, j] = 0
             for n in range(N):
                 for j in range(H):
                     db[k, j] += delta[k, n, j]
+
+
+@inline
+def _start_gradient(gradient, weights, decay, constant):
+    """gradient = decay·weights + constant; weights that are not finite don't matter where there is no decay."""
+    for i in range(gradient.shape[0]):
+        for j in range(gradient.shape[1]):
+            gradient[i, j] = constant
+    if decay:
+        for i in range(gradient.shape[0]):
+            for j in range(gradient.shape[1]):
+                gradient[i, j] += decay * weights[i, j]
 
 
 @jit

@@ -194,22 +194,29 @@ class RecurrentLayer(ABC):
         return self._shares(B, self.gates * T * B * self.hidden_size**2)
 
     def _gradients_from_deltas(
-        self, delta: NDArray, x: NDArray, h_prev: NDArray, U_packed: NDArray, gradients: Parameters
+        self,
+        delta: NDArray,
+        x: NDArray,
+        h_prev: NDArray,
+        U_packed: NDArray,
+        gradients: Parameters,
+        decay: tuple[np.floating, np.floating],
     ) -> NDArray:
-        """Add the gradients of U, W and b; return that of x, empty where U_packed is."""
+        """Fill in the gradients of U, W and b; return that of x, empty where U_packed is."""
         K, T, B, H = delta.shape
         I, N = self.input_size, T * B
         if not U_packed.size:
             T = 0
         rows, h_rows, d_rows = x.reshape(N, I), h_prev.reshape(N, H), delta.reshape(K, N, H)
         dU, dW, db = (self._stacked(name, gradients) for name in "UWb")
+        U, W = (self._stacked(name, self._parameters) for name in "UW")
         dx = np.zeros((T * B, I), self.dtype)
         gate_shares = self._shares(K, K * N * H * (I + H))
         row_shares = threads.ranges(T * B, len(gate_shares))
         row_shares += [(0, 0)] * (len(gate_shares) - len(row_shares))
 
         def share(gates: tuple[int, int], part: tuple[int, int]) -> None:
-            kernels.weight_gradients(d_rows, rows, h_rows, dU, dW, db, *gates)
+            kernels.weight_gradients(d_rows, rows, h_rows, U, W, *decay, dU, dW, db, *gates)
             if part[0] < part[1]:
                 kernels.input_gradient(d_rows, U_packed, dx, *part)
 
@@ -217,6 +224,11 @@ class RecurrentLayer(ABC):
             [lambda g=g, p=p: share(g, p) for g, p in zip(gate_shares, row_shares, strict=True)]
         )
         return dx.reshape(T, B, I)
+
+    def _own_decay(self, weight_decay: float, squared: bool) -> tuple[np.floating, np.floating]:
+        """(factor of θ, constant) in the derivative of ½ λ θ²: (λ, 0), and in the second derivative (0, λ)."""
+        number = self.dtype.type
+        return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
 
     def _incoming(
         self, steps: Steps, dh: NDArray | None, dh_last: NDArray | None, T: int, B: int

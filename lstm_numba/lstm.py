@@ -394,6 +394,7 @@ class LSTM(RecurrentLayer):
         squared: bool = False,
         x_squared: NDArray | None = None,
         need_dx: bool = True,
+        weight_decay: float = 0.0,
     ) -> Gradients:
         T, B, H = trace.T, trace.B, self.hidden_size
         epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
@@ -416,7 +417,8 @@ class LSTM(RecurrentLayer):
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
             x, h_prev, c = np.square(x) if x_squared is None else x_squared, np.square(h_prev), np.square(c)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)
+        decay = self._own_decay(weight_decay, squared)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay)
         if self.peepholes:
-            kernels.peephole_gradient(flat[2], c, self.reverse, gradients["V"])
+            kernels.peephole_gradient(flat[2], c, self.reverse, V, *decay, gradients["V"])
         return Gradients(gradients, self, dx, delta, epsilon_h, epsilon_c)

@@ -103,6 +103,18 @@ def _make_tile(rows: int, vectors: int):
             intp = depth.type
             sums = [(i, j) for i in range(rows) for j in range(vectors)]
 
+            itemsize = signature.args[0].dtype.bitwidth // 8
+
+            def prefetch(pointer, offset):
+                """Have the second-level cache fetch what the next block of the depth will need."""
+                address = builder.gep(pointer, [offset])
+                byte = builder.bitcast(address, ir.IntType(8).as_pointer())
+                flag = ir.IntType(32)
+                function = builder.module.declare_intrinsic(
+                    "llvm.prefetch", [byte.type], ir.FunctionType(ir.VoidType(), [byte.type, flag, flag, flag])
+                )
+                builder.call(function, [byte, flag(0), flag(2), flag(1)])
+
             def position_in_c(i, j):
                 return builder.add(c_off, builder.add(builder.mul(c_row, intp(i)), intp(j * lanes)))
 
@@ -126,6 +138,9 @@ def _make_tile(rows: int, vectors: int):
                 new, a_now, b_now = list(carried), a_k, b_k
                 for step in range(steps):
                     row = [load(panel, builder.add(b_now, intp(j * lanes))) for j in range(vectors)]
+                    if rows == ROWS and vectors == VECTORS:
+                        for j in range(vectors):
+                            prefetch(panel, builder.add(b_now, intp(_BLOCK_BYTES // itemsize + j * lanes)))
                     for i in range(rows):
                         number = builder.load(builder.gep(a, [builder.add(a_now, builder.mul(a_row, intp(i)))]))
                         number = broadcast(number)

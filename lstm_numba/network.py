@@ -416,16 +416,6 @@ class Network:
             return 0.0
         return self.weight_decay[int(kind.split(".")[1]) if kind.startswith("layers") else -1]
 
-    def _start_gradients(self, gradients: Parameters, prefix: str, squared: bool) -> None:
-        """Let the gradients of some parameters begin with weight decay's own, λ θ (second: λ), and 0 where there is none."""
-        for name in self._parameters:
-            if name.startswith(prefix):
-                decay, to = self.dtype.type(self._decay_of(name)), gradients[name]
-                if decay and not squared:
-                    np.multiply(self._parameters[name], decay, out=to)
-                else:
-                    to[...] = decay
-
     def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
         """Derivatives of `loss` by every parameter, and by everything inside.
 
@@ -481,8 +471,6 @@ class Network:
         """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives."""
         learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
-        for prefix in ("output.", "embedding."):
-            self._start_gradients(parameters, prefix, squared)
         factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
         factors = factors if squared else trace._dropped.factors
         dz = self._output_backward(trace.top, seed, parameters, squared)
@@ -496,9 +484,13 @@ class Network:
 
             def one(d: int, number: int = number, parts: list = parts, z_squared: NDArray | None = z_squared) -> Any:
                 prefix = f"layers.{number}.{DIRECTIONS[d]}."
-                self._start_gradients(parameters, prefix, squared)
                 layer, own = self.layers[number][d], parameters.part(prefix)
-                options = {"squared": squared, "x_squared": z_squared, "need_dx": number > 0 or need_dx or learned}
+                options = {
+                    "squared": squared,
+                    "x_squared": z_squared,
+                    "need_dx": number > 0 or need_dx or learned,
+                    "weight_decay": self.weight_decay[number],
+                }
                 return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
 
             results = threads.run([lambda d=d: one(d) for d in range(len(directions))])
@@ -506,6 +498,7 @@ class Network:
             dz = results[0].x if len(results) == 1 else results[0].x + results[1].x
         gradients.x = dz if factors[0] is None or not dz.size else dz * factors[0]
         if learned and self.embedding is not None and trace.ids is not None:
+            parameters["embedding.E"][...] = 0
             self.embedding.backward(gradients.x, trace.ids, trace._dropped.words, parameters["embedding.E"])
         return gradients
 
@@ -517,16 +510,20 @@ class Network:
         return total if factor is None else total * factor
 
     def _output_backward(self, top: NDArray, seed: NDArray, parameters: Parameters, squared: bool) -> NDArray:
-        """Add the gradients of S and b; return that of what the softmax layer saw."""
+        """Fill in the gradients of S and b; return that of what the softmax layer saw."""
         T, B, D = top.shape
         C, N = self.n_classes, T * B
         S = self._parameters["output.S"]
+        decay = self.layers[0][0]._own_decay(self.weight_decay[-1], squared)
+        start = S[None]
         if squared:
             S, top = np.square(S), np.square(top)
         delta, nothing = seed.reshape(1, N, C), np.empty((0, 0, 0), self.dtype)
         db = parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
         rows = top.reshape(N, D)
-        kernels.weight_gradients(delta, rows, rows, parameters["output.S"][None], nothing, db, 0, 1)
+        kernels.weight_gradients(
+            delta, rows, rows, start, nothing, *decay, parameters["output.S"][None], nothing, db, 0, 1
+        )
         lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
         packed = np.empty((D + lanes - 1) // lanes * lanes * C, self.dtype)
         kernels.pack_for_backward(S[None], nothing, False, packed, packed, 0, 1)

@@ -212,6 +212,7 @@ class SimpleRNN(RecurrentLayer):
         squared: bool = False,
         x_squared: NDArray | None = None,
         need_dx: bool = True,
+        weight_decay: float = 0.0,
     ) -> SimpleRNNGradients:
         T, B, H = trace.T, trace.B, self.hidden_size
         epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
@@ -230,5 +231,6 @@ class SimpleRNN(RecurrentLayer):
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
             x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients)
+        decay = self._own_decay(weight_decay, squared)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay)
         return SimpleRNNGradients(gradients, self, dx, delta[0], epsilon_h)
