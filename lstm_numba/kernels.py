@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_numba._compile import inline, jit
-from lstm_numba.matmul import ONE, ZERO, add_matmul, pack, pack_transposed, packed_size
+from lstm_numba.matmul import ONE, ZERO, add_matmul, pack, pack_transposed, packed_size, piece
 from lstm_numba.nonlinearities import slope, squash
 
 # A step is cut into pieces whose dozen arrays fit the first-level cache together.
@@ -90,13 +90,13 @@ def lstm_step_backward(
 
 @inline
 def _tiled(v, rows, H):
-    """V's three vectors, each repeated for every sequence: (3, rows·H), so that a step is one flat loop."""
-    tiled = np.empty((3, rows * H), v.dtype)
+    """V's three vectors, each repeated for every sequence: 3·rows·H, so that a step is one flat loop."""
+    tiled = np.empty(3 * rows * H, v.dtype)
     if v.size:
         for k in range(3):
             for r in range(rows):
                 for n in range(H):
-                    tiled[k, r * H + n] = v[k, n]
+                    tiled[(k * rows + r) * H + n] = v[k, n]
     return tiled
 
 
@@ -112,6 +112,23 @@ def _matmul_step(to, to_off, source, source_off, panels, p_off, rows, H):
     add_matmul(to, to_off, H, source, source_off, H, ONE, panels, p_off, rows, H, H)
 
 
+@inline
+def _four_gates(flat, t, T, row, lo, hi):
+    """Pieces lo … hi of time t, of four arrays (T, row) that lie one behind the other."""
+    at = t * row
+    return (
+        piece(flat, at + lo, at + hi),
+        piece(flat, at + T * row + lo, at + T * row + hi),
+        piece(flat, at + 2 * T * row + lo, at + 2 * T * row + hi),
+        piece(flat, at + 3 * T * row + lo, at + 3 * T * row + hi),
+    )
+
+
+@inline
+def _three_peepholes(v, lo, hi, row):
+    return piece(v, lo, hi), piece(v, row + lo, row + hi), piece(v, 2 * row + lo, 2 * row + hi)
+
+
 @jit
 def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, c, h, lengths, rows, B, H, b_lo, b_hi):
     """All time steps of the sequences b_lo … b_hi.
@@ -122,7 +139,7 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
     T = a.shape[1]
     peepholes = V.size > 0
     v = _tiled(V, b_hi - b_lo, H)
-    a_flat, h_flat = a.reshape(-1), h.reshape(-1)
+    a_flat, gates_flat, h_flat, c_flat = a.reshape(-1), gates.reshape(-1), h.reshape(-1), c.reshape(-1)
     panel = packed_size(H, H, a.itemsize)
     first = b_lo * H
     for step in range(T):
@@ -135,13 +152,14 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
             )  # a_kᵗ += W_k hᵗ⁻¹
         for lo in range(first, first + active * H, PIECE):
             hi = min(lo + PIECE, first + active * H)
+            a_i, a_f, a_o, a_c = _four_gates(a_flat, t, T, B * H, lo, hi)
+            i, f, o, g = _four_gates(gates_flat, t, T, B * H, lo, hi)
+            v_i, v_f, v_o = _three_peepholes(v, lo - first, hi - first, (b_hi - b_lo) * H)
+            c_prev, c_now = piece(c_flat, prev * B * H + lo, prev * B * H + hi), piece(c_flat, now * B * H + lo, now * B * H + hi)
+            h_now = piece(h_flat, now * B * H + lo, now * B * H + hi)
             lstm_step(
-                gate, cell_input, cell_output, peepholes,
-                a[0, t, lo:hi], a[1, t, lo:hi], a[2, t, lo:hi], a[3, t, lo:hi],
-                gates[0, t, lo:hi], gates[1, t, lo:hi], gates[2, t, lo:hi], gates[3, t, lo:hi],
-                v[0, lo - first : hi - first], v[1, lo - first : hi - first], v[2, lo - first : hi - first],
-                c[prev, lo:hi], c[now, lo:hi], h[now, lo:hi],
-            )  # fmt: skip
+                gate, cell_input, cell_output, peepholes, a_i, a_f, a_o, a_c, i, f, o, g, v_i, v_f, v_o, c_prev, c_now, h_now
+            )
         for b in range(b_lo, b_hi):
             if lengths[b] <= t:
                 _keep_state(h, c, a, gates, prev, now, t, b * H, (b + 1) * H)
@@ -176,9 +194,10 @@ def lstm_backward(
     T = delta.shape[1]
     peepholes = V.size > 0
     v = _tiled(V, b_hi - b_lo, H)
-    eh_flat, delta_flat = epsilon_h.reshape(-1), delta.reshape(-1)
+    eh_flat, ec_flat, delta_flat = epsilon_h.reshape(-1), epsilon_c.reshape(-1), delta.reshape(-1)
+    gates_flat, c_flat = gates.reshape(-1), c.reshape(-1)
     panel = packed_size(H, H, delta.itemsize)
-    factors = np.empty((11, PIECE), delta.dtype)
+    factors = np.empty(12 * PIECE, delta.dtype)
     first = b_lo * H
     for step in range(T - 1, -1, -1):
         t = T - 1 - step if reverse else step
@@ -190,27 +209,29 @@ def lstm_backward(
                 _pass_on(epsilon_c, now, prev, b * H, (b + 1) * H)
         for lo in range(first, first + active * H, PIECE):
             hi = min(lo + PIECE, first + active * H)
-            i, f, o, g = gates[0, t, lo:hi], gates[1, t, lo:hi], gates[2, t, lo:hi], gates[3, t, lo:hi]
-            c_prev = c[prev, lo:hi]
-            h_of_c = factors[0, : hi - lo]
-            s_i, s_f, s_o = factors[1, : hi - lo], factors[2, : hi - lo], factors[3, : hi - lo]
-            s_g, s_h = factors[4, : hi - lo], factors[5, : hi - lo]
-            squash(cell_output, c[now, lo:hi], h_of_c)
+            size, at_prev, at_now = hi - lo, prev * B * H, now * B * H
+            i, f, o, g = _four_gates(gates_flat, t, T, B * H, lo, hi)
+            d_i, d_f, d_o, d_c = _four_gates(delta_flat, t, T, B * H, lo, hi)
+            v_i, v_f, v_o = _three_peepholes(v, lo - first, hi - first, (b_hi - b_lo) * H)
+            c_prev, c_now = piece(c_flat, at_prev + lo, at_prev + hi), piece(c_flat, at_now + lo, at_now + hi)
+            eh_now = piece(eh_flat, at_now + lo, at_now + hi)
+            ec_prev, ec_now = piece(ec_flat, at_prev + lo, at_prev + hi), piece(ec_flat, at_now + lo, at_now + hi)
+            h_of_c, s_i, s_f, s_o = _four_gates(factors, 0, 1, PIECE, 0, size)
+            s_g, s_h, i2, f2 = _four_gates(factors, 4, 1, PIECE, 0, size)
+            o2, g2, c2, _ = _four_gates(factors, 8, 1, PIECE, 0, size)
+            squash(cell_output, c_now, h_of_c)
             slope(gate, i, s_i)
             slope(gate, f, s_f)
             slope(gate, o, s_o)
             slope(cell_input, g, s_g)
             slope(cell_output, h_of_c, s_h)
             if squared:
-                for j in range(6):
-                    _square(factors[j, : hi - lo], factors[j, : hi - lo])
-                i, f, o = _square(i, factors[6, : hi - lo]), _square(f, factors[7, : hi - lo]), _square(o, factors[8, : hi - lo])
-                g, c_prev = _square(g, factors[9, : hi - lo]), _square(c_prev, factors[10, : hi - lo])
+                for factor in (h_of_c, s_i, s_f, s_o, s_g, s_h):
+                    _square(factor, factor)
+                i, f, o, g, c_prev = _square(i, i2), _square(f, f2), _square(o, o2), _square(g, g2), _square(c_prev, c2)
             lstm_step_backward(
-                peepholes, i, f, o, g, h_of_c, c_prev, s_i, s_f, s_o, s_g, s_h,
-                v[0, lo - first : hi - first], v[1, lo - first : hi - first], v[2, lo - first : hi - first],
-                epsilon_h[now, lo:hi], epsilon_c[now, lo:hi], epsilon_c[prev, lo:hi],
-                delta[0, t, lo:hi], delta[1, t, lo:hi], delta[2, t, lo:hi], delta[3, t, lo:hi],
+                peepholes, i, f, o, g, h_of_c, c_prev, s_i, s_f, s_o, s_g, s_h, v_i, v_f, v_o,
+                eh_now, ec_now, ec_prev, d_i, d_f, d_o, d_c,
             )  # fmt: skip
         for k in range(4):
             _matmul_step(

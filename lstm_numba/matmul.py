@@ -24,7 +24,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import config
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 
 from lstm_numba._compile import inline
 
@@ -245,6 +245,31 @@ def packed_size(n, depth, itemsize):
     """Elements that `pack` needs for a matrix of `depth` rows and n columns."""
     lanes = VECTOR_BYTES // itemsize
     return (n + lanes - 1) // lanes * lanes * depth
+
+
+@intrinsic
+def piece(typingctx, flat, start, stop):
+    """flat[start:stop] without counting a reference: the array must outlive the piece, as a kernel's arguments do.
+
+    Numba counts references to every slice with an atomic instruction; in a short time step that took longer than arithmetic.
+    """
+
+    def codegen(context, builder, signature, args):
+        whole = make_array(signature.args[0])(context, builder, args[0])
+        part = make_array(signature.return_type)(context, builder)
+        size = builder.sub(args[2], args[1])
+        itemsize = ir.Constant(size.type, signature.return_type.dtype.bitwidth // 8)
+        populate_array(
+            part,
+            data=builder.gep(whole.data, [args[1]]),
+            shape=[size],
+            strides=[itemsize],
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        return part._getvalue()
+
+    return flat(flat, types.intp, types.intp), codegen
 
 
 @intrinsic

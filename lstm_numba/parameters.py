@@ -6,6 +6,7 @@ over all of them (an update, a norm, a copy).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -33,13 +34,13 @@ class Parameters(Mapping[str, NDArray]):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, flat: NDArray | None = None) -> None:
         self.shapes = dict(shapes)
-        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        self.flat = np.zeros(sum(sizes), dtype) if flat is None else flat
-        ends = np.cumsum(sizes)
-        self._views = {
-            name: self.flat[end - size : end].reshape(shape)
-            for (name, shape), size, end in zip(self.shapes.items(), sizes, ends, strict=True)
-        }
+        places, end = [], 0
+        for name, shape in self.shapes.items():
+            start, end = end, end + math.prod(shape)
+            places.append((name, start, end, shape))
+        flat = np.zeros(end, dtype) if flat is None else flat
+        self.flat = flat
+        self._views = {name: flat[start:stop].reshape(shape) for name, start, stop, shape in places}
 
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""
