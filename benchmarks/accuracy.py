@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy.py [--recipes queries windows 2015] [--splits 5] [--threads 2] [--json FILE]
 
-The test part of a split (the last fifth of the shuffled queries) is looked at once, after training; nothing is chosen by it.
+The test part of a split (the last fifth of the shuffled queries) is looked at once, after training; nothing is chosen
+by it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> None:
         tests = [row["test"] for row in rows]
         deviation = np.std(tests, ddof=1) if len(tests) > 1 else float("nan")
         slowest = max(row["seconds"] for row in rows)
-        print(f"{name:8} test {np.mean(tests):.2f} ± {deviation:.2f} %, {len(rows)} splits, at most {slowest:.0f} s a training")
+        print(f"{name:8} test {np.mean(tests):.2f} ± {deviation:.2f} %, {len(rows)} splits, up to {slowest:.0f} s each")
         table[name] = {"mean": float(np.mean(tests)), "deviation": float(deviation), "splits": rows}
     if arguments.json:
         with open(arguments.json, "w") as file:

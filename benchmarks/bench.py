@@ -2,9 +2,9 @@
 
     python benchmarks/bench.py [--threads 1] [--seconds 1.0] [--json FILE]
 
-Two tables: one training step of the 2015 network (batch 50, five words, 300-dimensional vectors, 512 units each way), and
-forward + backward of one layer, peepholes on, beside ``torch.nn.LSTM``, which has none. Without torch the columns for
-it stay empty.
+Two tables: one training step of the 2015 network (batch 50, five words, 300-dimensional vectors, 512 units each way),
+and forward + backward of one layer, peepholes on, beside ``torch.nn.LSTM``, which has none. Without torch the columns
+for it stay empty.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def median_ms(call: Callable[[], object], seconds: float) -> float:
 
 
 def our_step(rule: str) -> Callable[[], object]:
-    """Return one whole training step of the 2015 network: forward, backward, second derivatives if the rule wants them, update."""
+    """Return one whole training step of the 2015 network: forward, backward, second derivatives if the rule wants
+    them, update.
+    """
     import numpy as np
 
     import lstm_numba as ln
@@ -154,7 +156,7 @@ def main() -> None:
     if peer:
         steps["torch.nn.LSTM, SGD, no peepholes (forward, backward, update)"] = measure(torch_step())
     for blas, ms in C_PLUS_PLUS.items():
-        steps[f"the C++ program with {blas}, its own rule, double precision, one thread (measured in 2026, elsewhere)"] = ms
+        steps[f"the C++ program with {blas}, its own rule, double precision, one thread (2026, another machine)"] = ms
     for name, ms in steps.items():
         print(f"  {ms:8.1f}  {name}")
 

@@ -76,7 +76,7 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
         raise TypeError(f"{name}: expected an array of real floating-point numbers, got dtype {array.dtype}")
     wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape):
-        raise ValueError(f"{name}: expected {len(shape)} dimensions {wanted}, got {array.ndim} with shape {array.shape}")
+        raise ValueError(f"{name}: expected {len(shape)} dimensions {wanted}, got {array.ndim} in shape {array.shape}")
     for axis, (want, have) in enumerate(zip(shape, array.shape, strict=True)):
         if isinstance(want, int) and want != have:
             raise ValueError(f"{name}: expected shape {wanted}, got {array.shape} (axis {axis})")

@@ -45,7 +45,11 @@ class _PackageCache(FunctionCache):
         self._cache_file._source_stamp = stamp
 
     def load_overload(self, sig, target_context):
-        loaded = super().load_overload(sig, target_context)
+        try:
+            loaded = super().load_overload(sig, target_context)
+        except OSError:  # the folder was there at import and is not now, or can't be read
+            self.disable()
+            loaded = None
         if loaded is None:
             _say_once_that_code_is_being_compiled()
         return loaded
@@ -81,7 +85,7 @@ def jit(function):
     dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
     stamp = source_stamp()
     try:
-        dispatcher._cache = _PackageCache(function, stamp)
+        dispatcher._cache = _PackageCache(function, stamp)  # type: ignore[attr-defined]
     except (RuntimeError, OSError):  # "no locator available": nowhere to write, or source in an archive
         pass
     return dispatcher

@@ -47,7 +47,7 @@ def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray]
     from safetensors.numpy import save
 
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "config": json.dumps(config)}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     raw = save(contiguous, metadata)
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -89,9 +89,11 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata, kind)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise ModelFileError(f"{path}: expected a whole safetensors file, got one that can't be read ({error})") from None
+        raise ModelFileError(
+            f"{path}: expected a whole safetensors file, got one that can't be read ({error})"
+        ) from None
     try:
         return arrays, json.loads(metadata["config"])
     except (KeyError, json.JSONDecodeError) as error:

@@ -1,4 +1,4 @@
-"""From word numbers to input vectors: fixed word vectors, one-hot, a learned embedding, or fixed and learned side by side."""
+"""From word numbers to input vectors: fixed word vectors, one-hot, learned, or fixed and learned side by side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Embedding:
     Raises
     ------
     ValueError, TypeError
-        For neither kind of row, fewer than two learned rows or more than V, or fixed rows that aren't real numbers (V, D).
+        For neither kind of row, fewer than two learned rows or more than V, or fixed rows that aren't real numbers
+        (V, D).
     """
 
     def __init__(self, fixed: NDArray | None, n_learned: int, size: int) -> None:

@@ -11,18 +11,18 @@ NAMES = ("glorot", "orthogonal", "uniform")
 def glorot_uniform(rng: np.random.Generator, n_out: int, n_in: int) -> NDArray:
     """Uniform in ±√(6 / (n_in + n_out)), which keeps variances alike forward and backward.
 
-    Source: X. Glorot & Y. Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural Networks* (AISTATS 2010),
-    eq. 16.
+    Source: X. Glorot & Y. Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural Networks*
+    (AISTATS 2010), eq. 16.
     """
     limit = np.sqrt(6 / (n_in + n_out))
     return rng.uniform(-limit, limit, (n_out, n_in))
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> NDArray:
-    """A random orthogonal matrix, uniform among all: every singular value is 1, so W alone neither shrinks nor blows up.
+    """A random orthogonal matrix, uniform among all: every singular value is 1: W alone neither shrinks nor blows up.
 
-    Source: A. Saxe, J. McClelland & S. Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear Neural
-    Networks* (ICLR 2014); the sign correction is F. Mezzadri's (Notices of the AMS 54, 2007).
+    Source: A. Saxe, J. McClelland & S. Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
+    Neural Networks* (ICLR 2014); the sign correction is F. Mezzadri's (Notices of the AMS 54, 2007).
     """
     q, r = np.linalg.qr(rng.standard_normal((n, n)))
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)

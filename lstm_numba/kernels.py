@@ -1,19 +1,22 @@
 """The recurrence, compiled: one time step forward and backward, one line per equation, and the loops over time.
 
-The equations are those of A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4, with the
-peepholes of Gers, Schraudolph & Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 2002).
+The equations are those of A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4,
+with the peepholes of Gers, Schraudolph & Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3,
+2002).
 
-How arrays lie. A step works on flat pieces of (B·H) numbers. The gates lie apart, ``a[k, t]`` being gate k's piece at time
-t (k in the order i, f, o, c). States have one row more than there are steps: the initial state has a row of its own,
+How arrays lie. A step works on flat pieces of (B·H) numbers. The gates lie apart, ``a[k, t]`` being gate k's piece at
+time t (k in the order i, f, o, c). States have one row more than there are steps: the initial state has a row of its
+own,
 
     forward in time:   states[0] is the initial state, states[t + 1] belongs to time t
     reverse=True:      states[T] is the initial state, states[t] belongs to time t
 
-so that "before" and "now" are two rows of one array in either direction. The gradients of states lie the same way, and the
-gradient of the initial state needs no special case.
+so that "before" and "now" are two rows of one array in either direction. The gradients of states lie the same way,
+and the gradient of the initial state needs no special case.
 
-A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and backward; its
-gates and deltas are zero there. ``rows[t]`` says how many leading sequences have to be computed at time t at all.
+A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and
+backward; its gates and deltas are zero there. ``rows[t]`` says how many leading sequences have to be computed at time
+t at all.
 
 Every function works on the sequences ``b_lo <= b < b_hi``, or on the gates ``k_lo <= k < k_hi``, of arrays that hold
 all of them: threads take different ranges and write to different places.
@@ -64,8 +67,8 @@ def lstm_step_backward(
 ):  # fmt: skip
     """One time step of the backward pass.
 
-    epsilon_h comes in complete. epsilon_c comes in with what later steps added to it: fᵗ⁺¹ ⊙ ε_cᵗ⁺¹ + V_i ⊙ δ_iᵗ⁺¹ + V_f ⊙
-    δ_fᵗ⁺¹; the same sum for the step before leaves as epsilon_c_prev.
+    epsilon_h comes in complete. epsilon_c comes in with what later steps added to it: fᵗ⁺¹ ⊙ ε_cᵗ⁺¹ + V_i ⊙ δ_iᵗ⁺¹ +
+    V_f ⊙ δ_fᵗ⁺¹; the same sum for the step before leaves as epsilon_c_prev.
     """
     size = i.size
     for n in range(size):
@@ -108,7 +111,7 @@ def _before_and_now(reverse, t):
 
 @inline
 def _matmul_step(to, to_off, source, source_off, panels, p_off, rows, H):
-    """to (rows, H) += source (rows, H) times one packed (H, H) matrix."""
+    """Add source (rows, H), times one packed (H, H) matrix, to `to` (rows, H)."""
     add_matmul(to, to_off, H, source, source_off, H, ONE, panels, p_off, rows, H, H)
 
 
@@ -155,11 +158,13 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
             a_i, a_f, a_o, a_c = _four_gates(a_flat, t, T, B * H, lo, hi)
             i, f, o, g = _four_gates(gates_flat, t, T, B * H, lo, hi)
             v_i, v_f, v_o = _three_peepholes(v, lo - first, hi - first, (b_hi - b_lo) * H)
-            c_prev, c_now = piece(c_flat, prev * B * H + lo, prev * B * H + hi), piece(c_flat, now * B * H + lo, now * B * H + hi)
-            h_now = piece(h_flat, now * B * H + lo, now * B * H + hi)
+            at_prev, at_now = prev * B * H, now * B * H
+            c_prev, c_now = piece(c_flat, at_prev + lo, at_prev + hi), piece(c_flat, at_now + lo, at_now + hi)
+            h_now = piece(h_flat, at_now + lo, at_now + hi)
             lstm_step(
-                gate, cell_input, cell_output, peepholes, a_i, a_f, a_o, a_c, i, f, o, g, v_i, v_f, v_o, c_prev, c_now, h_now
-            )
+                gate, cell_input, cell_output, peepholes, a_i, a_f, a_o, a_c, i, f, o, g, v_i, v_f, v_o,
+                c_prev, c_now, h_now,
+            )  # fmt: skip
         for b in range(b_lo, b_hi):
             if lengths[b] <= t:
                 _keep_state(h, c, a, gates, prev, now, t, b * H, (b + 1) * H)
@@ -256,7 +261,10 @@ def _pass_on(epsilon, now, prev, lo, hi):
 
 @jit
 def peephole_gradient(delta, c, reverse, V, decay, constant, dV):
-    """∂L/∂V_i = Σ δ_iᵗ ⊙ cᵗ⁻¹, ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹, ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ (sums over t and the batch), + decay·V + constant."""
+    """∂L/∂V_i = Σ δ_iᵗ ⊙ cᵗ⁻¹, ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹, ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ, over t and the batch.
+
+    decay·V + constant is added, as in `weight_gradients`.
+    """
     T, H = delta.shape[1], dV.shape[1]
     _start_gradient(dV, V, decay, constant)
     for t in range(T):
@@ -273,7 +281,7 @@ def _add_products(total, x, y):
         total[n] += x[n] * y[n]
 
 
-# ---------------------------------------------------------------------------------------------------- simple recurrent net
+# ----------------------------------------------------------------------------------------------- simple recurrent net
 
 
 @jit
@@ -285,7 +293,8 @@ def rnn_forward(nonlinearity, reverse, W_packed, a, h, lengths, rows, B, H, b_lo
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
         active = max(0, min(b_hi, rows[t]) - b_lo)
-        _matmul_step(a_flat, (t * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, ZERO, active, H)  # aᵗ += W hᵗ⁻¹
+        # aᵗ += W hᵗ⁻¹
+        _matmul_step(a_flat, (t * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, ZERO, active, H)
         lo, hi = b_lo * H, (b_lo + active) * H
         squash(nonlinearity, a[0, t, lo:hi], h[now, lo:hi])  # hᵗ = φ(aᵗ)
         for b in range(b_lo, b_hi):
@@ -315,10 +324,11 @@ def rnn_backward(nonlinearity, reverse, squared, W_packed, h, epsilon_h, delta, 
                 for n in range(b * H, (b + 1) * H):
                     delta[0, t, n] = 0
                 _pass_on(epsilon_h, now, prev, b * H, (b + 1) * H)
-        _matmul_step(eh_flat, (prev * B + b_lo) * H, delta_flat, (t * B + b_lo) * H, W_packed, ZERO, active, H)  # ε += Wᵀ δ
+        # ε_hᵗ⁻¹ += Wᵀ δᵗ
+        _matmul_step(eh_flat, (prev * B + b_lo) * H, delta_flat, (t * B + b_lo) * H, W_packed, ZERO, active, H)
 
 
-# ------------------------------------------------------------------- what has no recurrence: all time steps in one product
+# ------------------------------------------------------------- what has no recurrence: all time steps in one product
 # U, W, b have a leading axis of gates: 4 in an LSTM, 1 in a simple recurrent net.
 
 
@@ -375,8 +385,8 @@ def _pack_gates(weights, H, I, squared, packed, k_lo, k_hi):
 def weight_gradients(delta, x, h_prev, U, W, decay, constant, dU, dW, db, k_lo, k_hi):
     """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ; W and b where they are.
 
-    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B. To dU and dW are added decay·U + constant: weight decay's own
-    derivatives, λ θ and, in a pass of second derivatives, λ.
+    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B. To dU and dW are added decay·U + constant: weight
+    decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
     """
     N, I = x.shape
     H = delta.shape[2]
@@ -402,7 +412,7 @@ def weight_gradients(delta, x, h_prev, U, W, decay, constant, dU, dW, db, k_lo, 
 
 @inline
 def _start_gradient(gradient, weights, decay, constant):
-    """gradient = decay·weights + constant; weights that are not finite don't matter where there is no decay."""
+    """Set the gradient to decay·weights + constant; without decay, weights that aren't finite don't matter."""
     for i in range(gradient.shape[0]):
         for j in range(gradient.shape[1]):
             gradient[i, j] = constant

@@ -51,7 +51,7 @@ class Steps:
 
 
 class RecurrentLayer(ABC):
-    """A layer of recurrent units: parameters by name, and what forward and backward passes need around their kernels."""
+    """A layer of recurrent units: parameters by name, and what the passes need around their kernels."""
 
     gates: int  # the leading axis of U, W and b as kernels see them
 
@@ -92,7 +92,8 @@ class RecurrentLayer(ABC):
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a layer with the same weights, held as `dtype`."""
-        other = type(self)(**(self.config() | {"dtype": dtype}), seed=0)
+        make: Any = type(self)
+        other: Self = make(**(self.config() | {"dtype": dtype}), seed=0)
         other._parameters.flat[:] = self._parameters.flat
         return other
 
@@ -127,7 +128,8 @@ class RecurrentLayer(ABC):
         _checks.finite(name, state)
         return state
 
-    # -- work that has no recurrence ------------------------------------------------------------------------------------
+    # -- work that has no recurrence
+    # ------------------------------------------------------------------------------------
 
     def _shares(self, n: int, multiply_adds: int) -> list[tuple[int, int]]:
         """Cut 0 … n into one range for each thread that is worth starting."""
@@ -166,12 +168,8 @@ class RecurrentLayer(ABC):
         W_packed = self._packed(H, H)
         U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
         rows, flat_a = x.reshape(T * B, I), a.reshape(K, T * B, H)
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.project(rows, U, W, b, flat_a, W_packed, lo, hi)
-                for lo, hi in self._shares(K, K * T * B * H * I)
-            ]
-        )
+        shares = self._shares(K, K * T * B * H * I)
+        threads.over(shares, lambda lo, hi: kernels.project(rows, U, W, b, flat_a, W_packed, lo, hi))
         return a, W_packed
 
     def _pack_for_backward(self, squared: bool, need_dx: bool, multiply_adds: int) -> tuple[NDArray, NDArray]:
@@ -181,12 +179,8 @@ class RecurrentLayer(ABC):
         if not need_dx:
             U, I = U[:0], 0
         U_packed, W_packed = self._packed(I, H), self._packed(H, H)
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.pack_for_backward(U, W, squared, U_packed, W_packed, lo, hi)
-                for lo, hi in self._shares(self.gates, multiply_adds)
-            ]
-        )
+        shares = self._shares(self.gates, multiply_adds)
+        threads.over(shares, lambda lo, hi: kernels.pack_for_backward(U, W, squared, U_packed, W_packed, lo, hi))
         return U_packed, W_packed
 
     def _recurrence_shares(self, T: int, B: int) -> list[tuple[int, int]]:
@@ -211,18 +205,15 @@ class RecurrentLayer(ABC):
         dU, dW, db = (self._stacked(name, gradients) for name in "UWb")
         U, W = (self._stacked(name, self._parameters) for name in "UW")
         dx = np.zeros((T * B, I), self.dtype)
-        gate_shares = self._shares(K, K * N * H * (I + H))
-        row_shares = threads.ranges(T * B, len(gate_shares))
-        row_shares += [(0, 0)] * (len(gate_shares) - len(row_shares))
+        shares = self._shares(K, K * N * H * (I + H))
 
-        def share(gates: tuple[int, int], part: tuple[int, int]) -> None:
-            kernels.weight_gradients(d_rows, rows, h_rows, U, W, *decay, dU, dW, db, *gates)
-            if part[0] < part[1]:
-                kernels.input_gradient(d_rows, U_packed, dx, *part)
+        def share(lo: int, hi: int) -> None:
+            kernels.weight_gradients(d_rows, rows, h_rows, U, W, *decay, dU, dW, db, lo, hi)
+            n_lo, n_hi = T * B * lo // K, T * B * hi // K  # the same share of the time steps for dx
+            if n_lo < n_hi:
+                kernels.input_gradient(d_rows, U_packed, dx, n_lo, n_hi)
 
-        threads.run(
-            [lambda g=g, p=p: share(g, p) for g, p in zip(gate_shares, row_shares, strict=True)]
-        )
+        threads.over(shares, share)
         return dx.reshape(T, B, I)
 
     def _own_decay(self, weight_decay: float, squared: bool) -> tuple[np.floating, np.floating]:
@@ -230,9 +221,7 @@ class RecurrentLayer(ABC):
         number = self.dtype.type
         return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
 
-    def _incoming(
-        self, steps: Steps, dh: NDArray | None, dh_last: NDArray | None, T: int, B: int
-    ) -> NDArray:
+    def _incoming(self, steps: Steps, dh: NDArray | None, dh_last: NDArray | None, T: int, B: int) -> NDArray:
         """Return (T+1, B, H): the caller's ∂L/∂hᵗ in their rows, ∂L/∂h_T added to the last step's, the rest zero."""
         epsilon = np.empty((T + 1, B, self.hidden_size), self.dtype)
         self._initial(epsilon)[...] = 0

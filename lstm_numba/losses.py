@@ -41,7 +41,7 @@ def negative_log_likelihood(log_probabilities: NDArray, y: NDArray) -> float:
 
 
 def residual(log_probabilities: NDArray, y: NDArray) -> NDArray:
-    """Return p - y with y one-hot, (T, B, C): B times the derivative by the logits; zero where a position doesn't count."""
+    """Return p - y with y one-hot, (T, B, C): B times the derivative by the logits; 0 where nothing counts."""
     counts = y != IGNORED
     difference = np.exp(log_probabilities)
     t, b = np.nonzero(counts)

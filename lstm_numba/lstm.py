@@ -56,7 +56,9 @@ class Trace:
         The layer that made it.
     """
 
-    def __init__(self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray) -> None:
+    def __init__(
+        self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray
+    ) -> None:
         self.layer = layer
         self.x = x
         self.a = a
@@ -175,7 +177,8 @@ class LSTM(RecurrentLayer):
     forget_bias
         Initial b_f; the rest of b starts at 0. Without `bias` it has no effect.
     reverse
-        Process the steps from the last to the first. Every array keeps its own time index; h⁰ and c⁰ enter at the last step.
+        Process the steps from the last to the first. Every array keeps its own time index; h⁰ and c⁰ enter at the
+        last step.
     init
         "glorot"; "orthogonal" (W_k orthogonal); "uniform" (all in ±0.12, as in the 2015 program).
     dtype
@@ -284,13 +287,11 @@ class LSTM(RecurrentLayer):
         h, c = self._state_rows(T, B, h0), self._state_rows(T, B, c0)
         V = self._stacked("V", self._parameters)
         flat = (a.reshape(4, T, B * H), gates.reshape(4, T, B * H), c.reshape(T + 1, B * H), h.reshape(T + 1, B * H))
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.lstm_forward(
-                    *self._functions, self.reverse, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
-                )
-                for lo, hi in self._recurrence_shares(T, B)
-            ]
+        threads.over(
+            self._recurrence_shares(T, B),
+            lambda lo, hi: kernels.lstm_forward(
+                *self._functions, self.reverse, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+            ),
         )
         return Trace(self, x, steps, a, gates, c, h)
 
@@ -334,8 +335,8 @@ class LSTM(RecurrentLayer):
         TypeError
             For something that is no trace, or whole or complex numbers.
         """
-        dh, dh_last, dc_last = self._check_incoming(trace, dh, dh_last, dc_last)
-        return self._backward(trace, dh, dh_last, dc_last, self._parameters.zeros_like())
+        incoming = self._check_incoming(trace, dh, dh_last, dc_last)
+        return self._backward(trace, *incoming, self._parameters.zeros_like())
 
     def second_derivatives(
         self,
@@ -347,8 +348,8 @@ class LSTM(RecurrentLayer):
     ) -> Gradients:
         """Approximate ∂²L/∂θ² by the backward recursions with every factor squared.
 
-        Each equation of `backward` with W, U, V, σ′, g′, h′, the gates, c, h and x replaced by their squares: what the 2015
-        program divides its learning rate by. Off-diagonal terms are left out, in the spirit of Becker & LeCun,
+        Each equation of `backward` with W, U, V, σ′, g′, h′, the gates, c, h and x replaced by their squares: what
+        the 2015 program divides its learning rate by. Off-diagonal terms are left out, in the spirit of Becker & LeCun,
         *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988); it is exact
         where one path alone leads from a weight to the loss.
 
@@ -366,22 +367,32 @@ class LSTM(RecurrentLayer):
         Gradients
             Second derivatives under the names of the first.
         """
-        d2h, d2h_last, d2c_last = self._check_incoming(trace, d2h, d2h_last, d2c_last, "d2h", "d2h_last", "d2c_last")
+        incoming = self._check_incoming(trace, d2h, d2h_last, d2c_last, ("d2h", "d2h_last", "d2c_last"))
         if x_squared is not None:
             x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
-        return self._backward(trace, d2h, d2h_last, d2c_last, self._parameters.zeros_like(), squared=True, x_squared=x_squared)
+        gradients = self._parameters.zeros_like()
+        return self._backward(trace, *incoming, gradients, squared=True, x_squared=x_squared)
 
-    def _check_incoming(self, trace, dh, dh_last, dc_last, *names):
+    def _check_incoming(
+        self,
+        trace: Trace,
+        dh: ArrayLike | None,
+        dh_last: ArrayLike | None,
+        dc_last: ArrayLike | None,
+        names: tuple[str, str, str] = ("dh", "dh_last", "dc_last"),
+    ) -> tuple[NDArray | None, NDArray | None, NDArray | None]:
         if not isinstance(trace, Trace):
             raise TypeError(f"trace: expected what LSTM.forward returned, got {type(trace).__name__}")
         if trace.layer is not self:
             raise ValueError("trace: expected a trace of this layer, got one that another layer made")
-        names = names or ("dh", "dh_last", "dc_last")
         if dh is None and dh_last is None and dc_last is None:
             raise ValueError(f"{names[0]}: expected at least one of {', '.join(names)}, got none")
         state = (trace.B, self.hidden_size)
-        shapes = ((trace.T, *state), state, state)
-        return tuple(map(self._check_gradient, names, (dh, dh_last, dc_last), shapes))
+        return (
+            self._check_gradient(names[0], dh, (trace.T, *state)),
+            self._check_gradient(names[1], dh_last, state),
+            self._check_gradient(names[2], dc_last, state),
+        )
 
     def _backward(
         self,
@@ -405,14 +416,12 @@ class LSTM(RecurrentLayer):
         flat = (epsilon_h.reshape(T + 1, B * H), epsilon_c.reshape(T + 1, B * H), delta.reshape(4, T, B * H))
         gates, c = trace._gates.reshape(4, T, B * H), trace._c_rows.reshape(T + 1, B * H)
         steps, V_used = trace._steps, np.square(V) if squared else V
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.lstm_backward(
-                    *self._functions, self.reverse, squared, V_used, W_packed, gates, c, *flat,
-                    steps.lengths, steps.rows, B, H, lo, hi,
-                )
-                for lo, hi in self._recurrence_shares(T, B)
-            ]
+        threads.over(
+            self._recurrence_shares(T, B),
+            lambda lo, hi: kernels.lstm_backward(
+                *self._functions, self.reverse, squared, V_used, W_packed, gates, c, *flat,
+                steps.lengths, steps.rows, B, H, lo, hi,
+            ),
         )  # fmt: skip
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:

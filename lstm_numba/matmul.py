@@ -1,20 +1,22 @@
 """The matrix product C += A B that the recurrence spends its time in, compiled by Numba from Python.
 
-The method is that of Goto & van de Geijn (*Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34, 2008) as BLIS
-arranges it:
+The method is that of Goto & van de Geijn (*Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34, 2008) as
+BLIS arranges it:
 
-* B is *packed* into panels as wide as a few vector registers, so that the innermost loop reads memory in one straight line.
+* B is *packed* into panels as wide as a few vector registers, so that the innermost loop reads memory in one straight
+line.
   In a recurrent layer B is a weight matrix: packed once a call, used at every time step.
 * A *tile* of C, up to `ROWS` rows by one panel's width, is held in registers while the inner loop runs over the depth:
   load one row of the panel, broadcast one number of A per row, multiply and add.
 * The depth is cut into blocks, so that the part of a panel in use stays in the first-level cache.
 
-Numba can't promise to keep a tile in registers, so the tile's loop alone is written as LLVM instructions (`_make_tile`); this
-is the one place in the package that needs more than Python can say. Tile sizes follow the vector registers of the CPU for
-which Numba compiles (`VECTOR_BYTES`, `VECTORS`); any CPU without vector units known here takes the plain 16-byte path.
+Numba can't promise to keep a tile in registers, so the tile's loop alone is written as LLVM instructions
+(`_make_tile`); this is the one place in the package that needs more than Python can say. Tile sizes follow the vector
+registers of the CPU for which Numba compiles (`VECTOR_BYTES`, `VECTORS`); any CPU without vector units known here
+takes the plain 16-byte path.
 
-All arrays are flat (one-dimensional) here, and positions are offsets in elements: a matrix inside a larger array, a transposed
-one, or one row of a time step is then only another offset and stride.
+All arrays are flat (one-dimensional) here, and positions are offsets in elements: a matrix inside a larger array, a
+transposed one, or one row of a time step is then only another offset and stride.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ def _target_features() -> set[str]:
 def choose_tile(features: set[str]) -> tuple[int, int]:
     """(bytes in a vector register, registers in a tile's row) for a CPU with these features.
 
-    With 6 rows the tile takes 24 of AVX-512's and NEON's 32 registers, 12 of AVX2's and SSE's 16; the rest hold the panel's
-    row and the broadcast number. A larger tile would spill, a smaller one would wait for memory.
+    With 6 rows the tile takes 24 of AVX-512's and NEON's 32 registers, 12 of AVX2's and SSE's 16; the rest hold the
+    panel's row and the broadcast number. A larger tile would spill, a smaller one would wait for memory.
     """
     if "avx512f" in features:
         return 64, 4
@@ -84,9 +86,9 @@ def _vector_of(context, builder, array_type):
 def _make_tile(rows: int, vectors: int):
     """Return an intrinsic for C[rows, width] += A[rows, depth] @ panel[depth, width], width = vectors registers.
 
-    Positions and strides are in elements: A is read at ``a_off + i*a_row + k*a_step``, the panel at ``b_off + k*width``, C at
-    ``c_off + i*c_row``. A tile with few sums would wait for each addition to finish, so it keeps several partial sums
-    and takes several steps of the depth at a time.
+    Positions and strides are in elements: A is read at ``a_off + i*a_row + k*a_step``, the panel at ``b_off +
+    k*width``, C at ``c_off + i*c_row``. A tile with few sums would wait for each addition to finish, so it keeps
+    several partial sums and takes several steps of the depth at a time.
     """
     unroll = 1
     while rows * vectors * unroll < _CHAINS:
@@ -210,8 +212,8 @@ def _make_column(vectors: int):
         elif left == 1:
             tile_1(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
 
-    # Numba names compiled code by the function's name and a number that every process counts for itself: of several functions
-    # with one name, code from the cache could call the wrong one.
+    # Numba names compiled code by the function's name and a number that every process counts for itself: of several
+    # functions with one name, code from the cache could call the wrong one.
     column.__qualname__ = column.__name__ = f"column_{vectors}"
     return inline(column)
 
@@ -251,7 +253,8 @@ def packed_size(n, depth, itemsize):
 def piece(typingctx, flat, start, stop):
     """flat[start:stop] without counting a reference: the array must outlive the piece, as a kernel's arguments do.
 
-    Numba counts references to every slice with an atomic instruction; in a short time step that took longer than arithmetic.
+    Numba counts references to every slice with an atomic instruction; in a short time step that took longer than
+    arithmetic.
     """
 
     def codegen(context, builder, signature, args):
@@ -289,9 +292,11 @@ def _copy_panel_row(typingctx, to, t_off, source, s_off):
 
 @intrinsic
 def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
-    """to[i, j] = source[j, i] for a square as wide as one vector: rows to registers, log2(lanes) rounds of exchanges, back.
+    """to[i, j] = source[j, i] for a square as wide as one vector.
 
-    In round s the registers i and i + s exchange: what lies s lanes apart in the one for what lies s lanes apart in the other.
+    Its rows go to registers, through log2(lanes) rounds of exchanges, and back.
+    In round s the registers i and i + s exchange: what lies s lanes apart in the one for what lies s lanes apart in
+    the other.
     """
 
     def codegen(context, builder, signature, args):

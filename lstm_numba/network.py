@@ -6,12 +6,14 @@
     pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
     L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
 
-"All the former outputs" enter the loss, as in the Jordan-type training of the 2015 post; or only the last or the middle step.
+"All the former outputs" enter the loss, as in the Jordan-type training of the 2015 post; or only the last or the
+middle step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +25,7 @@ from lstm_numba.layer import RecurrentLayer, Steps
 from lstm_numba.lstm import LSTM
 from lstm_numba.parameters import Parameters
 from lstm_numba.rnn import SimpleRNN
+
 
 def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
     """Return the units of each layer, or raise."""
@@ -143,8 +146,8 @@ class Network:
     output_bias
         Whether the softmax layer has a bias.
     dropout
-        Share of a layer's input (every layer's but the first, the softmax's included) that is set to 0 in training; the rest grows
-        by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
+        Share of a layer's input (every layer's but the first, the softmax's included) that is set to 0 in training;
+        the rest grows by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
     input_dropout
         The same for the first layer's input.
     word_dropout
@@ -192,7 +195,8 @@ class Network:
         self.n_classes = _checks.size("n_classes", n_classes)
         self.hidden_sizes = checked_sizes(hidden_sizes)
         n_layers = len(self.hidden_sizes)
-        answers = list(bidirectional) if isinstance(bidirectional, Sequence | np.ndarray) else [bidirectional] * n_layers
+        one = not isinstance(bidirectional, Sequence | np.ndarray)
+        answers = [bidirectional] * n_layers if one else list(bidirectional)  # type: ignore[arg-type]
         self.bidirectional = tuple(_checks.flag("bidirectional", answer) for answer in answers)
         if len(self.bidirectional) != n_layers:
             raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")
@@ -207,7 +211,7 @@ class Network:
         self.weight_decay = tuple(_checks.number("weight_decay", each, 0) for each in decay)
         if len(self.weight_decay) != n_layers + 1:
             raise ValueError(
-                f"weight_decay: expected one number, or {n_layers + 1} (one a layer and the softmax's), got {weight_decay!r}"
+                f"weight_decay: expected a number, or {n_layers + 1} (layers' and softmax's), got {weight_decay!r}"
             )
         self.loss_steps = _checks.choice("loss", loss, ("all", "last", "middle"))
         self.init = init
@@ -216,7 +220,8 @@ class Network:
         self._build(_checks.generator(seed))
 
     def _build(self, rng: np.random.Generator) -> None:
-        make, size = CELLS[self.cell], self.input_size
+        make: Any = CELLS[self.cell]
+        size = self.input_size
         self.layers: list[list[RecurrentLayer]] = []
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding and self.embedding.size:
@@ -280,7 +285,8 @@ class Network:
         other._parameters.flat[:] = self._parameters.flat
         return other
 
-    # -- forward --------------------------------------------------------------------------------------------------------
+    # -- forward
+    # --------------------------------------------------------------------------------------------------------
 
     def forward(
         self, x: ArrayLike, lengths: ArrayLike | None = None, rng: np.random.Generator | None = None
@@ -310,7 +316,8 @@ class Network:
         if ids.ndim != 2 or 0 in ids.shape:
             raise ValueError(f"x: expected word numbers of shape (T, B) with no empty axis, got {ids.shape}")
         if ids.min() < 0 or ids.max() >= self.embedding.n_words:
-            raise ValueError(f"x: expected word numbers 0 to {self.embedding.n_words - 1}, got {ids.min()} to {ids.max()}")
+            last = self.embedding.n_words - 1
+            raise ValueError(f"x: expected word numbers 0 to {last}, got {ids.min()} to {ids.max()}")
         T, B = ids.shape
         return self._forward(None, ids, Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B)), rng)
 
@@ -330,9 +337,8 @@ class Network:
         for number, directions in enumerate(self.layers):
             z = self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
             source = np.ascontiguousarray(z)
-            trace.layers.append(
-                threads.run([lambda each=each: each._forward(source, None, None, steps) for each in directions])
-            )
+            passes = [partial(each._forward, source, None, None, steps) for each in directions]  # type: ignore[attr-defined]
+            trace.layers.append(threads.run(passes))
             last = number == len(self.layers) - 1
             z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
@@ -371,7 +377,8 @@ class Network:
         kernels.project(top.reshape(T * B, D), S[None], nothing, b, logits, np.empty(0, self.dtype), 0, 1)
         return logits.reshape(T, B, C)
 
-    # -- loss and backward ------------------------------------------------------------------------------------------------
+    # -- loss and backward
+    # ------------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
         if not isinstance(trace, NetworkTrace):
@@ -427,7 +434,8 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            For something that is no trace or the trace of another network; for labels that are no classes, or of another shape.
+            For something that is no trace or the trace of another network; for labels that are no classes, or of
+            another shape.
         """
         return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
 
@@ -447,8 +455,8 @@ class Network:
         trace, y
             As in `loss`.
         start
-            What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the diagonal
-            of the softmax's own second derivative, with which it is the diagonal of the Gauss-Newton matrix
+            What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the
+            diagonal of the softmax's own second derivative, with which it is the diagonal of the Gauss-Newton matrix
             wherever one path alone leads from a weight to one output.
         """
         start = _checks.choice("start", start, ("residual", "diagonal"))
@@ -493,7 +501,7 @@ class Network:
                 }
                 return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
 
-            results = threads.run([lambda d=d: one(d) for d in range(len(directions))])
+            results = threads.run([partial(one, d) for d in range(len(directions))])
             gradients.layers.insert(0, results)
             dz = results[0].x if len(results) == 1 else results[0].x + results[1].x
         gradients.x = dz if factors[0] is None or not dz.size else dz * factors[0]

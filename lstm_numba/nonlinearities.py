@@ -51,8 +51,8 @@ _LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1 / math.log(2), 6.93147180369123816490e-
 # Adding and subtracting this rounds to the nearest whole number: the sum has no bits left for a fraction.
 _ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
 _ONE_32, _TWO_32 = np.float32(1), np.float32(2)
-# The clamps keep n where 2ⁿ can be written. From `_LARGE` on e^x is taken for infinite (n is then 1024, or 128, and the rest
-# of x positive); below `_LOW` it is under the smallest normal number.
+# The clamps keep n where 2ⁿ can be written. From `_LARGE` on e^x is taken for infinite (n is then 1024, or 128, and
+# the rest of x positive); below `_LOW` it is under the smallest normal number.
 _LARGE_32, _LARGE_64 = np.float32(88.3), 709.4
 _HIGH_32, _HIGH_64 = np.float32(88.8), 709.8
 _LOW_32, _LOW_64 = np.float32(-87.3), -708.3

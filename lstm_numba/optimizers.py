@@ -1,7 +1,7 @@
 """Update rules. Each works on flat arrays in place: θ, its gradient G and, for the 2015 rule, second derivatives D2.
 
-Every rule has the same form, ``step(theta, gradient, second)``, and keeps its memory in flat arrays of θ's size, so that a
-checkpoint holds it by name and training goes on exactly where it stopped.
+Every rule has the same form, ``step(theta, gradient, second)``, and keeps its memory in flat arrays of θ's size, so
+that a checkpoint holds it by name and training goes on exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Optimizer(ABC):
                 keep[lo:hi] = theta[lo:hi]
             update(lo, hi)
 
-        threads.run([lambda lo=lo, hi=hi: share(lo, hi) for lo, hi in threads.ranges(theta.size, parts)])
+        threads.over(threads.ranges(theta.size, parts), share)
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
@@ -149,8 +149,9 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², θ ← θ - α m̂ / (√v̂ + ε), m̂ and v̂ corrected for their start at 0.
+    """Adam: m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², θ ← θ - α m̂ / (√v̂ + ε).
 
+    m̂ and v̂ are m and v corrected for their start at 0.
     Source: D. Kingma & J. Ba, *Adam: A Method for Stochastic Optimization* (ICLR 2015), algorithm 1.
     """
 
@@ -180,10 +181,10 @@ class Rule2015(Optimizer):
 
         H ← β H + (1-β) D2        v ← m v + (1-m) α G / (H + μ)        θ ← θ - v
 
-    H and v start at 0 and are not corrected for it. (m, β) is `early` up to iteration `switch`, then `late`. The division is that
-    of the stochastic diagonal Levenberg-Marquardt method (LeCun, Bottou, Orr & Müller, *Efficient BackProp*, 1998,
-    section 9.1). Each parameter has its own H and v: in the program one buffer served all gates and both directions, so
-    that a signed velocity got into the divisor.
+    H and v start at 0 and are not corrected for it. (m, β) is `early` up to iteration `switch`, then `late`. The
+    division is that of the stochastic diagonal Levenberg-Marquardt method (LeCun, Bottou, Orr & Müller, *Efficient
+    BackProp*, 1998, section 9.1). Each parameter has its own H and v: in the program one buffer served all gates and
+    both directions, so that a signed velocity got into the divisor.
     """
 
     name, memory, needs_second = "2015", ("v", "h"), True
@@ -222,9 +223,10 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {each.name: each for each in (SGD, Adam
 def clip_norm(gradient: NDArray, largest: float) -> float:
     """Scale a flat gradient down, in place, to a norm of at most `largest`; return the norm it had.
 
-    Source: R. Pascanu, T. Mikolov & Y. Bengio, *On the Difficulty of Training Recurrent Neural Networks* (ICML 2013), section 3.2.
+    Source: R. Pascanu, T. Mikolov & Y. Bengio, *On the Difficulty of Training Recurrent Neural Networks* (ICML 2013),
+    section 3.2.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # a gradient that isn't finite stays so; training says where it began
+    with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite stays so; training says where
         squares = float(np.dot(gradient, gradient))
         if not np.isfinite(squares):  # float32 holds no square above 3e38, float64 does
             squares = float(np.sum(np.square(gradient, dtype=np.float64)))

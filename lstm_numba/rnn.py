@@ -2,8 +2,8 @@
 
     aᵗ = U xᵗ + W hᵗ⁻¹ + b        hᵗ = φ(aᵗ)
 
-Source: J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990); A. Graves, *Supervised Sequence Labelling with
-Recurrent Neural Networks* (2012), section 3.2.
+Source: J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990); A. Graves, *Supervised Sequence Labelling
+with Recurrent Neural Networks* (2012), section 3.2.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class SimpleRNNGradients:
         δᵗ = ∂L/∂aᵗ, and ∂L/∂hᵗ by all paths.
     """
 
-    def __init__(self, parameters: Parameters, layer: SimpleRNN, x: NDArray, delta: NDArray, epsilon_h: NDArray) -> None:
+    def __init__(
+        self, parameters: Parameters, layer: SimpleRNN, x: NDArray, delta: NDArray, epsilon_h: NDArray
+    ) -> None:
         self._parameters = parameters
         self.x = x
         self.delta = delta
@@ -174,13 +176,11 @@ class SimpleRNN(RecurrentLayer):
         a, W_packed = self._project(x)
         h = self._state_rows(T, B, h0)
         flat = (a.reshape(1, T, B * H), h.reshape(T + 1, B * H))
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.rnn_forward(
-                    self._function, self.reverse, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
-                )
-                for lo, hi in self._recurrence_shares(T, B)
-            ]
+        threads.over(
+            self._recurrence_shares(T, B),
+            lambda lo, hi: kernels.rnn_forward(
+                self._function, self.reverse, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+            ),
         )
         return SimpleRNNTrace(self, x, steps, a[0], h)
 
@@ -220,13 +220,11 @@ class SimpleRNN(RecurrentLayer):
         U_packed, W_packed = self._pack_for_backward(squared, need_dx, T * B * H * H)
         h, steps = trace._h_rows.reshape(T + 1, B * H), trace._steps
         flat = (epsilon_h.reshape(T + 1, B * H), delta.reshape(1, T, B * H))
-        threads.run(
-            [
-                lambda lo=lo, hi=hi: kernels.rnn_backward(
-                    self._function, self.reverse, squared, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
-                )
-                for lo, hi in self._recurrence_shares(T, B)
-            ]
+        threads.over(
+            self._recurrence_shares(T, B),
+            lambda lo, hi: kernels.rnn_backward(
+                self._function, self.reverse, squared, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
+            ),
         )
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:

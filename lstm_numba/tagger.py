@@ -19,6 +19,7 @@ from lstm_numba.data import (
     vectors_for,
     windows,
 )
+from lstm_numba.data.sentences import checked_strings
 from lstm_numba.embedding import Embedding
 from lstm_numba.network import Network, NetworkTrace, checked_sizes
 from lstm_numba.optimizers import OPTIMIZERS, Adam, Optimizer
@@ -39,14 +40,15 @@ class Tagger:
     hidden_sizes, bidirectional, merge, cell, dropout, input_dropout, word_dropout, weight_decay, loss, init, dtype
         Of the `Network`, as there; so are further `network_options` (peepholes, bias, gate, output_bias …).
     window
-        None: whole sentences. An odd number n: windows of n words around each word, padded at both ends, in which only the
-        middle word's label is the answer; padding then is a class of its own, as in the 2015 network.
+        None: whole sentences. An odd number n: windows of n words around each word, padded at both ends, in which
+        only the middle word's label is the answer; padding then is a class of its own, as in the 2015 network.
     word_vectors
         Fixed vectors of words; words that only they know keep theirs.
     one_hot
         Whether each word's input is one-hot.
     embedding_size
-        Columns of a learned embedding, beside `word_vectors` if both are given; 0 for none. None: 64, or 0 with `one_hot`.
+        Columns of a learned embedding, beside `word_vectors` if both are given; 0 for none. None: 64, or 0 with
+        `one_hot`.
     numbers, lowercase, min_count
         Of the `Vocabulary`: words of digits as one token; lower case; how often a word must come in training.
     seed
@@ -126,7 +128,8 @@ class Tagger:
         self._fit_options: dict[str, Any] = {}
         self._progress = training.Progress()
 
-    # -- what it is made of ---------------------------------------------------------------------------------------------
+    # -- what it is made of
+    # ---------------------------------------------------------------------------------------------
 
     @property
     def labels(self) -> list[str]:
@@ -168,7 +171,8 @@ class Tagger:
         embedding = Embedding(None if fixed is None else fixed.astype(dtype), self._n_learned, self.embedding_size)
         self.network = Network(None, len(self._labels), embedding=embedding, seed=self.seed, **self.network_options)
 
-    # -- sentences to arrays ----------------------------------------------------------------------------------------------
+    # -- sentences to arrays
+    # ----------------------------------------------------------------------------------------------
 
     def _encode_words(self, words: Sequence[str]) -> list[NDArray]:
         """One sequence for a sentence, or one for each window."""
@@ -184,7 +188,8 @@ class Tagger:
             y += [classes] if self.window is None else list(label_windows(classes, self.window))
         return x, y
 
-    # -- learning -----------------------------------------------------------------------------------------------------------
+    # -- learning
+    # -----------------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -208,7 +213,8 @@ class Tagger:
         Parameters
         ----------
         train, validation
-            (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy there.
+            (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy
+            there.
         epochs
             Epochs in all, those before a resumption included.
         batch_size
@@ -216,8 +222,8 @@ class Tagger:
         batches_per_epoch
             None: an epoch takes every sequence once. A number: so many batches, each drawn anew.
         optimizer
-            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. One with the same settings and
-            an empty memory is used, so that the same object may be given to several taggers.
+            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. One with the same
+            settings and an empty memory is used, so that the same object may be given to several taggers.
         schedule
             How the learning rate goes down over the epochs: "constant", "linear" or "cosine".
         clip
@@ -225,10 +231,11 @@ class Tagger:
         patience
             Epochs without a better validation accuracy after which training stops.
         checkpoint
-            File to write after each epoch, and when training is stopped: `load` it and `fit` with ``resume=True`` to go on.
+            File to write after each epoch, and when training is stopped: `load` it and `fit` with ``resume=True`` to
+            go on.
         resume
-            Go on where this tagger's training stopped, with the optimiser and the settings it had; weights become bit for
-            bit those of training that never stopped. `train` must be the same.
+            Go on where this tagger's training stopped, with the optimiser and the settings it had; weights become bit
+            for bit those of training that never stopped. `train` must be the same.
         on_epoch
             Called with each epoch's row of the history.
         show
@@ -302,7 +309,9 @@ class Tagger:
         """Make ready for a first epoch; return the settings. Until all is checked, what was learned before stays."""
         options = {
             "batch_size": _checks.size("batch_size", batch_size),
-            "batches_per_epoch": None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch),
+            "batches_per_epoch": (
+                None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch)
+            ),
             "schedule": _checks.choice("schedule", schedule, SCHEDULES),
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "patience": None if patience is None else _checks.size("patience", patience),
@@ -318,7 +327,8 @@ class Tagger:
         self._fit_options, self._progress = options, training.Progress()
         return options
 
-    # -- answering ------------------------------------------------------------------------------------------------------------
+    # -- answering
+    # ------------------------------------------------------------------------------------------------------------
 
     def log_probabilities(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
         """Return log p of every class for every word: one array (words, classes) a sentence."""
@@ -392,7 +402,8 @@ class Tagger:
         sequences = self._encode_words(_sentences([words])[0])
         return self.network.forward(training.make_batch(sequences, sequences).x)
 
-    # -- files ------------------------------------------------------------------------------------------------------------------
+    # -- files
+    # ------------------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
         """Write the tagger to a safetensors file, whole or not at all.
@@ -454,7 +465,7 @@ class Tagger:
         for name in ("current", "best"):
             if (array := getattr(p, name)) is not None:
                 arrays[f"training/{name}"] = array
-        return config, arrays
+        return config | {"arrays": sorted(arrays)}, arrays
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -477,6 +488,8 @@ class Tagger:
     def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
         vocabulary = Vocabulary.from_config(config["vocabulary"])
         fixed = arrays.get("fixed_vectors")
+        if fixed is not None:
+            _of_dtype("fixed_vectors", arrays, np.dtype(config["network"]["dtype"]))
         own = slice(vocabulary.n_special, None)
         vectors = None if fixed is None else WordVectors(vocabulary.words[own], fixed[own])
         options = {name: config["vocabulary"][name] for name in ("numbers", "lowercase", "min_count")}
@@ -489,7 +502,7 @@ class Tagger:
             fixed[vocabulary.pad_id] = 0
         tagger._make_network(fixed)
         for name in tagger.network.parameters():
-            tagger.network[name] = arrays[f"parameters/{name}"]
+            tagger.network[name] = _of_dtype(f"parameters/{name}", arrays, tagger.network.dtype)
         tagger._progress.history, tagger._progress.stopped = config["history"], config["stopped"]
         if "training" in config:
             tagger._resume_from(arrays, config["training"])
@@ -499,35 +512,46 @@ class Tagger:
         p = self._progress
         p.epoch, p.step, p.sums, p.best_epoch = (config[name] for name in ("epoch", "step", "sums", "best_epoch"))
         p.best_score = -np.inf if config["best_score"] is None else config["best_score"]
-        p.current, p.best = arrays.get("training/current"), arrays.get("training/best")
+        theta = self.network.parameters().flat
+        own = {name: _of_dtype(name, arrays, theta.dtype) for name in config["arrays"]}
+        for name, array in own.items():
+            if array.shape != theta.shape:
+                raise ValueError(f"{name}: expected shape {theta.shape}, got {array.shape}")
+        p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
         self._fit_options = dict(config["fit"])
         self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
         self._optimizer.iteration = config["iteration"]
-        self._optimizer.state = {
-            name.removeprefix("optimizer/"): array.copy()
-            for name, array in arrays.items()
-            if name.startswith("optimizer/")
-        }
-        shape = self.network.parameters().flat.shape
-        for name, array in {"current": p.current, "best": p.best, **self._optimizer.state}.items():
-            if array is not None and array.shape != shape:
-                raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+        self._optimizer.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
+
+
+def _of_dtype(name: str, arrays: Mapping[str, NDArray], dtype: np.dtype) -> NDArray:
+    if arrays[name].dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype}, got {arrays[name].dtype}")
+    return arrays[name]
+
+
+def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected {of}, got {type(value).__name__}")
+    return value
 
 
 def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentence]:
     """Sentences as a list of (words, labels), each of one length and not empty; or raise."""
     result = []
-    for n, pair in enumerate(sentences):
+    for n, pair in enumerate(_iterable(name, sentences, "pairs (words, labels)")):
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise TypeError(f"{name}[{n}]: expected a pair (words, labels), got {pair!r:.60}")
         words, labels = pair
         if isinstance(words, str) or isinstance(labels, str):
             raise TypeError(f"{name}[{n}]: expected a list of words and a list of labels, got a string")
+        words, labels = checked_strings(words, f"{name}[{n}].words"), checked_strings(labels, f"{name}[{n}].labels")
         if len(words) != len(labels):
-            raise ValueError(f"{name}[{n}]: expected as many labels as words, got {len(words)} words, {len(labels)} labels")
-        if not len(words):
+            got = f"{len(words)} words, {len(labels)} labels"
+            raise ValueError(f"{name}[{n}]: expected as many labels as words, got {got}")
+        if not words:
             raise ValueError(f"{name}[{n}]: expected at least one word, got none")
-        result.append(TaggedSentence(list(words), list(labels)))
+        result.append(TaggedSentence(words, labels))
     if not result:
         raise ValueError(f"{name}: expected at least one sentence, got none")
     return result
@@ -547,12 +571,12 @@ def _sentences(sentences: Iterable[Sequence[str]]) -> list[list[str]]:
     if isinstance(sentences, str):
         raise TypeError("sentences: expected lists of words, got a string; split it first")
     result = []
-    for n, words in enumerate(sentences):
+    for n, words in enumerate(_iterable("sentences", sentences, "lists of words")):
         if isinstance(words, str):
             raise TypeError(f"sentences[{n}]: expected a list of words, got the string {words!r:.40}; split it first")
-        if not len(words):
+        result.append(checked_strings(words, f"sentences[{n}]"))
+        if not result[-1]:
             raise ValueError(f"sentences[{n}]: expected at least one word, got none")
-        result.append(list(words))
     if not result:
         raise ValueError("sentences: expected at least one sentence, got none")
     return result

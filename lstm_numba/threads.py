@@ -1,19 +1,21 @@
 """A small pool of threads for kernels that release the interpreter's lock.
 
-Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python threads, or
-after a fork. Here a call is cut into a few shares that write to different places; the caller computes the first share
-itself and waits for the rest. Results are the same for any number of threads to rounding (how many sequences a share has decides
-the order of some sums), and the same bits for the same number.
+Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python
+threads, or after a fork. Here a call is cut into a few shares that write to different places; the caller computes the
+first share itself and waits for the rest. Results are the same for any number of threads to rounding (how many
+sequences a share has decides the order of some sums), and the same bits for the same number.
 """
 
 from __future__ import annotations
 
 import contextvars
+import operator
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
+from functools import partial
+from itertools import pairwise
 
 
 def _available_cores() -> int:
@@ -44,9 +46,13 @@ def set_num_threads(n: int) -> None:
         If n is not a whole number of at least 1.
     """
     global _limit
-    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+    try:
+        limit = 0 if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        limit = 0
+    if limit < 1:
         raise ValueError(f"n: expected a whole number of at least 1, got {n!r}")
-    _limit = int(n)
+    _limit = limit
 
 
 def budget() -> int:
@@ -108,8 +114,13 @@ def run(tasks: Sequence[Callable[[], object]]) -> list:
     return results
 
 
+def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> None:
+    """Call ``work(lo, hi)`` for every range, side by side where threads are free."""
+    run([partial(work, lo, hi) for lo, hi in shares])
+
+
 def ranges(n: int, parts: int) -> list[tuple[int, int]]:
     """Cut 0 … n into at most `parts` ranges of nearly equal size, none of them empty."""
     parts = max(1, min(n, parts))
     edges = [n * p // parts for p in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

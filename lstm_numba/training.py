@@ -1,8 +1,8 @@
 """The fit loop: batches in, updates out, with all that a person who waits for it wants.
 
-Every random choice is made by a generator seeded with (seed, purpose, epoch, step), so that the position alone says what
-comes next: training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training that
-never stopped.
+Every random choice is made by a generator seeded with (seed, purpose, epoch, step), so that the position alone says
+what comes next: training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training
+that never stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,8 @@ class DivergedError(FloatingPointError):
     def __init__(self, epoch: int, step: int, layer: str, array: str, place: str) -> None:
         self.epoch, self.step, self.layer, self.array = epoch, step, layer, array
         super().__init__(
-            f"training stopped at epoch {epoch}, step {step}: {place} in {array} of {layer}; the last good weights are kept"
+            f"training stopped at epoch {epoch}, step {step}: {place} in {array} of {layer};"
+            " the last good weights are kept"
         )
 
 
@@ -120,7 +121,8 @@ class Progress:
     best_score, best_epoch, best
         Of validation: the highest accuracy, its epoch from 1, the weights then (flat).
     current
-        The weights where training stopped (flat), while the network holds the best ones; None while it holds them itself.
+        The weights where training stopped (flat), while the network holds the best ones; None while it holds them
+        itself.
     good
         The weights before the last update (flat): what is put back when the loss is no longer finite.
     sums
@@ -203,10 +205,11 @@ def fit(
     epochs
         Epochs in all.
     evaluate
-        Returns (loss, accuracy) on validation data; called after each epoch. The best weights are kept then, and the network
-        holds them when `fit` returns.
+        Returns (loss, accuracy) on validation data; called after each epoch. The best weights are kept then, and the
+        network holds them when `fit` returns.
     clip
-        Largest norm of the gradient; None: no clipping. The history's column "clipped" counts the steps on which it acted.
+        Largest norm of the gradient; None: no clipping. The history's column "clipped" counts the steps on which it
+        acted.
     patience
         Stop when validation accuracy hasn't grown for that many epochs.
     schedule
@@ -288,6 +291,8 @@ def _steps(
     theta = network.parameters().flat
     if progress.good is None:
         progress.good = theta.copy()
+    if not np.isfinite(theta).all():  # not by an update: those are looked at below
+        _raise_diverged(network, progress, _in_parameters(network))
     gradients = network.parameters().zeros_like()
     seconds = gradients.zeros_like() if optimizer.needs_second else None
     while progress.step < len(batches) and not stop.asked:
@@ -297,21 +302,25 @@ def _steps(
         batch = batches.batch(progress.epoch, progress.step)
         trace, y, loss = _forward(network, batches, progress, batch)
         if not np.isfinite(loss):
-            _raise_diverged(network, batches, progress, trace)
+            _raise_diverged(network, progress, _in_trace(network, trace))
         network._backward(trace, y, gradients, need_dx=False)
         norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
         if seconds is not None:
             network._second_derivatives(trace, y, seconds)
         optimizer.step(theta, gradients.flat, None if seconds is None else seconds.flat, keep=progress.good)
+        if not _all_finite(theta):
+            found = _in_parameters(network)
+            np.copyto(theta, progress.good)
+            again = network._backward(trace, y, gradients.zeros_like())
+            _raise_diverged(network, progress, _in_gradients(again) or found)
         _add_up(progress, trace, y, loss, clip is not None and norm > clip, time.perf_counter() - begin)
         progress.sums["learning_rate"] = optimizer.learning_rate
         progress.step += 1
         bar.update()
         s = progress.sums
-        bar.set_postfix(loss=f"{s['loss'] / s['sequences']:.4f}", accuracy=f"{s['right'] / s['words']:.2%}", refresh=False)
+        shown = {"loss": f"{s['loss'] / s['sequences']:.4f}", "accuracy": f"{s['right'] / s['words']:.2%}"}
+        bar.set_postfix(shown, refresh=False)
         bar.set_description(f"epoch {progress.epoch + 1}/{epochs}", refresh=False)
-    if not np.isfinite(theta).all():
-        _raise_diverged(network, batches, progress, None)
 
 
 def _forward(
@@ -360,28 +369,26 @@ def _finish_epoch(
     return row
 
 
-# -- where a NaN began ------------------------------------------------------------------------------------------------------
-
-
-def _raise_diverged(network: Network, batches: Batches, progress: Progress, trace: NetworkTrace | None) -> None:
-    """Put the last good weights back and raise with the place where the first NaN or infinity arose."""
-    theta, good = network.parameters().flat, progress.good
-    assert good is not None
-    progress.stopped = "diverged"
-    epoch, step = progress.epoch, progress.step
-    found = _in_parameters(network)
-    np.copyto(theta, good)
-    if found is None and trace is not None:
-        found = _in_trace(network, trace)
-    elif step > 0 or epoch > 0:  # the update before this step made them so: look into the gradient that led to it
-        epoch, step = (epoch, step - 1) if step > 0 else (epoch - 1, len(batches) - 1)
-        again, y, _ = _forward(network, batches, Progress(epoch=epoch, step=step), batches.batch(epoch, step))
-        found = _in_gradients(network._backward(again, y, network.parameters().zeros_like())) or found
-    layer, array, place = found or ("output", "loss", "a number that isn't finite")
-    raise DivergedError(epoch + 1, step + 1, layer, array, place)
+# -- where a NaN began
+# ------------------------------------------------------------------------------------------------------
 
 
 Place = tuple[str, str, str]  # layer, array, what and where
+
+
+def _all_finite(array: NDArray) -> bool:
+    """Tell whether all numbers are finite; their sum is a look that costs little in every step."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+def _raise_diverged(network: Network, progress: Progress, found: Place | None) -> NoReturn:
+    """Put the last good weights back and raise with the place where the first NaN or infinity arose."""
+    if progress.good is not None:
+        np.copyto(network.parameters().flat, progress.good)
+    progress.stopped = "diverged"
+    layer, array, place = found or ("output", "loss", "a number that isn't finite")
+    raise DivergedError(progress.epoch + 1, progress.step + 1, layer, array, place)
 
 
 def _first(array: NDArray) -> tuple[int, ...] | None:

@@ -1,8 +1,8 @@
 """The whole network in plain NumPy, on top of the layers of ``naive``: forward, loss, first and second derivatives.
 
-Nothing here imports the package. Parameters come as a dict under the package's dotted names; which layers there are, and
-in which directions, is read from the names. One difference from the package: S is used as its two halves S_F and S_B, as
-the 2015 program writes it.
+Nothing here imports the package. Parameters come as a dict under the package's dotted names; which layers there are,
+and in which directions, is read from the names. One difference from the package: S is used as its two halves S_F and
+S_B, as the 2015 program writes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The network against its twin, against differences of its own loss, against PyTorch, and in what must hold exactly.
 
-Tolerances in float64, relative to an array's largest entry: the twin 1e-12, autograd 1e-11, central differences 1e-8 (their own
-error). float32: 2e-5 against the same weights in float64.
+Tolerances in float64, relative to an array's largest entry: the twin 1e-12, autograd 1e-11, central differences 1e-8
+(their own error). float32: 2e-5 against the same weights in float64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 import naive
 import naive_network
-from cases import NONLINEARITIES, norm_error, worst
+from cases import NONLINEARITIES, entry_error, norm_error, worst
 from lstm_numba import losses, threads
 from lstm_numba.embedding import Embedding
 from lstm_numba.network import Network
@@ -205,6 +205,47 @@ def test_equals_the_twin(name, lengths):
           naive_network.backward(net.parameters(), expected, y, lengths=lengths, **forward, **of_loss), 1e-12)
 
 
+def check_any_network(sizes, shape, merge, cell, loss, decay, flags, seed):
+    """A network of any shape: logits, loss, gradients and second derivatives of the twin."""
+    (length, sequences, inputs), (bias, peepholes, output_bias, with_lengths) = shape, flags
+    options = {"peepholes": peepholes} if cell == "lstm" else {}
+    net = Network(inputs, C, [units for units, _ in sizes], bidirectional=[both for _, both in sizes], merge=merge,
+                  cell=cell, loss=loss, weight_decay=decay, bias=bias, output_bias=output_bias, dtype=np.float64,
+                  seed=0, **options)
+    rng = np.random.default_rng(seed)
+    net.parameters().flat[:] = 0.6 * rng.standard_normal(net.parameters().flat.size)
+    x, y = rng.standard_normal((length, sequences, inputs)), rng.integers(-1, C, (length, sequences))
+    lengths = rng.integers(1, length + 1, sequences) if with_lengths else None
+    of_loss = {"which": loss, "weight_decay": net.weight_decay, "lengths": lengths}
+    trace = net.forward(x, lengths)
+    expected = naive_network.forward(net.parameters(), x, merge=merge, lengths=lengths)
+    counts = naive_network.counted(np.zeros(y.shape, int), "all", lengths)
+    assert norm_error(trace.logits[counts], expected["logits"][counts]) <= 1e-12
+    assert net.loss(trace, y) == pytest.approx(naive_network.loss(net.parameters(), expected, y, **of_loss), rel=1e-12)
+    for found, squared in ((net.backward(trace, y), False), (net.second_derivatives(trace, y), True)):
+        want = naive_network.backward(net.parameters(), expected, y, merge=merge, squared=squared, **of_loss)
+        scale = max(np.abs(array).max() for array in want.values())
+        worst({name: entry_error(found[name], want[name], scale) for name in net.parameters()}, 1e-12)
+
+
+def test_equals_the_twin_at_any_shape_and_option():
+    pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    sizes = st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1, max_size=3)
+    shape = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 6))
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(sizes, shape, st.sampled_from(["concat", "sum"]), st.sampled_from(["lstm", "lstm", "rnn"]),
+           st.sampled_from(["all", "last", "middle"]), st.sampled_from([0.0, 0.3]),
+           st.tuples(*[st.booleans()] * 4), st.integers(0, 100))
+    def check(sizes, shape, merge, cell, loss, decay, flags, seed):
+        check_any_network(sizes, shape, merge, cell, loss, decay, flags, seed)
+
+    check()
+
+
 @pytest.mark.parametrize("start", ["residual", "diagonal"])
 @padded
 @each_network
@@ -268,27 +309,31 @@ def test_a_network_of_2015_starts_within_012_and_near_chance():
     assert net.loss(net.forward(x), np.abs(y)) == pytest.approx(5 * np.log(10), rel=0.05)
 
 
+@pytest.mark.parametrize("merge", ["concat", "sum"])
 @padded
-def test_second_derivatives_with_dropout_equal_the_twin(lengths):
+def test_second_derivatives_with_dropout_equal_the_twin(lengths, merge):
     """With the layers' inputs scaled by what dropout left, the twin runs on the dropped arrays themselves."""
-    net = make("two layers, concat", dropout=0.4, input_dropout=0.4)
+    net = make("two layers, concat", dropout=0.4, input_dropout=0.4, merge=merge)
     x, y = problem()
     trace = net.forward(x, lengths, np.random.default_rng(2))
-    first, second, top = trace._dropped.factors
-    want = dropped_twin(net, x, y, lengths, first, second, top)
-    check(net.second_derivatives(trace, y), want, 1e-12)
+    check(net.second_derivatives(trace, y), dropped_twin(net, x, y, lengths, *trace._dropped.factors), 1e-12)
 
 
 def dropped_twin(net, x, y, lengths, first, second, top):
     """The squared recursions for two layers in both directions, with every factor of dropout squared."""
+    x_squared = [None, None]
     theta, grads = net.parameters(), {}
     own = {(l, d): naive_network.part(theta, f"layers.{l}.{d}.") for l in (0, 1) for d in naive_network.DIRECTIONS}
     runs, z = {}, [x * first, None]
     for l in (0, 1):
         for d in naive_network.DIRECTIONS:
             runs[l, d] = naive.lstm_forward(own[l, d], z[l], reverse=d == "backward", lengths=lengths)
-        out = np.concatenate([runs[l, d]["h"] for d in naive_network.DIRECTIONS], axis=2)
-        z[1] = out * second if l == 0 else z[1]
+        h = [runs[l, d]["h"] for d in naive_network.DIRECTIONS]
+        out = np.concatenate(h, axis=2)
+        if l == 0 and net.merge == "sum":
+            z[1], x_squared[1] = sum(h) * second, (h[0] ** 2 + h[1] ** 2) * second**2
+        elif l == 0:
+            z[1] = out * second
     out = out * top
     log_p = naive_network.log_softmax(out @ theta["output.S"].T + theta["output.b"])
     seed = (np.exp(log_p) - (y[:, :, None] == np.arange(C))) ** 2 / B
@@ -298,9 +343,10 @@ def dropped_twin(net, x, y, lengths, first, second, top):
     e2 = (seed @ theta["output.S"] ** 2) * top**2
     for l in (1, 0):
         below = 0
-        for half, d in zip(np.split(e2, 2, axis=2), naive_network.DIRECTIONS, strict=True):
+        halves = np.split(e2, 2, axis=2) if l or net.merge == "concat" else [e2, e2]
+        for half, d in zip(halves, naive_network.DIRECTIONS, strict=True):
             result = naive.lstm_backward_squared(own[l, d], z[l], runs[l, d], half, reverse=d == "backward",
-                                                 lengths=lengths)
+                                                 lengths=lengths, x_squared=x_squared[l])
             grads |= {f"layers.{l}.{d}.{name}": result[name] for name in own[l, d]}
             below = below + result["x"]
         e2 = below * second**2 if l else None
@@ -609,7 +655,7 @@ def test_time_reversed_is_directions_exchanged(merge):
     for name in net.parameters():
         swapped = name.replace("forward", "+").replace("backward", "forward").replace("+", "backward")
         array = net[name]
-        if merge == "concat" and name.startswith("layers.1") and name.endswith("U") or name == "output.S":
+        if name == "output.S" or (merge == "concat" and name.startswith("layers.1") and name.endswith("U")):
             array = np.concatenate(np.split(array, 2, axis=-1)[::-1], axis=-1)
         other[swapped] = array
     x, _ = problem()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_the_running_mean_of_2015_changes_after_iteration_30():
     for _ in range(35):
         rule.step(theta, np.ones(1), np.ones(1))
         h.append(float(rule.state["h"][0]))
-    beta = [(1 - now) / (1 - before) for before, now in zip(h[:-1], h[1:], strict=True)]
+    beta = [(1 - now) / (1 - before) for before, now in itertools.pairwise(h)]
     assert beta[:30] == pytest.approx([0.5] * 30, rel=1e-3)
     assert rule.iteration == 35
     second = Rule2015(switch=0)

@@ -73,11 +73,13 @@ def test_of_several_exceptions_the_first_task_s_is_raised():
         time.sleep(0.01 * (3 - n))
         raise ValueError(n)
 
-    with pytest.raises(ValueError, match="^0$"):
+    with pytest.raises(ValueError, match=r"^0$"):
         threads.run([lambda n=n: fail(n) for n in range(3)])
 
 
-@pytest.mark.parametrize(("limit", "tasks", "share"), [(1, 2, 1), (2, 2, 1), (4, 2, 2), (5, 2, 2), (8, 3, 2), (2, 5, 1)])
+@pytest.mark.parametrize(
+    ("limit", "tasks", "share"), [(1, 2, 1), (2, 2, 1), (4, 2, 2), (5, 2, 2), (8, 3, 2), (2, 5, 1)]
+)
 def test_budgets_are_divided(limit, tasks, share):
     threads.set_num_threads(limit)
     assert threads.budget() == limit
@@ -140,6 +142,15 @@ print("done")
 """
 
 
+def test_tasks_run_in_the_caller_s_context():
+    threads.set_num_threads(2)
+    overflow = [lambda: np.float32(3e38) * np.float32(10)] * 2
+    with np.errstate(over="ignore"):
+        assert threads.run(overflow) == [np.inf, np.inf]
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        threads.run(overflow)
+
+
 def test_many_callers_with_nested_tasks_do_not_wait_for_each_other_forever():
     """Every thread of the pool may be busy with a task that itself divides its work and waits for the parts."""
     done = subprocess.run([sys.executable, "-c", MANY_CALLERS], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -188,7 +199,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_makes_threads_of_its_own():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("7", "")
 
 

@@ -134,7 +134,12 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_sequences_as_each_was_met():
 def test_a_schedule_sets_the_rate_of_every_step_and_leaves_the_optimizer_s(schedule, monkeypatch):
     rates = []
     step = SGD.step
-    monkeypatch.setattr(SGD, "step", lambda self, *args: (rates.append(self.learning_rate), step(self, *args))[1])
+
+    def noting(self, *args, **kwargs):
+        rates.append(self.learning_rate)
+        step(self, *args, **kwargs)
+
+    monkeypatch.setattr(SGD, "step", noting)
     tagger = make().fit(TRAIN, epochs=2, batch_size=6, optimizer=SGD(0.04), schedule=schedule, show=False)
     done = np.arange(2 * STEPS) / (2 * STEPS)
     want = {"constant": done * 0 + 1, "linear": 1 - done, "cosine": (1 + np.cos(np.pi * done)) / 2}[schedule]
@@ -161,9 +166,9 @@ def test_clipping_counts_only_the_steps_on_which_it_acted():
     network = small_network()
 
     class Watching(SGD):
-        def step(self, theta, gradient, second=None):
+        def step(self, theta, gradient, *args, **kwargs):
             norms.append(float(np.linalg.norm(gradient)))
-            super().step(theta, gradient, second)
+            super().step(theta, gradient, *args, **kwargs)
 
     train(network, 1, optimizer=Watching(0.0))
     limit = float(np.median(norms))
@@ -189,6 +194,28 @@ def test_an_optimizer_can_be_given_twice():
     make(hidden_sizes=(3,)).fit(TRAIN, epochs=1, optimizer=optimizer, show=False)
     again = make().fit(TRAIN, epochs=2, batch_size=6, optimizer=optimizer, show=False)
     assert np.array_equal(flat(first), flat(again))
+
+
+@pytest.mark.parametrize("optimizer", [Adam, SGD, Rule2015])
+def test_a_step_is_forward_backward_and_update(optimizer):
+    """The loop to the bit from the network's public methods: nothing of one step gets into the next."""
+    options = {"weight_decay": 0.01, "hidden_sizes": (4, 3), "merge": "sum"}
+    network, rule = small_network(**options), optimizer()
+    batches = Batches(*sequences(), 8, seed=0)
+    loss = 0.0
+    for epoch in range(2):
+        total = 0.0
+        for step in range(len(batches)):
+            batch = batches.batch(epoch, step)
+            trace = network.forward(batch.x, batch.lengths)
+            total += (network.loss(trace, batch.y) - network.penalty()) * batch.y.shape[1]
+            second = network.second_derivatives(trace, batch.y).flat if rule.needs_second else None
+            rule.step(network.parameters().flat, network.backward(trace, batch.y).flat, second)
+        loss = total / 20
+    trained = small_network(**options)
+    progress = train(trained, 2, optimizer=optimizer())
+    assert np.array_equal(trained.parameters().flat, network.parameters().flat)
+    assert progress.history["loss"][1] == pytest.approx(loss, rel=1e-12)
 
 
 def test_fitting_again_begins_anew():
@@ -224,7 +251,7 @@ MEMORISABLE = [TaggedSentence(list(words), list(labels)) for words, labels in
         (Adam(0.02), {"hidden_sizes": (16, 8), "merge": "sum", "bidirectional": (True, False)}),
         (Adam(0.02), {"window": 5, "one_hot": True}),
         (SGD(0.1, 0.9), {}),
-        (Rule2015(0.01), {"init": "uniform"}),
+        (Rule2015(0.1), {"init": "uniform"}),
     ],
     ids=["adam", "simple cells", "two layers", "windows", "sgd", "2015"],
 )
@@ -284,7 +311,7 @@ def test_training_stops_when_validation_does_not_grow(patience, values, epochs, 
 
 def test_a_tagger_stops_early_and_going_on_then_changes_nothing(tmp_path):
     path = tmp_path / "model.safetensors"
-    tagger = make().fit(TRAIN, VALID, epochs=50, batch_size=6, optimizer=SGD(0.0), patience=2, checkpoint=path, show=False)
+    tagger = make().fit(TRAIN, VALID, epochs=50, optimizer=SGD(0.0), patience=2, checkpoint=path, show=False)
     assert tagger.history["epoch"] == [1, 2, 3] and tagger.stopped == "no better for a while"
     for each in (tagger, Tagger.load(path)):
         each.fit(TRAIN, VALID, epochs=50, resume=True, show=False)
@@ -296,7 +323,6 @@ def test_a_checkpoint_of_finished_training_predicts_with_the_best_weights(tmp_pa
     path = tmp_path / "model.safetensors"
     options = {"epochs": 6, "batch_size": 6, "optimizer": Adam(0.05), "show": False}
     tagger = make().fit(TRAIN, VALID, checkpoint=path, **options)
-    tagger._progress.best_epoch  # noqa: B018
     loaded = Tagger.load(path)
     assert np.array_equal(flat(loaded), flat(tagger))
     assert loaded.evaluate(VALID) == tagger.evaluate(VALID)
@@ -554,7 +580,7 @@ BLOW_UPS = {
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("optimizer", [SGD(1e4), Adam(1e4), Rule2015(1e6)], ids=["sgd", "adam", "2015"])
+@pytest.mark.parametrize("optimizer", [SGD(1e4), Adam(1e30), Rule2015(1e30)], ids=["sgd", "adam", "2015"])
 @pytest.mark.parametrize("name", BLOW_UPS)
 def test_a_learning_rate_that_is_far_too_large(name, optimizer, dtype):
     tagger = make(dtype=dtype, **BLOW_UPS[name])
@@ -586,7 +612,7 @@ def test_a_weight_that_is_not_finite(name, value):
     error = diverged(tagger, on_epoch=plant)
     assert (error.layer, error.array) == (layer, array)
     assert f"{value} at {array}[{', '.join(map(str, index))}]" in str(error)
-    assert error.epoch in (2, 3)
+    assert (error.epoch, error.step) == (3, 1)  # at once, though many a loss would stay finite
     assert np.abs(flat(tagger) - before[0]).max() < 0.01  # an update of Adam's away: those that were learned
 
 
@@ -648,8 +674,8 @@ def test_an_optimizer_that_goes_wrong_by_itself():
     """Loss and gradient are finite, the update is not: the parameter it spoilt is named."""
 
     class Broken(SGD):
-        def step(self, theta, gradient, second=None):
-            super().step(theta, gradient, second)
+        def step(self, theta, *args, **kwargs):
+            super().step(theta, *args, **kwargs)
             if self.iteration == 7:
                 theta[-1] = np.nan
 
@@ -662,11 +688,11 @@ def test_the_weights_kept_are_those_before_the_bad_update():
     kept = []
 
     class Broken(SGD):
-        def step(self, theta, gradient, second=None):
+        def step(self, theta, gradient, *args, **kwargs):
             if self.iteration == 6:
                 kept.append(theta.copy())
                 gradient = gradient * np.nan
-            super().step(theta, gradient, second)
+            super().step(theta, gradient, *args, **kwargs)
 
     tagger = make()
     diverged(tagger, optimizer=Broken(0.01))
@@ -674,9 +700,14 @@ def test_the_weights_kept_are_those_before_the_bad_update():
 
 
 def test_the_checkpoint_of_the_last_good_epoch_stays_when_training_diverges(tmp_path):
+    class Broken(SGD):
+        def step(self, theta, gradient, *args, **kwargs):
+            super().step(theta, gradient * (np.nan if self.iteration == STEPS + 2 else 1), *args, **kwargs)
+
     path, tagger = tmp_path / "model.safetensors", make()
-    diverged(tagger, on_epoch=plant_values(tagger, 2, output__S=np.nan), checkpoint=path, epochs=4)
-    assert Tagger.load(path).history["epoch"] in ([1], [1, 2])
+    diverged(tagger, optimizer=Broken(0.01), checkpoint=path, epochs=4)
+    assert Tagger.load(path).history["epoch"] == [1]
+    assert np.isfinite(flat(Tagger.load(path))).all()
 
 
 def test_a_diverged_tagger_can_be_saved_and_fitted_anew(tmp_path):
@@ -787,12 +818,12 @@ def test_an_optimizer_of_one_s_own():
 
             return update
 
-    tagger = make().fit(TRAIN, epochs=15, optimizer=SignSGD(0.002), show=False)
+    tagger = make().fit(TRAIN, epochs=15, optimizer=SignSGD(0.02), show=False)
     assert tagger.history["loss"][-1] < 0.5 * tagger.history["loss"][0]
 
 
 def test_word_vectors_are_not_changed_by_training():
-    words = sorted({word for each in TRAIN for word in each.words})
+    words = sorted({word for each in TRAIN for word in each.words if not word.isdecimal()})
     vectors = WordVectors(words, np.random.default_rng(0).standard_normal((len(words), 4)).astype(np.float32))
     before = vectors.vectors.copy()
     tagger = make(word_vectors=vectors, embedding_size=0).fit(TRAIN, epochs=1, show=False)
