@@ -80,8 +80,8 @@ class Optimizer(ABC):
 
     def step(
         self, theta: NDArray, gradient: NDArray, second: NDArray | None = None, keep: NDArray | None = None
-    ) -> None:
-        """Change θ in place.
+    ) -> bool:
+        """Change θ in place; return whether all of it is finite.
 
         Parameters
         ----------
@@ -108,16 +108,23 @@ class Optimizer(ABC):
             _check_like(theta, "keep", keep)
         update = self._update(theta, gradient, second)
 
-        def share(lo: int, hi: int) -> None:
+        def share(lo: int, hi: int) -> bool:
             if keep is not None:
                 keep[lo:hi] = theta[lo:hi]
             update(lo, hi)
+            return _all_finite(theta[lo:hi])
 
-        threads.over(threads.ranges(theta.size, parts), share)
+        return all(threads.over(threads.ranges(theta.size, parts), share))
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
         """Return a function that does the step for a range of θ."""
+
+
+def _all_finite(array: NDArray) -> bool:
+    """Tell whether all numbers are finite; their sum is a look that costs little."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:

@@ -240,7 +240,7 @@ class Tagger:
             Called with each epoch's row of the history.
         show
             Progress bar: True, False, or None for where a person watches. Ctrl-C stops between two steps and keeps
-            what was learned.
+            the weights of that moment.
 
         Returns
         -------

@@ -114,9 +114,9 @@ def run(tasks: Sequence[Callable[[], object]]) -> list:
     return results
 
 
-def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> None:
-    """Call ``work(lo, hi)`` for every range, side by side where threads are free."""
-    run([partial(work, lo, hi) for lo, hi in shares])
+def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> list:
+    """Call ``work(lo, hi)`` for every range, side by side where threads are free; return the results in order."""
+    return run([partial(work, lo, hi) for lo, hi in shares])
 
 
 def ranges(n: int, parts: int) -> list[tuple[int, int]]:

@@ -307,8 +307,8 @@ def _steps(
         norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
         if seconds is not None:
             network._second_derivatives(trace, y, seconds)
-        optimizer.step(theta, gradients.flat, None if seconds is None else seconds.flat, keep=progress.good)
-        if not _all_finite(theta):
+        second = None if seconds is None else seconds.flat
+        if not optimizer.step(theta, gradients.flat, second, keep=progress.good):
             found = _in_parameters(network)
             np.copyto(theta, progress.good)
             again = network._backward(trace, y, gradients.zeros_like())
@@ -375,11 +375,6 @@ def _finish_epoch(
 
 Place = tuple[str, str, str]  # layer, array, what and where
 
-
-def _all_finite(array: NDArray) -> bool:
-    """Tell whether all numbers are finite; their sum is a look that costs little in every step."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _raise_diverged(network: Network, progress: Progress, found: Place | None) -> NoReturn:

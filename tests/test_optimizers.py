@@ -193,6 +193,24 @@ def test_memory_is_by_name_and_training_goes_on_from_it(name):
     assert np.array_equal(run(second, middle, gradients[4:], seconds[4:])[-1], straight)
 
 
+@pytest.mark.parametrize("size", [5, LARGE])
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_rule
+def test_a_step_says_whether_theta_is_finite_and_keeps_what_it_was(name, dtype, size):
+    make, _, _ = RULES[name]
+    theta, gradients, seconds = problem(1, size, dtype)
+    for place, value in ((None, 0), (0, np.nan), (size // 2, np.inf), (size - 1, -np.inf)):
+        spoilt, after, kept = gradients[0].copy(), theta.copy(), np.zeros_like(theta)
+        if place is not None:
+            spoilt[place] = value
+        assert make(0.05).step(after, spoilt, seconds[0], keep=kept) == (place is None)
+        assert np.array_equal(kept, theta)
+    largest = np.full(size, 0.9 * np.finfo(dtype).max, dtype)  # the sum of these is infinite, none of them is
+    assert make(0.0).step(largest, gradients[0], seconds[0])
+    with pytest.raises(ValueError, match=r"^keep: expected"):
+        make().step(theta, gradients[0], seconds[0], keep=np.zeros(1, dtype))
+
+
 @each_rule
 def test_a_step_changes_theta_alone(name):
     make, _, _ = RULES[name]

@@ -144,7 +144,13 @@ print("done")
 
 def test_tasks_run_in_the_caller_s_context():
     threads.set_num_threads(2)
-    overflow = [lambda: np.float32(3e38) * np.float32(10)] * 2
+    meeting = threading.Barrier(2, timeout=20)
+
+    def task():
+        meeting.wait()  # each in a thread of its own
+        return np.float32(3e38) * np.float32(10)
+
+    overflow = [task, task]
     with np.errstate(over="ignore"):
         assert threads.run(overflow) == [np.inf, np.inf]
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):

@@ -137,7 +137,7 @@ def test_a_schedule_sets_the_rate_of_every_step_and_leaves_the_optimizer_s(sched
 
     def noting(self, *args, **kwargs):
         rates.append(self.learning_rate)
-        step(self, *args, **kwargs)
+        return step(self, *args, **kwargs)
 
     monkeypatch.setattr(SGD, "step", noting)
     tagger = make().fit(TRAIN, epochs=2, batch_size=6, optimizer=SGD(0.04), schedule=schedule, show=False)
@@ -166,9 +166,9 @@ def test_clipping_counts_only_the_steps_on_which_it_acted():
     network = small_network()
 
     class Watching(SGD):
-        def step(self, theta, gradient, *args, **kwargs):
+        def _update(self, theta, gradient, second):
             norms.append(float(np.linalg.norm(gradient)))
-            super().step(theta, gradient, *args, **kwargs)
+            return super()._update(theta, gradient, second)
 
     train(network, 1, optimizer=Watching(0.0))
     limit = float(np.median(norms))
@@ -239,6 +239,19 @@ def test_one_and_two_threads_train_to_the_same_bits(optimizer):
     assert np.array_equal(*found)
 
 
+def test_dropout_is_drawn_anew_at_every_step(monkeypatch):
+    masks, forward = [], Network.forward
+
+    def noting(self, x, lengths=None, rng=None):
+        trace = forward(self, x, lengths, rng)
+        masks.append(trace._dropped.factors[0][0, :4].tobytes())
+        return trace
+
+    monkeypatch.setattr(Network, "forward", noting)
+    train(small_network(input_dropout=0.5, hidden_sizes=(2,)), 4)
+    assert len(masks) == 12 and len(set(masks)) == 12
+
+
 MEMORISABLE = [TaggedSentence(list(words), list(labels)) for words, labels in
                [("abcd", "xyzx"), ("dcba", "yyzz"), ("aabb", "zxzx"), ("bca", "xxy"), ("d", "y"), ("caddb", "zzxyx")]]
 
@@ -292,6 +305,17 @@ def test_the_best_weights_are_kept():
     assert (progress.best_epoch, progress.best_score, progress.stopped) == (2, 0.7, "")
     assert np.array_equal(network.parameters().flat, evaluate.seen[1])
     assert not np.array_equal(evaluate.seen[1], evaluate.seen[3])
+
+
+def test_after_ctrl_c_the_weights_are_those_of_that_moment(interrupt):
+    evaluate, network = scores(0.9, 0.1), small_network()
+    evaluate.network = network
+    interrupt((2, 1))
+    progress = train(network, 4, evaluate=evaluate)
+    assert (progress.stopped, progress.best_epoch) == ("interrupted", 1)
+    assert np.array_equal(progress.best, evaluate.seen[0])
+    distance = [np.abs(network.parameters().flat - weights).max() for weights in evaluate.seen]
+    assert 0 < distance[1] < distance[0]
 
 
 @pytest.mark.parametrize(
@@ -674,10 +698,15 @@ def test_an_optimizer_that_goes_wrong_by_itself():
     """Loss and gradient are finite, the update is not: the parameter it spoilt is named."""
 
     class Broken(SGD):
-        def step(self, theta, *args, **kwargs):
-            super().step(theta, *args, **kwargs)
-            if self.iteration == 7:
-                theta[-1] = np.nan
+        def _update(self, theta, gradient, second):
+            update = super()._update(theta, gradient, second)
+
+            def spoil(lo, hi):
+                update(lo, hi)
+                if self.iteration == 7:
+                    theta[-1] = np.nan
+
+            return spoil
 
     tagger = make()
     error = diverged(tagger, optimizer=Broken(0.01))
@@ -688,11 +717,11 @@ def test_the_weights_kept_are_those_before_the_bad_update():
     kept = []
 
     class Broken(SGD):
-        def step(self, theta, gradient, *args, **kwargs):
-            if self.iteration == 6:
+        def _update(self, theta, gradient, second):
+            if self.iteration == 7:
                 kept.append(theta.copy())
                 gradient = gradient * np.nan
-            super().step(theta, gradient, *args, **kwargs)
+            return super()._update(theta, gradient, second)
 
     tagger = make()
     diverged(tagger, optimizer=Broken(0.01))
@@ -701,8 +730,8 @@ def test_the_weights_kept_are_those_before_the_bad_update():
 
 def test_the_checkpoint_of_the_last_good_epoch_stays_when_training_diverges(tmp_path):
     class Broken(SGD):
-        def step(self, theta, gradient, *args, **kwargs):
-            super().step(theta, gradient * (np.nan if self.iteration == STEPS + 2 else 1), *args, **kwargs)
+        def _update(self, theta, gradient, second):
+            return super()._update(theta, gradient * (np.nan if self.iteration == STEPS + 3 else 1), second)
 
     path, tagger = tmp_path / "model.safetensors", make()
     diverged(tagger, optimizer=Broken(0.01), checkpoint=path, epochs=4)
