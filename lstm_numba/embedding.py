@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lstm_numba import _checks
 
-UNKNOWN = 1  # id of the unknown word, as `lstm_numba.data.Vocabulary` numbers words
+PAD, UNKNOWN = 0, 1  # ids of padding and of the unknown word, as `lstm_numba.data.Vocabulary` numbers words
 
 
 class Embedding:

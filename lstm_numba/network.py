@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, kernels, losses, matmul, threads
-from lstm_numba.embedding import Embedding
+from lstm_numba.embedding import PAD, Embedding
 from lstm_numba.layer import RecurrentLayer, Steps
 from lstm_numba.lstm import LSTM
 from lstm_numba.parameters import Parameters
@@ -328,7 +328,7 @@ class Network:
         if ids is not None:
             assert self.embedding is not None
             if rng is not None and self.word_dropout:
-                words = rng.random(ids.shape) < self.word_dropout
+                words = (rng.random(ids.shape) < self.word_dropout) & (ids != PAD)
             E = self._parameters["embedding.E"] if self.embedding.size else None
             x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
         assert x is not None
