@@ -133,11 +133,13 @@ def _three_peepholes(v, lo, hi, row):
 
 
 @jit
-def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, c, h, lengths, rows, B, H, b_lo, b_hi):
+def lstm_forward(
+    gate, cell_input, cell_output, reverse, from_zero, V, W_packed, a, gates, c, h, lengths, rows, B, H, b_lo, b_hi
+):
     """All time steps of the sequences b_lo … b_hi.
 
     a (4, T, B·H) comes in as U xᵗ + b (from `project`, as W_packed) and leaves complete; gates (4, T, B·H), c and h
-    (T+1, B·H) are filled.
+    (T+1, B·H) are filled. With `from_zero` the product of W and an initial state of zeros is left out.
     """
     T = a.shape[1]
     peepholes = V.size > 0
@@ -149,7 +151,7 @@ def lstm_forward(gate, cell_input, cell_output, reverse, V, W_packed, a, gates, 
         t = T - 1 - step if reverse else step
         prev, now = _before_and_now(reverse, t)
         active = max(0, min(b_hi, rows[t]) - b_lo)
-        for k in range(4):
+        for k in range(4 if step > 0 or not from_zero else 0):
             _matmul_step(
                 a_flat, ((k * T + t) * B + b_lo) * H, h_flat, (prev * B + b_lo) * H, W_packed, k * panel, active, H
             )  # a_kᵗ += W_k hᵗ⁻¹
@@ -184,13 +186,14 @@ def _keep_state(h, c, a, gates, prev, now, t, lo, hi):
 
 @jit
 def lstm_backward(
-    gate, cell_input, cell_output, reverse, squared, V, W_packed, gates, c, epsilon_h, epsilon_c, delta,
+    gate, cell_input, cell_output, reverse, from_zero, squared, V, W_packed, gates, c, epsilon_h, epsilon_c, delta,
     lengths, rows, B, H, b_lo, b_hi,
 ):  # fmt: skip
     """All time steps of the sequences b_lo … b_hi, in the opposite order.
 
     epsilon_h (T+1, B·H) comes in as the loss's own ∂L/∂hᵗ, with ∂L/∂h_T of the caller in the last step's row; epsilon_c
     as zeros with ∂L/∂c_T. Both leave complete, the row of the initial state included; delta (4, T, B·H) is filled.
+    With `from_zero` nobody asks for ∂L/∂h⁰, and it is left out.
 
     With `squared` the same recursion runs with every factor squared (the caller passes V² and W²): a diagonal
     approximation of second derivatives in the spirit of Becker & LeCun (1988), *Improving the Convergence of
@@ -238,7 +241,7 @@ def lstm_backward(
                 peepholes, i, f, o, g, h_of_c, c_prev, s_i, s_f, s_o, s_g, s_h, v_i, v_f, v_o,
                 eh_now, ec_now, ec_prev, d_i, d_f, d_o, d_c,
             )  # fmt: skip
-        for k in range(4):
+        for k in range(4 if step > 0 or not from_zero else 0):
             _matmul_step(
                 eh_flat, (prev * B + b_lo) * H, delta_flat, ((k * T + t) * B + b_lo) * H, W_packed, k * panel, active, H
             )  # ε_hᵗ⁻¹ += W_kᵀ δ_kᵗ
@@ -382,11 +385,11 @@ def _pack_gates(weights, H, I, squared, packed, k_lo, k_hi):
 
 
 @jit
-def weight_gradients(delta, x, h_prev, U, W, decay, constant, dU, dW, db, k_lo, k_hi):
+def weight_gradients(delta, x, h_prev, n_lo, n_hi, U, W, decay, constant, dU, dW, db, k_lo, k_hi):
     """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ, ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, ∂L/∂b_k = Σ δ_kᵗ; W and b where they are.
 
-    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B. To dU and dW are added decay·U + constant: weight
-    decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
+    delta is (K, N, H), x (N, I), h_prev (N, H), with N = T·B; of h_prev only the rows n_lo … n_hi are not zero. To dU
+    and dW are added decay·U + constant: weight decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
     """
     N, I = x.shape
     H = delta.shape[2]
@@ -397,10 +400,10 @@ def weight_gradients(delta, x, h_prev, U, W, decay, constant, dU, dW, db, k_lo, 
         _start_gradient(dU[k], U[k], decay, constant)
         add_matmul(dU_flat, k * H * I, I, delta_flat, k * N * H, ONE, H, packed, ZERO, H, I, N)
     if dW.size:
-        pack(h_prev.reshape(-1), ZERO, H, H, N, packed, ZERO)
+        pack(h_prev.reshape(-1), n_lo * H, H, H, n_hi - n_lo, packed, ZERO)
         for k in range(k_lo, k_hi):
             _start_gradient(dW[k], W[k], decay, constant)
-            add_matmul(dW_flat, k * H * H, H, delta_flat, k * N * H, ONE, H, packed, ZERO, H, H, N)
+            add_matmul(dW_flat, k * H * H, H, delta_flat, (k * N + n_lo) * H, ONE, H, packed, ZERO, H, H, n_hi - n_lo)
     if db.size:
         for k in range(k_lo, k_hi):
             for j in range(H):

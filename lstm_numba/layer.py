@@ -195,6 +195,7 @@ class RecurrentLayer(ABC):
         U_packed: NDArray,
         gradients: Parameters,
         decay: tuple[np.floating, np.floating],
+        from_zero: bool,
     ) -> NDArray:
         """Fill in the gradients of U, W and b; return that of x, empty where U_packed is."""
         K, T, B, H = delta.shape
@@ -206,9 +207,10 @@ class RecurrentLayer(ABC):
         U, W = (self._stacked(name, self._parameters) for name in "UW")
         dx = np.zeros((T * B, I), self.dtype)
         shares = self._shares(K, K * N * H * (I + H))
+        not_zero = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰
 
         def share(lo: int, hi: int) -> None:
-            kernels.weight_gradients(d_rows, rows, h_rows, U, W, *decay, dU, dW, db, lo, hi)
+            kernels.weight_gradients(d_rows, rows, h_rows, *not_zero, U, W, *decay, dU, dW, db, lo, hi)
             n_lo, n_hi = T * B * lo // K, T * B * hi // K  # the same share of the time steps for dx
             if n_lo < n_hi:
                 kernels.input_gradient(d_rows, U_packed, dx, n_lo, n_hi)

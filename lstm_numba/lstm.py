@@ -279,7 +279,9 @@ class LSTM(RecurrentLayer):
         B = x.shape[1]
         return self._forward(x, self._check_state("h0", h0, B), self._check_state("c0", c0, B), steps)
 
-    def _forward(self, x: NDArray, h0: NDArray | None, c0: NDArray | None, steps: Steps) -> Trace:
+    def _forward(
+        self, x: NDArray, h0: NDArray | None, c0: NDArray | None, steps: Steps, from_zero: bool = False
+    ) -> Trace:
         T, B, _ = x.shape
         H = self.hidden_size
         a, W_packed = self._project(x)
@@ -290,7 +292,7 @@ class LSTM(RecurrentLayer):
         threads.over(
             self._recurrence_shares(T, B),
             lambda lo, hi: kernels.lstm_forward(
-                *self._functions, self.reverse, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+                *self._functions, self.reverse, from_zero, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
             ),
         )
         return Trace(self, x, steps, a, gates, c, h)
@@ -405,6 +407,7 @@ class LSTM(RecurrentLayer):
         squared: bool = False,
         x_squared: NDArray | None = None,
         need_dx: bool = True,
+        from_zero: bool = False,
         weight_decay: float = 0.0,
     ) -> Gradients:
         T, B, H = trace.T, trace.B, self.hidden_size
@@ -419,7 +422,7 @@ class LSTM(RecurrentLayer):
         threads.over(
             self._recurrence_shares(T, B),
             lambda lo, hi: kernels.lstm_backward(
-                *self._functions, self.reverse, squared, V_used, W_packed, gates, c, *flat,
+                *self._functions, self.reverse, from_zero, squared, V_used, W_packed, gates, c, *flat,
                 steps.lengths, steps.rows, B, H, lo, hi,
             ),
         )  # fmt: skip
@@ -427,7 +430,7 @@ class LSTM(RecurrentLayer):
         if squared:
             x, h_prev, c = np.square(x) if x_squared is None else x_squared, np.square(h_prev), np.square(c)
         decay = self._own_decay(weight_decay, squared)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay, from_zero)
         if self.peepholes:
             kernels.peephole_gradient(flat[2], c, self.reverse, V, *decay, gradients["V"])
         return Gradients(gradients, self, dx, delta, epsilon_h, epsilon_c)

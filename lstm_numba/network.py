@@ -337,7 +337,9 @@ class Network:
         for number, directions in enumerate(self.layers):
             z = self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
             source = np.ascontiguousarray(z)
-            passes = [partial(each._forward, source, None, None, steps) for each in directions]  # type: ignore[attr-defined]
+            run: list[Any] = [each._forward for each in directions]  # type: ignore[attr-defined]
+            # In training nobody asks what W makes of a state of zeros.
+            passes = [partial(each, source, None, None, steps, from_zero=rng is not None) for each in run]
             trace.layers.append(threads.run(passes))
             last = number == len(self.layers) - 1
             z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)
@@ -440,10 +442,10 @@ class Network:
         return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
 
     def _backward(
-        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, need_dx: bool = True
+        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, training: bool = False
     ) -> NetworkGradients:
         seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
-        return self._through(trace, seed, parameters, squared=False, need_dx=need_dx)
+        return self._through(trace, seed, parameters, squared=False, training=training)
 
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
         """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
@@ -463,7 +465,12 @@ class Network:
         return self._second_derivatives(trace, self._check_labels(trace, y), self._parameters.zeros_like(), start)
 
     def _second_derivatives(
-        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, start: str = "residual"
+        self,
+        trace: NetworkTrace,
+        y: NDArray,
+        parameters: Parameters,
+        start: str = "residual",
+        training: bool = False,
     ) -> NetworkGradients:
         if start == "residual":
             seed = np.square(losses.residual(trace.log_probabilities, y))
@@ -471,12 +478,15 @@ class Network:
             p = np.exp(trace.log_probabilities)
             seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
         seed /= self.dtype.type(y.shape[1])
-        return self._through(trace, seed, parameters, squared=True, need_dx=False)
+        return self._through(trace, seed, parameters, squared=True, training=training)
 
     def _through(
-        self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool, need_dx: bool
+        self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool, training: bool
     ) -> NetworkGradients:
-        """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives."""
+        """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives.
+
+        In training those of the input (unless an embedding learns by them) and of the initial states are left out.
+        """
         learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
         factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
@@ -496,7 +506,8 @@ class Network:
                 options = {
                     "squared": squared,
                     "x_squared": z_squared,
-                    "need_dx": number > 0 or need_dx or learned,
+                    "need_dx": number > 0 or learned or not training,
+                    "from_zero": training,
                     "weight_decay": self.weight_decay[number],
                 }
                 return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
@@ -530,7 +541,7 @@ class Network:
         db = parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
         rows = top.reshape(N, D)
         kernels.weight_gradients(
-            delta, rows, rows, start, nothing, *decay, parameters["output.S"][None], nothing, db, 0, 1
+            delta, rows, rows, 0, N, start, nothing, *decay, parameters["output.S"][None], nothing, db, 0, 1
         )
         lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
         packed = np.empty((D + lanes - 1) // lanes * lanes * C, self.dtype)

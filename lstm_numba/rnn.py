@@ -170,7 +170,9 @@ class SimpleRNN(RecurrentLayer):
         x, steps = self._check_input(x, lengths)
         return self._forward(x, self._check_state("h0", h0, x.shape[1]), None, steps)
 
-    def _forward(self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps) -> SimpleRNNTrace:
+    def _forward(
+        self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps, from_zero: bool = False
+    ) -> SimpleRNNTrace:
         T, B, _ = x.shape
         H = self.hidden_size
         a, W_packed = self._project(x)
@@ -212,6 +214,7 @@ class SimpleRNN(RecurrentLayer):
         squared: bool = False,
         x_squared: NDArray | None = None,
         need_dx: bool = True,
+        from_zero: bool = False,
         weight_decay: float = 0.0,
     ) -> SimpleRNNGradients:
         T, B, H = trace.T, trace.B, self.hidden_size
@@ -230,5 +233,5 @@ class SimpleRNN(RecurrentLayer):
         if squared:
             x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
         decay = self._own_decay(weight_decay, squared)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay)
+        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay, from_zero)
         return SimpleRNNGradients(gradients, self, dx, delta[0], epsilon_h)

@@ -303,10 +303,10 @@ def _steps(
         trace, y, loss = _forward(network, batches, progress, batch)
         if not np.isfinite(loss):
             _raise_diverged(network, progress, _in_trace(network, trace))
-        network._backward(trace, y, gradients, need_dx=False)
+        network._backward(trace, y, gradients, training=True)
         norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
         if seconds is not None:
-            network._second_derivatives(trace, y, seconds)
+            network._second_derivatives(trace, y, seconds, training=True)
         second = None if seconds is None else seconds.flat
         if not optimizer.step(theta, gradients.flat, second, keep=progress.good):
             found = _in_parameters(network)

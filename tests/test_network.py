@@ -970,3 +970,25 @@ def test_a_parameter_of_another_name_or_shape_is_refused():
 def test_an_embedding_that_cannot_be(error, argument, arguments):
     with pytest.raises(error, match=argument):
         Embedding(*arguments)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 4]])
+@pytest.mark.parametrize("T", [1, 5])
+def test_what_training_leaves_out_changes_no_gradient(cell, lengths, T):
+    """In training products with initial states of zeros, and derivatives that nobody asks for, are left out."""
+    rng = np.random.default_rng(7)
+    options = {"cell": cell, "weight_decay": 0.1, "dtype": np.float64, "seed": 3}
+    network = Network(3, 4, (5, 6), **options)
+    x, y = rng.standard_normal((T, 3, 3)), rng.integers(0, 4, (T, 3))
+    lengths = None if lengths is None else np.minimum(lengths, T)
+    whole = network.forward(x, lengths)
+    part = network.forward(x, lengths, np.random.default_rng(0))  # no dropout: only the path of training
+    np.testing.assert_allclose(part.log_probabilities, whole.log_probabilities, rtol=1e-12)
+    y = network._check_labels(whole, y)
+    for name in ("_backward", "_second_derivatives"):
+        expected = getattr(network, name)(whole, y, network.parameters().zeros_like())
+        got = getattr(network, name)(part, y, network.parameters().zeros_like(), training=True)
+        for each in expected:
+            np.testing.assert_allclose(got[each], expected[each], rtol=1e-11, atol=1e-15)
+        assert expected.x.shape == x.shape and got.x.size == 0
