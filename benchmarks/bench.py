@@ -60,12 +60,14 @@ def our_step(rule: str) -> Callable[[], object]:
     )
     optimizer = ln.Rule2015() if rule == "2015" else ln.SGD(0.01)
     theta = network.parameters().flat
+    first, second = network.parameters().zeros_like(), network.parameters().zeros_like()
 
     def step() -> None:
-        trace = network.forward(x)
-        first = network.backward(trace, y).flat
-        second = network.second_derivatives(trace, y).flat if optimizer.needs_second else None
-        optimizer.step(theta, first, second)
+        trace = network.forward(x, rng=rng)
+        network._backward(trace, y, first, training=True)
+        if optimizer.needs_second:
+            network._second_derivatives(trace, y, second, training=True)
+        optimizer.step(theta, first.flat, second.flat)
 
     return step
 
