@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lstm_numba._files import write_whole
 
 FORMAT = "lstm_numba"
 VERSION = 1
@@ -25,10 +26,7 @@ class ModelFileError(ValueError):
 
 
 def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
-    """Write arrays and configuration to `path`.
-
-    The bytes go to a temporary file in the same folder, which then takes the name: another program, or this one after
-    a power cut, sees the old file or the new one.
+    """Write arrays and configuration to `path`, whole or not at all.
 
     Parameters
     ----------
@@ -48,26 +46,7 @@ def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray]
 
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "config": json.dumps(config)}
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    raw = save(contiguous, metadata)
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """The process's mask for new files: `mkstemp` makes a file that others can't read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(path, save(contiguous, metadata))
 
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], dict[str, Any]]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba import LSTM, SimpleRNN
+from lstm_numba._files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -407,15 +408,7 @@ def _write_readme(folder: Path, pictures: Mapping[str, Picture], command: str) -
         one = f"lstm-numba demo --figures-only --only {name} --out figures" if "--figures-only" in command else command
         lines += [f"## {picture.title}", "", f"![{picture.alt}]({name}.svg)", "", picture.reading, "", f"    {one}", ""]
     path = folder / "README.md"
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".README.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, "\n".join(lines).encode())
     return path
 
 

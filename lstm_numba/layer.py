@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -48,6 +49,51 @@ class Steps:
         if self.given is None:
             return array
         return np.where(self.padding()[:, :, None], array.dtype.type(0), array)
+
+
+class RecurrentTrace:
+    """What the traces of both kinds of layer share: the input, and the output's rows with the initial state's."""
+
+    def __init__(self, layer: RecurrentLayer, x: NDArray, steps: Steps, h_rows: NDArray) -> None:
+        self.layer = layer
+        self.x = x
+        self._steps = steps
+        self._h_rows = h_rows  # (T+1, B, H), with the initial state's row
+
+    @property
+    def T(self) -> int:
+        """Number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def B(self) -> int:
+        """Number of sequences."""
+        return self.x.shape[1]
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    @cached_property
+    def h(self) -> NDArray:
+        """Output hᵗ (T, B, H)."""
+        return self._steps.without_padding(self.layer._at_steps(self._h_rows))
+
+    @property
+    def h_prev(self) -> NDArray:
+        """Output before each step (T, B, H): hᵗ⁻¹, or hᵗ⁺¹ with ``reverse=True``."""
+        return self._steps.without_padding(self.layer._before_steps(self._h_rows))
+
+    @property
+    def h0(self) -> NDArray:
+        """Initial output (B, H)."""
+        return self.layer._initial(self._h_rows)
+
+    @property
+    def h_last(self) -> NDArray:
+        """Output after the last processed step (B, H)."""
+        return self.layer._last(self._h_rows)
 
 
 class RecurrentLayer(ABC):

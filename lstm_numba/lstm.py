@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
-from lstm_numba.layer import RecurrentLayer, Steps
+from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
 
-class Trace:
+class Trace(RecurrentTrace):
     """Every array of one forward pass, by its name in the notation.
 
     Arrays are (T, B, H), zero at steps beyond a sequence's length.
@@ -56,43 +56,22 @@ class Trace:
         The layer that made it.
     """
 
+    layer: LSTM
+
     def __init__(
         self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray
     ) -> None:
-        self.layer = layer
-        self.x = x
+        super().__init__(layer, x, steps, h)
         self.a = a
         self._gates = gates
-        self._steps = steps
         self._c_rows = c  # (T+1, B, H), with the initial state's row
-        self._h_rows = h
         self.a_i, self.a_f, self.a_o, self.a_c = a
         self.i, self.f, self.o, self.g = gates
-
-    @property
-    def T(self) -> int:
-        """Number of time steps."""
-        return self.x.shape[0]
-
-    @property
-    def B(self) -> int:
-        """Number of sequences."""
-        return self.x.shape[1]
-
-    @property
-    def lengths(self) -> NDArray | None:
-        """Steps of each sequence (B,), or None where all have T."""
-        return self._steps.given
 
     @cached_property
     def c(self) -> NDArray:
         """Cell state cᵗ (T, B, H)."""
         return self._steps.without_padding(self.layer._at_steps(self._c_rows))
-
-    @cached_property
-    def h(self) -> NDArray:
-        """Output of the block hᵗ (T, B, H)."""
-        return self._steps.without_padding(self.layer._at_steps(self._h_rows))
 
     @property
     def c_prev(self) -> NDArray:
@@ -100,29 +79,14 @@ class Trace:
         return self._steps.without_padding(self.layer._before_steps(self._c_rows))
 
     @property
-    def h_prev(self) -> NDArray:
-        """Output before each step (T, B, H): hᵗ⁻¹, or hᵗ⁺¹ with ``reverse=True``."""
-        return self._steps.without_padding(self.layer._before_steps(self._h_rows))
-
-    @property
     def c0(self) -> NDArray:
         """Initial cell state (B, H)."""
         return self.layer._initial(self._c_rows)
 
     @property
-    def h0(self) -> NDArray:
-        """Initial output (B, H)."""
-        return self.layer._initial(self._h_rows)
-
-    @property
     def c_last(self) -> NDArray:
         """Cell state after the last processed step (B, H)."""
         return self.layer._last(self._c_rows)
-
-    @property
-    def h_last(self) -> NDArray:
-        """Output after the last processed step (B, H)."""
-        return self.layer._last(self._h_rows)
 
 
 class Gradients:

@@ -18,7 +18,6 @@ import contextlib
 import io
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, P
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba._files import write_whole
 
 __all__ = [
     "confusion_matrix",
@@ -1452,7 +1453,7 @@ def save(
     pictures = _pictures(figure, formats, name, text)
     targets = [stem.with_name(f"{stem.name}.{form}") for form in formats]
     for target, picture in zip(targets, pictures, strict=True):
-        _write_whole(target, picture)
+        write_whole(target, picture)
     return targets
 
 
@@ -1526,13 +1527,3 @@ def _described(svg: str, title: str, alt: str) -> str:
         svg,
         count=1,
     )
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write beside the target, then rename: a reader never sees half a file."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

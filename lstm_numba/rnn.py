@@ -8,18 +8,17 @@ with Recurrent Neural Networks* (2012), section 3.2.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
-from lstm_numba.layer import RecurrentLayer, Steps
+from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
 
-class SimpleRNNTrace:
+class SimpleRNNTrace(RecurrentTrace):
     """Every array of one forward pass; (T, B, H), zero at steps beyond a sequence's length.
 
     Attributes
@@ -38,47 +37,11 @@ class SimpleRNNTrace:
         The layer that made it.
     """
 
+    layer: SimpleRNN
+
     def __init__(self, layer: SimpleRNN, x: NDArray, steps: Steps, a: NDArray, h: NDArray) -> None:
-        self.layer = layer
-        self.x = x
+        super().__init__(layer, x, steps, h)
         self.a = a
-        self._steps = steps
-        self._h_rows = h
-
-    @property
-    def T(self) -> int:
-        """Number of time steps."""
-        return self.x.shape[0]
-
-    @property
-    def B(self) -> int:
-        """Number of sequences."""
-        return self.x.shape[1]
-
-    @property
-    def lengths(self) -> NDArray | None:
-        """Steps of each sequence (B,), or None where all have T."""
-        return self._steps.given
-
-    @cached_property
-    def h(self) -> NDArray:
-        """Output hᵗ (T, B, H)."""
-        return self._steps.without_padding(self.layer._at_steps(self._h_rows))
-
-    @property
-    def h_prev(self) -> NDArray:
-        """Output before each step (T, B, H)."""
-        return self._steps.without_padding(self.layer._before_steps(self._h_rows))
-
-    @property
-    def h0(self) -> NDArray:
-        """Initial state (B, H)."""
-        return self.layer._initial(self._h_rows)
-
-    @property
-    def h_last(self) -> NDArray:
-        """State after the last processed step (B, H)."""
-        return self.layer._last(self._h_rows)
 
 
 class SimpleRNNGradients:

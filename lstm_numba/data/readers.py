@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 
+from .._files import write_whole
 from .sentences import TaggedSentence, checked_pairs
 
 # Only space and tab part a line's fields: `str.split` would also cut at a no-break space within a word.
@@ -246,7 +247,7 @@ def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentenc
     except UnicodeEncodeError as error:
         bad = error.object[error.start]
         raise ValueError(f"sentences: the character {bad!r} can't be written as UTF-8") from None
-    _write_whole(Path(path), raw)
+    write_whole(path, raw)
 
 
 def _check_field(field: str, name: str, forbidden: str) -> None:
@@ -255,12 +256,3 @@ def _check_field(field: str, name: str, forbidden: str) -> None:
     for character in forbidden:
         if character in field:
             raise ValueError(f"{name}: expected a str without {character!r}, got {field!r:.80}")
-
-
-def _write_whole(path: Path, raw: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(raw)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
