@@ -11,9 +11,9 @@ line.
 * The depth is cut into blocks, so that the part of a panel in use stays in the first-level cache.
 
 Numba can't promise to keep a tile in registers, so the tile's loop alone is written as LLVM instructions
-(`_make_tile`); this is the one place in the package that needs more than Python can say. Tile sizes follow the vector
-registers of the CPU for which Numba compiles (`VECTOR_BYTES`, `VECTORS`); any CPU without vector units known here
-takes the plain 16-byte path.
+(`_make_tile`), as are packing and slices without reference counts here, and 2ⁿ in `nonlinearities`. Tile sizes follow
+the vector registers of the CPU for which Numba compiles (`VECTOR_BYTES`, `VECTORS`); any CPU without vector units
+known here takes the plain 16-byte path.
 
 All arrays are flat (one-dimensional) here, and positions are offsets in elements: a matrix inside a larger array, a
 transposed one, or one row of a time step is then only another offset and stride.

@@ -1,8 +1,7 @@
 """The four non-linearities, as compiled loops that the CPU's vector units run.
 
-No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library costs 5 to 17 ns an element. Here
-``exp(x) - 1`` is built from adds and multiplies alone, so that a loop over it becomes vector code (0.3 to 0.6 ns an
-element in float32):
+No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library is many times slower. Here
+``exp(x) - 1`` is built from adds and multiplies alone, so that a loop over it becomes vector code:
 
     x = n ln 2 + r,  |r| <= ln 2 / 2          n the nearest whole number
     e^r - 1 = r + r²/2! + r³/3! + ...         the Taylor series, cut where it no longer changes the last digit

@@ -136,6 +136,7 @@ class SimpleRNN(RecurrentLayer):
     def _forward(
         self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps, from_zero: bool = False
     ) -> SimpleRNNTrace:
+        # from_zero is the LSTM's; one product of four times less is not worth a second path here.
         T, B, _ = x.shape
         H = self.hidden_size
         a, W_packed = self._project(x)
