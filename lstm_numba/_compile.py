@@ -12,18 +12,23 @@ reader who edits code:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numba
-from numba import njit
+from llvmlite import binding
+from numba import njit, types
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 
 # Files whose text decides what compiled code does.
-_SOURCES = ("_compile.py", "nonlinearities.py", "matmul.py", "kernels.py", "optimizers.py")
+_SOURCES = ("_compile.py", "simd.py", "team.py", "nonlinearities.py", "matmul.py", "kernels.py", "optimizers.py")
 
 
 @functools.cache
@@ -40,11 +45,17 @@ def source_stamp() -> str:
 class _PackageCache(FunctionCache):
     """Numba's cache of one function, fresh only while none of the package's compiled files has changed."""
 
-    def __init__(self, py_func, stamp):
+    def __init__(self, py_func, calls_outlined):
         super().__init__(py_func)
-        self._cache_file._source_stamp = stamp
+        self._cache_file._source_stamp = source_stamp()
+        self._calls_outlined = calls_outlined
 
     def load_overload(self, sig, target_context):
+        if self._calls_outlined:
+            for dtype in (types.float32, types.float64):
+                if str(dtype) in str(sig):
+                    for each in Outlined.all:
+                        each.symbol(dtype)
         try:
             loaded = super().load_overload(sig, target_context)
         except OSError:  # the folder was there at import and is not now, or can't be read
@@ -83,16 +94,48 @@ def jit(function):
     infinity must come through. ``nogil``: threads may run kernels side by side.
     """
     dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    stamp = source_stamp()
     try:
-        dispatcher._cache = _PackageCache(function, stamp)  # type: ignore[attr-defined]
+        dispatcher._cache = _PackageCache(function, calls_outlined=True)  # type: ignore[attr-defined]
     except (RuntimeError, OSError):  # "no locator available": nowhere to write, or source in an archive
         pass
     return dispatcher
 
 
 def inline(function):
-    """Compile `function` for use inside other kernels only; it is never called from Python, nor cached by itself."""
-    return njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    """Compile `function` into the kernels that call it; it is never called from Python, nor cached by itself."""
+    return njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
 
 
+class Outlined:
+    """A function that kernels call by its symbol: compiled once, where `inline` would compile it into each of them.
+
+    That is for what is large and much used: a product of matrices in every kernel would take minutes. Compiled code
+    that was loaded from the cache needs the symbols to be there, so `_PackageCache` binds them first.
+
+    Parameters
+    ----------
+    function
+        What is compiled; it raises nothing.
+    arguments
+        From Numba's type of number, float32 or float64, to the types of its arguments.
+    """
+
+    all: ClassVar[list[Outlined]] = []
+
+    def __init__(self, function: Callable[..., None], arguments: Callable[[types.Float], tuple]) -> None:
+        self.function, self.arguments = function, arguments
+        self._bound: dict[types.Float, CFunc] = {}
+        Outlined.all.append(self)
+
+    def symbol(self, dtype: types.Float) -> str:
+        """The name by which compiled code calls it for numbers of this type, compiled on the first call."""
+        name = f"lstm_numba.{self.function.__name__}.{dtype}"
+        if dtype not in self._bound:
+            settings = {"nopython": True, "error_model": "numpy", "fastmath": {"contract"}}
+            compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, settings)
+            with contextlib.suppress(RuntimeError, OSError):
+                compiled._cache = _PackageCache(self.function, calls_outlined=False)
+            compiled.compile()
+            binding.add_symbol(name, compiled.address)
+            self._bound[dtype] = compiled
+        return name

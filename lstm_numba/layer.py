@@ -10,11 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, kernels, matmul, threads
+from lstm_numba import _checks, kernels, memory, threads
 from lstm_numba.parameters import Parameters
+from lstm_numba.simd import VECTOR_BYTES
 
 # Below this many multiply-adds a call is over before a second thread has started.
-_WORTH_A_THREAD = 4_000_000
+_WORTH_A_THREAD = 8_000_000
+# The same for packing, in numbers moved.
+_WORTH_A_THREAD_TO_PACK = 250_000
 
 
 class Steps:
@@ -174,21 +177,26 @@ class RecurrentLayer(ABC):
         _checks.finite(name, state)
         return state
 
-    # -- work that has no recurrence
-    # ------------------------------------------------------------------------------------
+    # -- work for the kernels -----------------------------------------------------------------------------------------
 
-    def _shares(self, n: int, multiply_adds: int) -> list[tuple[int, int]]:
-        """Cut 0 … n into one range for each thread that is worth starting."""
-        return threads.ranges(n, min(threads.budget(), 1 + multiply_adds // _WORTH_A_THREAD))
+    def _padded(self, n: int) -> int:
+        """N rounded up to whole vectors, as packed weights have it."""
+        lanes = VECTOR_BYTES // self.dtype.itemsize
+        return (n + lanes - 1) // lanes * lanes
 
-    def _packed(self, columns: int, depth: int) -> NDArray:
-        """Room for one packed (depth, columns) matrix a gate."""
-        lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
-        return np.empty(self.gates * ((columns + lanes - 1) // lanes) * lanes * depth, self.dtype)
+    def _room(self, *sizes: int) -> list[NDArray]:
+        """Return room for packed weights."""
+        return [memory.empty((size,), self.dtype) for size in sizes]
+
+    def _tasks(self, T: int, B: int) -> tuple[int, int]:
+        """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""
+        numbers = self.gates * self.hidden_size * (self.input_size + self.hidden_size)
+        budget = threads.budget()
+        return min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + T * B * numbers // _WORTH_A_THREAD)
 
     def _state_rows(self, T: int, B: int, initial: NDArray | None) -> NDArray:
         """Return a state array (T+1, B, H) with the initial state in its row."""
-        states = np.empty((T + 1, B, self.hidden_size), self.dtype)
+        states = memory.empty((T + 1, B, self.hidden_size), self.dtype)
         states[T if self.reverse else 0] = 0 if initial is None else initial
         return states
 
@@ -206,76 +214,24 @@ class RecurrentLayer(ABC):
     def _last(self, states: NDArray) -> NDArray:
         return states[0 if self.reverse else -1]
 
-    def _project(self, x: NDArray) -> tuple[NDArray, NDArray]:
-        """Return a = U xᵗ + b for all t (gates, T, B, H), and Wᵀ packed for the recurrence."""
+    def _rows_of_gradients(
+        self, x: NDArray, h_prev: NDArray, from_zero: bool
+    ) -> tuple[NDArray, NDArray, int, int]:
+        """What the weights' gradients are summed over: x and hᵗ⁻¹ as rows, and which rows of hᵗ⁻¹ aren't zero."""
         T, B, I = x.shape
-        H, K = self.hidden_size, self.gates
-        a = np.empty((K, T, B, H), self.dtype)
-        W_packed = self._packed(H, H)
-        U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
-        rows, flat_a = x.reshape(T * B, I), a.reshape(K, T * B, H)
-        shares = self._shares(K, K * T * B * H * I)
-        threads.over(shares, lambda lo, hi: kernels.project(rows, U, W, b, flat_a, W_packed, lo, hi))
-        return a, W_packed
-
-    def _pack_for_backward(self, squared: bool, need_dx: bool, multiply_adds: int) -> tuple[NDArray, NDArray]:
-        """Return U (if `need_dx`) and W packed for products from the other side; their squares if `squared`."""
-        H, I = self.hidden_size, self.input_size
-        U, W = (self._stacked(name, self._parameters) for name in "UW")
-        if not need_dx:
-            U, I = U[:0], 0
-        U_packed, W_packed = self._packed(I, H), self._packed(H, H)
-        shares = self._shares(self.gates, multiply_adds)
-        threads.over(shares, lambda lo, hi: kernels.pack_for_backward(U, W, squared, U_packed, W_packed, lo, hi))
-        return U_packed, W_packed
-
-    def _recurrence_shares(self, T: int, B: int) -> list[tuple[int, int]]:
-        """Ranges of the batch for the threads."""
-        return self._shares(B, self.gates * T * B * self.hidden_size**2)
-
-    def _gradients_from_deltas(
-        self,
-        delta: NDArray,
-        x: NDArray,
-        h_prev: NDArray,
-        U_packed: NDArray,
-        gradients: Parameters,
-        decay: tuple[np.floating, np.floating],
-        from_zero: bool,
-    ) -> NDArray:
-        """Fill in the gradients of U, W and b; return that of x, empty where U_packed is."""
-        K, T, B, H = delta.shape
-        I, N = self.input_size, T * B
-        if not U_packed.size:
-            T = 0
-        rows, h_rows, d_rows = x.reshape(N, I), h_prev.reshape(N, H), delta.reshape(K, N, H)
-        dU, dW, db = (self._stacked(name, gradients) for name in "UWb")
-        U, W = (self._stacked(name, self._parameters) for name in "UW")
-        dx = np.zeros((T * B, I), self.dtype)
-        shares = self._shares(K, K * N * H * (I + H))
-        not_zero = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰
-
-        def share(lo: int, hi: int) -> None:
-            kernels.weight_gradients(d_rows, rows, h_rows, *not_zero, U, W, *decay, dU, dW, db, lo, hi)
-            n_lo, n_hi = T * B * lo // K, T * B * hi // K  # the same share of the time steps for dx
-            if n_lo < n_hi:
-                kernels.input_gradient(d_rows, U_packed, dx, n_lo, n_hi)
-
-        threads.over(shares, share)
-        return dx.reshape(T, B, I)
+        N = T * B
+        lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
+        return x.reshape(N, I), h_prev.reshape(N, self.hidden_size), lo, hi
 
     def _own_decay(self, weight_decay: float, squared: bool) -> tuple[np.floating, np.floating]:
         """(factor of θ, constant) in the derivative of ½ λ θ²: (λ, 0), and in the second derivative (0, λ)."""
         number = self.dtype.type
         return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
 
-    def _incoming(self, steps: Steps, dh: NDArray | None, dh_last: NDArray | None, T: int, B: int) -> NDArray:
-        """Return (T+1, B, H): the caller's ∂L/∂hᵗ in their rows, ∂L/∂h_T added to the last step's, the rest zero."""
-        epsilon = np.empty((T + 1, B, self.hidden_size), self.dtype)
-        self._initial(epsilon)[...] = 0
-        self._at_steps(epsilon)[...] = 0 if dh is None else steps.without_padding(dh)
-        if dh_last is not None:
-            self._last(epsilon)[...] += dh_last
+    def _incoming(self, last: NDArray | None, T: int, B: int) -> NDArray:
+        """Return room for ε (T+1, B, H), with the caller's derivative of the last state where kernels look for it."""
+        epsilon = memory.empty((T + 1, B, self.hidden_size), self.dtype)
+        self._initial(epsilon)[...] = 0 if last is None else last
         return epsilon
 
     def _check_gradient(self, name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> NDArray | None:

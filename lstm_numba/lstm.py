@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
+from lstm_numba import _checks, initializers, kernels, memory, nonlinearities, threads
 from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
@@ -248,18 +248,29 @@ class LSTM(RecurrentLayer):
     ) -> Trace:
         T, B, _ = x.shape
         H = self.hidden_size
-        a, W_packed = self._project(x)
-        gates = np.empty_like(a)
+        a, gates = memory.empty((4, T, B, H), self.dtype), memory.empty((4, T, B, H), self.dtype)
         h, c = self._state_rows(T, B, h0), self._state_rows(T, B, c0)
-        V = self._stacked("V", self._parameters)
-        flat = (a.reshape(4, T, B * H), gates.reshape(4, T, B * H), c.reshape(T + 1, B * H), h.reshape(T + 1, B * H))
-        threads.over(
-            self._recurrence_shares(T, B),
-            lambda lo, hi: kernels.lstm_forward(
-                *self._functions, self.reverse, from_zero, V, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+        U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
+        width = 4 * self._padded(H)
+        packs, shares = self._tasks(T, B)
+        packed = self._room(width * self.input_size, width * H)
+        b_packed, v = np.zeros(width, self.dtype), self._padded_peepholes(squared=False)
+        threads.together(
+            lambda progress: kernels.lstm_forward(
+                progress, packs, min(B, shares), *self._functions, self.peepholes, self.reverse, from_zero, U, W, b, v,
+                *packed, b_packed, x, a, gates, c, h, steps.lengths, steps.rows,
             ),
-        )
+            max(packs, min(B, shares)),
+        )  # fmt: skip
         return Trace(self, x, steps, a, gates, c, h)
+
+    def _padded_peepholes(self, squared: bool) -> NDArray:
+        """V, each row padded with zeros to whole vectors; zeros where there are no peepholes."""
+        v = np.zeros((3, self._padded(self.hidden_size)), self.dtype)
+        if self.peepholes:
+            V = self._parameters["V"]
+            v[:, : self.hidden_size] = np.square(V) if squared else V
+        return v.reshape(-1)
 
     def backward(
         self,
@@ -302,7 +313,7 @@ class LSTM(RecurrentLayer):
             For something that is no trace, or whole or complex numbers.
         """
         incoming = self._check_incoming(trace, dh, dh_last, dc_last)
-        return self._backward(trace, *incoming, self._parameters.zeros_like())
+        return self._backward(trace, *incoming, self._parameters.empty_like())
 
     def second_derivatives(
         self,
@@ -336,7 +347,7 @@ class LSTM(RecurrentLayer):
         incoming = self._check_incoming(trace, d2h, d2h_last, d2c_last, ("d2h", "d2h_last", "d2c_last"))
         if x_squared is not None:
             x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
-        gradients = self._parameters.zeros_like()
+        gradients = self._parameters.empty_like()
         return self._backward(trace, *incoming, gradients, squared=True, x_squared=x_squared)
 
     def _check_incoming(
@@ -374,27 +385,28 @@ class LSTM(RecurrentLayer):
         from_zero: bool = False,
         weight_decay: float = 0.0,
     ) -> Gradients:
-        T, B, H = trace.T, trace.B, self.hidden_size
-        epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
-        epsilon_c = self._incoming(trace._steps, None, dc_last, T, B)
-        delta = np.zeros((4, T, B, H), self.dtype)
-        V = self._stacked("V", self._parameters)
-        U_packed, W_packed = self._pack_for_backward(squared, need_dx, 4 * T * B * H * H)
-        flat = (epsilon_h.reshape(T + 1, B * H), epsilon_c.reshape(T + 1, B * H), delta.reshape(4, T, B * H))
-        gates, c = trace._gates.reshape(4, T, B * H), trace._c_rows.reshape(T + 1, B * H)
-        steps, V_used = trace._steps, np.square(V) if squared else V
-        threads.over(
-            self._recurrence_shares(T, B),
-            lambda lo, hi: kernels.lstm_backward(
-                *self._functions, self.reverse, from_zero, squared, V_used, W_packed, gates, c, *flat,
-                steps.lengths, steps.rows, B, H, lo, hi,
-            ),
-        )  # fmt: skip
+        T, B, H, I = trace.T, trace.B, self.hidden_size, self.input_size
+        epsilon_h, epsilon_c = self._incoming(dh_last, T, B), self._incoming(dc_last, T, B)
+        delta = memory.empty((4, T, B, H), self.dtype)
+        dx = memory.empty((T if need_dx else 0, B, I), self.dtype)
+        dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
+        U, W, V = (self._stacked(name, self._parameters) for name in "UWV")
+        dU, dW, dV, db = (self._stacked(name, gradients) for name in "UWVb")
+        v, depth = self._padded_peepholes(squared), 4 * self._padded(H)
+        packs, shares = self._tasks(T, B)
+        packed = self._room(depth * self._padded(I) if need_dx else 0, depth * self._padded(H))
+        sums = np.zeros((min(B, shares), 7 * self._padded(H)), self.dtype)
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
-            x, h_prev, c = np.square(x) if x_squared is None else x_squared, np.square(h_prev), np.square(c)
-        decay = self._own_decay(weight_decay, squared)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay, from_zero)
-        if self.peepholes:
-            kernels.peephole_gradient(flat[2], c, self.reverse, V, *decay, gradients["V"])
+            x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
+        over, decay = self._rows_of_gradients(x, h_prev, from_zero), self._own_decay(weight_decay, squared)
+        threads.together(
+            lambda progress: kernels.lstm_backward(
+                progress, packs, len(sums), shares, *self._functions, self.peepholes, self.reverse, from_zero, squared,
+                U, W, v, *packed, trace._gates, trace._c_rows, dh, epsilon_h, epsilon_c, delta, dx, sums, *over, *decay,
+                dU, dW, trace._steps.lengths, trace._steps.rows,
+            ),
+            max(packs, shares),
+        )  # fmt: skip
+        kernels.collect_sums(sums, V, *decay, dV, db)
         return Gradients(gradients, self, dx, delta, epsilon_h, epsilon_c)

@@ -1,131 +1,83 @@
-"""The matrix product C += A B that the recurrence spends its time in, compiled by Numba from Python.
+"""The matrix product C = S + A B that the recurrence spends its time in, compiled by Numba from Python.
 
 The method is that of Goto & van de Geijn (*Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34, 2008) as
 BLIS arranges it:
 
 * B is *packed* into panels as wide as a few vector registers, so that the innermost loop reads memory in one straight
-line.
-  In a recurrent layer B is a weight matrix: packed once a call, used at every time step.
+  line. In a recurrent layer B is a weight matrix: packed once a call, used at every time step.
 * A *tile* of C, up to `ROWS` rows by one panel's width, is held in registers while the inner loop runs over the depth:
   load one row of the panel, broadcast one number of A per row, multiply and add.
 * The depth is cut into blocks, so that the part of a panel in use stays in the first-level cache.
 
 Numba can't promise to keep a tile in registers, so the tile's loop alone is written as LLVM instructions
-(`_make_tile`), as are packing and slices without reference counts here, and 2ⁿ in `nonlinearities`. Tile sizes follow
-the vector registers of the CPU for which Numba compiles (`VECTOR_BYTES`, `VECTORS`); any CPU without vector units
-known here takes the plain 16-byte path.
+(`_make_tile`), as is what moves vectors while packing; vectors as such are in `simd`, where the sizes of a tile are
+chosen for the CPU, too.
 
-All arrays are flat (one-dimensional) here, and positions are offsets in elements: a matrix inside a larger array, a
-transposed one, or one row of a time step is then only another offset and stride.
+Matrices are given as a pointer and an offset in elements: a matrix inside a larger array, a transposed one, or one row
+of a time step is then only another offset and stride.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
 
-from lstm_numba._compile import inline
+from lstm_numba._compile import Outlined, inline
+from lstm_numba.simd import (
+    VECTOR_BYTES,
+    VECTORS,
+    dtype_of,
+    fetch,
+    itemsize,
+    keep,
+    lanes,
+    llvm_vector,
+    load_first,
+    load_vector,
+    pointer,
+    splat,
+    store,
+    store_vector,
+)
 
-
-def _target_features() -> set[str]:
-    """The vector features that Numba compiles for: the host's, or what NUMBA_CPU_FEATURES leaves of them."""
-    if config.CPU_FEATURES is not None:
-        return {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
-    if config.CPU_NAME == "generic":
-        return set()
-    return {name for name, present in binding.get_host_cpu_features().items() if present}
-
-
-def choose_tile(features: set[str]) -> tuple[int, int]:
-    """(bytes in a vector register, registers in a tile's row) for a CPU with these features.
-
-    With 6 rows the tile takes 24 of AVX-512's and NEON's 32 registers, 12 of AVX2's and SSE's 16; the rest hold the
-    panel's row and the broadcast number. A larger tile would spill, a smaller one would wait for memory.
-    """
-    if "avx512f" in features:
-        return 64, 4
-    if "avx2" in features and "fma" in features:
-        return 32, 2
-    if "neon" in features:
-        return 16, 4
-    return 16, 2
-
-
-VECTOR_BYTES, VECTORS = choose_tile(_target_features())
 ROWS = 6
 # Numba compiles a function anew for every literal 0 or 1 it is called with; these it takes for numbers like any other.
 ZERO, ONE = np.intp(0), np.intp(1)
 _BLOCK_BYTES = 32 * 1024  # of a panel, in use at a time: most of a first-level cache
+_AHEAD = 64 * 1024  # bytes between what of a panel is used and what is fetched, a vector's column for each tile
+_SOON = 2048  # bytes between what a short tile uses of a panel and what is fetched from the second-level cache
+_PACK_STEPS = 16  # of δ, in use at a time while it is packed
 _CHAINS = 8  # sums under way at once: fused multiply-adds take 4 cycles and two start in each
 
 
-def _vector_of(context, builder, array_type):
-    """(vector type, its lanes, load and store at an offset) for a flat array of float32 or float64."""
-    lanes = VECTOR_BYTES // (array_type.dtype.bitwidth // 8)
-    vector = ir.VectorType(context.get_data_type(array_type.dtype), lanes)
-    alignment = array_type.dtype.bitwidth // 8
-
-    def at(pointer, offset):
-        return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
-
-    def load(pointer, offset):
-        value = builder.load(at(pointer, offset))
-        value.align = alignment
-        return value
-
-    def store(value, pointer, offset):
-        builder.store(value, at(pointer, offset)).align = alignment
-
-    return vector, lanes, load, store
-
-
 def _make_tile(rows: int, vectors: int):
-    """Return an intrinsic for C[rows, width] += A[rows, depth] @ panel[depth, width], width = vectors registers.
+    """Return an intrinsic for C[rows, width] = S[rows, width] + A[rows, depth] @ panel[depth, width].
 
     Positions and strides are in elements: A is read at ``a_off + i*a_row + k*a_step``, the panel at ``b_off +
-    k*width``, C at ``c_off + i*c_row``. A tile with few sums would wait for each addition to finish, so it keeps
-    several partial sums and takes several steps of the depth at a time.
+    k*width``, S at ``s_off + i*s_row`` and C at ``c_off + i*c_row``; width is `vectors` registers. A tile with few sums
+    would wait for each addition to finish, so it keeps several partial sums and takes several steps of the depth at a
+    time.
     """
     unroll = 1
     while rows * vectors * unroll < _CHAINS:
         unroll *= 2
+    sums = [(i, j) for i in range(rows) for j in range(vectors)]
 
     @intrinsic
-    def tile(typingctx, a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth):
-        signature = types.void(a, panel, c, *[types.intp] * 7)
+    def tile(typingctx, a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead):
+        sig = types.void(a, panel, s, c, *[types.intp] * 10)
 
-        def codegen(context, builder, signature, args):
-            vector, lanes, load, store = _vector_of(context, builder, signature.args[2])
-            a, panel, c_data = (make_array(signature.args[i])(context, builder, args[i]).data for i in range(3))
-            a_off, a_row, a_step, b_off, c_off, c_row, depth = args[3:]
-            intp = depth.type
-            sums = [(i, j) for i in range(rows) for j in range(vectors)]
+        def codegen(context, builder, sig, args):
+            vector, itemsize = llvm_vector(sig.args[3].dtype), sig.args[3].dtype.bitwidth // 8
+            lanes, intp = vector.count, args[4].type
+            a, panel, s, c = args[:4]
+            a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead = args[4:]
 
-            itemsize = signature.args[0].dtype.bitwidth // 8
-
-            def prefetch(pointer, offset):
-                """Have the second-level cache fetch what the next block of the depth will need."""
-                address = builder.gep(pointer, [offset])
-                byte = builder.bitcast(address, ir.IntType(8).as_pointer())
-                flag = ir.IntType(32)
-                function = builder.module.declare_intrinsic(
-                    "llvm.prefetch", [byte.type], ir.FunctionType(ir.VoidType(), [byte.type, flag, flag, flag])
-                )
-                builder.call(function, [byte, flag(0), flag(2), flag(1)])
-
-            def position_in_c(i, j):
-                return builder.add(c_off, builder.add(builder.mul(c_row, intp(i)), intp(j * lanes)))
-
-            def broadcast(value):
-                undefined = ir.Constant(vector, ir.Undefined)
-                lane0 = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-                return builder.shuffle_vector(
-                    lane0, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-                )
+            def position(offset, stride, i, j):
+                return builder.add(offset, builder.add(builder.mul(stride, intp(i)), intp(j * lanes)))
 
             def loop(first_sums, k_first, k_end, steps):
                 """Emit: for k in range(k_first, k_end, steps); returns the sums after it."""
@@ -139,13 +91,16 @@ def _make_tile(rows: int, vectors: int):
                 carried = [builder.phi(vector) for _ in first_sums]
                 new, a_now, b_now = list(carried), a_k, b_k
                 for step in range(steps):
-                    row = [load(panel, builder.add(b_now, intp(j * lanes))) for j in range(vectors)]
-                    if rows == ROWS and vectors == VECTORS:
+                    row = [load_vector(builder, panel, builder.add(b_now, intp(j * lanes)), vector) for j in range(vectors)]
+                    if rows == ROWS and vectors == VECTORS:  # into the second-level cache, for the next block
+                        fetch(builder, builder.gep(panel, [builder.add(b_now, ahead)]), write=False, locality=2)
+                    if rows < 3:  # there the product is as fast as the panel comes from the second-level cache
                         for j in range(vectors):
-                            prefetch(panel, builder.add(b_now, intp(_BLOCK_BYTES // itemsize + j * lanes)))
+                            at = builder.add(b_now, intp(_SOON // itemsize + j * lanes))
+                            fetch(builder, builder.gep(panel, [at]), write=False, locality=3)
                     for i in range(rows):
                         number = builder.load(builder.gep(a, [builder.add(a_now, builder.mul(a_row, intp(i)))]))
-                        number = broadcast(number)
+                        number = splat(builder, number, vector)
                         for j in range(vectors):
                             at = step * len(sums) + i * vectors + j
                             product = builder.fmul(number, row[j], flags=("contract",))
@@ -169,7 +124,10 @@ def _make_tile(rows: int, vectors: int):
                     phi.add_incoming(following, body)
                 return out
 
-            start = [load(c_data, position_in_c(i, j)) for i, j in sums]
+            start = [load_vector(builder, s, position(s_off, s_row, i, j), vector) for i, j in sums]
+            if rows == ROWS:
+                for i, j in sums:  # the tile below this one is the next
+                    fetch(builder, builder.gep(c, [position(c_off, c_row, i + rows, j)]), write=True, locality=3)
             zero = ir.Constant(vector, [0.0] * lanes)
             k_even = builder.sub(depth, builder.urem(depth, intp(unroll))) if unroll > 1 else depth
             partial = loop(start + [zero] * (len(sums) * (unroll - 1)), intp(0), k_even, unroll)
@@ -180,10 +138,10 @@ def _make_tile(rows: int, vectors: int):
             if unroll > 1:
                 total = loop(total, k_even, depth, 1)
             for value, (i, j) in zip(total, sums, strict=True):
-                store(value, c_data, position_in_c(i, j))
+                store_vector(builder, value, c, position(c_off, c_row, i, j))
             return context.get_dummy_value()
 
-        return signature, codegen
+        return sig, codegen
 
     return tile
 
@@ -192,25 +150,31 @@ def _make_column(vectors: int):
     """Return a function for all rows of C, `vectors` registers wide: full tiles first, then the rest in one or two."""
     tile_1, tile_2, tile_3, tile_4, tile_5, tile_6 = (_make_tile(rows, vectors) for rows in range(1, ROWS + 1))
 
-    def column(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m):
-        i = 0
-        while m - i >= 6 and m - i != 7:  # 7 rows as 4 + 3: a single row would wait for memory
-            tile_6(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-            i += 6
-        if m - i == 7:
-            tile_4(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-            i += 4
-        left = m - i
-        if left == 5:
-            tile_5(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-        elif left == 4:
-            tile_4(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-        elif left == 3:
-            tile_3(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-        elif left == 2:
-            tile_2(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
-        elif left == 1:
-            tile_1(a, panel, c, a_off + i * a_row, a_row, a_step, b_off, c_off + i * c_row, c_row, depth)
+    def column(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m):
+        ahead, last = _AHEAD // itemsize(c), _AHEAD // itemsize(c) + (vectors - 1) * lanes(c)
+        while m >= 6 and (m != 7 or a_group != 6 * a_row):  # 7 rows as 4 + 3: a single row would wait for memory
+            tile_6(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            m -= 6
+            a_off += a_group
+            s_off += 6 * s_row
+            c_off += 6 * c_row
+            ahead = min(ahead + lanes(c), last)
+        if m == 7:
+            tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            m = 3
+            a_off += 4 * a_row
+            s_off += 4 * s_row
+            c_off += 4 * c_row
+        if m == 5:
+            tile_5(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+        elif m == 4:
+            tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+        elif m == 3:
+            tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+        elif m == 2:
+            tile_2(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+        elif m == 1:
+            tile_1(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
 
     # Numba names compiled code by the function's name and a number that every process counts for itself: of several
     # functions with one name, code from the cache could call the wrong one.
@@ -223,68 +187,45 @@ _column_3, _column_4 = (_make_column(3), _make_column(4)) if VECTORS == 4 else (
 
 
 @inline
-def _column(vectors, a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m):
+def _column(vectors, a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m):
     if vectors == 4:
-        _column_4(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m)
+        _column_4(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m)
     elif vectors == 3:
-        _column_3(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m)
+        _column_3(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m)
     elif vectors == 2:
-        _column_2(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m)
+        _column_2(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m)
     else:
-        _column_1(a, panel, c, a_off, a_row, a_step, b_off, c_off, c_row, depth, m)
+        _column_1(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m)
 
 
 @inline
-def _panel_width(n, p, itemsize):
-    """Columns that panel p takes, padding included: whole vectors, at most `VECTORS` of them."""
-    lanes = VECTOR_BYTES // itemsize
-    left = n - p * VECTORS * lanes
-    return min(VECTORS * lanes, (left + lanes - 1) // lanes * lanes)
+def padded(n, memory):
+    """n rounded up to whole vectors of what lies at a pointer."""
+    return (n + lanes(memory) - 1) // lanes(memory) * lanes(memory)
 
 
 @inline
-def packed_size(n, depth, itemsize):
-    """Elements that `pack` needs for a matrix of `depth` rows and n columns."""
-    lanes = VECTOR_BYTES // itemsize
-    return (n + lanes - 1) // lanes * lanes * depth
+def full_width(memory):
+    """Columns of a full panel."""
+    return VECTORS * lanes(memory)
 
 
-@intrinsic
-def piece(typingctx, flat, start, stop):
-    """flat[start:stop] without counting a reference: the array must outlive the piece, as a kernel's arguments do.
-
-    Numba counts references to every slice with an atomic instruction; in a short time step that took longer than
-    arithmetic.
-    """
-
-    def codegen(context, builder, signature, args):
-        whole = make_array(signature.args[0])(context, builder, args[0])
-        part = make_array(signature.return_type)(context, builder)
-        size = builder.sub(args[2], args[1])
-        itemsize = ir.Constant(size.type, signature.return_type.dtype.bitwidth // 8)
-        populate_array(
-            part,
-            data=builder.gep(whole.data, [args[1]]),
-            shape=[size],
-            strides=[itemsize],
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return part._getvalue()
-
-    return flat(flat, types.intp, types.intp), codegen
+@inline
+def _panel_width(columns, memory):
+    """Columns of the panel that `columns` more begin: whole vectors, at most `VECTORS` of them."""
+    return min(full_width(memory), padded(columns, memory))
 
 
 @intrinsic
 def _copy_panel_row(typingctx, to, t_off, source, s_off):
     """to[t_off : t_off + w] = source[s_off : s_off + w], w the width of a full panel."""
 
-    def codegen(context, builder, signature, args):
-        to, source = (make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        _, lanes, load, store = _vector_of(context, builder, signature.args[0])
-        offsets = [ir.Constant(args[1].type, j * lanes) for j in range(VECTORS)]
-        for value, offset in [(load(source, builder.add(args[3], offset)), offset) for offset in offsets]:
-            store(value, to, builder.add(args[1], offset))
+    def codegen(context, builder, sig, args):
+        to, source = args[0], args[2]
+        vector = llvm_vector(sig.args[0].dtype)
+        offsets = [ir.Constant(args[1].type, j * vector.count) for j in range(VECTORS)]
+        for value, offset in [(load_vector(builder, source, builder.add(args[3], o), vector), o) for o in offsets]:
+            store_vector(builder, value, to, builder.add(args[1], offset))
         return context.get_dummy_value()
 
     return types.void(to, types.intp, source, types.intp), codegen
@@ -299,16 +240,17 @@ def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
     the other.
     """
 
-    def codegen(context, builder, signature, args):
-        to, source = (make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3))
+    def codegen(context, builder, sig, args):
+        to, source = args[0], args[3]
         _, t_off, t_row, _, s_off, s_row = args
-        _, lanes, load, store = _vector_of(context, builder, signature.args[0])
+        vector = llvm_vector(sig.args[0].dtype)
+        lanes = vector.count
         index = ir.VectorType(ir.IntType(32), lanes)
 
         def row(offset, stride, i):
             return builder.add(offset, builder.mul(stride, ir.Constant(stride.type, i)))
 
-        rows = [load(source, row(s_off, s_row, i)) for i in range(lanes)]
+        rows = [load_vector(builder, source, row(s_off, s_row, i), vector) for i in range(lanes)]
         s = 1
         while s < lanes:
             upper = ir.Constant(index, [lane + lanes - s if lane & s else lane for lane in range(lanes)])
@@ -320,84 +262,143 @@ def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
                     rows[i + s] = builder.shuffle_vector(x, y, lower)
             s *= 2
         for i, value in enumerate(rows):
-            store(value, to, row(t_off, t_row, i))
+            store_vector(builder, value, to, row(t_off, t_row, i))
         return context.get_dummy_value()
 
     return types.void(to, types.intp, types.intp, source, types.intp, types.intp), codegen
 
 
 @inline
-def pack(b, b_off, b_step, n, depth, panels, p_off):
-    """Lay B (depth, n), at ``b_off + k*b_step + j``, out as panels; columns beyond n are zero."""
-    full = VECTORS * (VECTOR_BYTES // b.itemsize)
-    for p in range((n + full - 1) // full):
-        width = _panel_width(n, p, b.itemsize)
-        to = p_off + p * full * depth
-        source = b_off + p * full
-        if n - p * full >= full:
-            for k in range(depth):
-                _copy_panel_row(panels, to + k * full, b, source + k * b_step)
+def pack_row(source, s_off, n, depth, k, panels):
+    """Lay n numbers at ``source[s_off:]`` down as row k of a packed (depth, n) matrix; the panels' rest is zero."""
+    full = full_width(panels)
+    for first in range(0, n, full):
+        if n - first >= full:
+            _copy_panel_row(panels, first * depth + k * full, source, s_off + first)
         else:
-            columns = n - p * full
-            for k in range(depth):
-                for j in range(columns):
-                    panels[to + k * width + j] = b[source + k * b_step + j]
-                for j in range(columns, width):
-                    panels[to + k * width + j] = 0
+            width = _panel_width(n - first, panels)
+            to = first * depth + k * width
+            for j in range(0, width, lanes(panels)):
+                store(panels, to + j, load_first(source, s_off + first + j, n - first - j))
 
 
 @inline
-def pack_transposed(b, b_off, b_column, n, depth, panels, p_off):
-    """Lay B (depth, n), at ``b_off + k + j*b_column``, out as panels; columns beyond n are zero."""
-    lanes = VECTOR_BYTES // b.itemsize
-    full = VECTORS * lanes
-    whole = depth // lanes * lanes
-    for p in range((n + full - 1) // full):
-        width = _panel_width(n, p, b.itemsize)
-        for j in range(0, width, lanes):
-            to = p_off + p * full * depth + j
-            source = b_off + (p * full + j) * b_column
-            columns = min(lanes, n - p * full - j)
-            done = 0
-            if columns == lanes:
-                for k in range(0, whole, lanes):
-                    _transpose_square(panels, to + k * width, width, b, source + k, b_column)
-                done = whole
-            for k in range(done, depth):
-                for lane in range(columns):
-                    panels[to + k * width + lane] = b[source + lane * b_column + k]
-                for lane in range(columns, lanes):
-                    panels[to + k * width + lane] = 0
+def pack_columns(source, s_off, s_column, columns, n, depth, j, panels):
+    """Lay some columns down in a packed (depth, n) matrix, from column j on: as many as a vector has lanes.
 
-
-@inline
-def add_matmul(c, c_off, c_row, a, a_off, a_row, a_step, panels, p_off, m, n, depth):
-    """C (m, n) += A (m, depth) B (depth, n), B packed at ``panels[p_off:]``.
-
-    A is read at ``a_off + i*a_row + k*a_step``, C written at ``c_off + i*c_row + j``.
+    The first `columns` of them are found at ``source[s_off + lane*s_column + k]``, the others are zero. j and n are
+    whole vectors.
     """
-    lanes = VECTOR_BYTES // c.itemsize
-    full = VECTORS * lanes
-    block = _BLOCK_BYTES // (full * c.itemsize)
-    for p in range((n + full - 1) // full):
-        width = _panel_width(n, p, c.itemsize)
-        columns = min(width, n - p * full)
-        c_at = c_off + p * full
+    full = full_width(panels)
+    first = j // full * full
+    width = _panel_width(n - first, panels)
+    to = first * depth + j - first
+    done = 0
+    if columns >= lanes(panels):
+        done = depth // lanes(panels) * lanes(panels)
+        for k in range(0, done, lanes(panels)):
+            _transpose_square(panels, to + k * width, width, source, s_off + k, s_column)
+    for k in range(done, depth):
+        for lane in range(lanes(panels)):
+            panels[to + k * width + lane] = source[s_off + lane * s_column + k] if lane < columns else 0
+
+
+@intrinsic
+def _copy_rows_numbers(typingctx, to, t_off, source, s_off):
+    """to[t_off : t_off + ROWS] = source[s_off : s_off + ROWS]."""
+
+    def codegen(context, builder, sig, args):
+        value = load_vector(builder, args[2], args[3], ir.VectorType(llvm_vector(sig.args[0].dtype).element, ROWS))
+        store_vector(builder, value, args[0], args[1])
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp, source, types.intp), codegen
+
+
+@inline
+def pack_groups(source, s_off, s_step, m, depth, groups):
+    """Lay A (m, depth), found at ``s_off + i + k*s_step``, out for tiles: `ROWS` rows' numbers of one k side by side.
+
+    Read as ``A[i, k] = groups[i // ROWS * ROWS*depth + k*ROWS + i % ROWS]``: the `a_group` of `matmul` is ROWS*depth.
+    """
+    # A few k at a time, so that what is read stays in the first-level cache for all rows.
+    for k_lo in range(0, depth, _PACK_STEPS):
+        k_hi = min(k_lo + _PACK_STEPS, depth)
+        for i in range(0, m, ROWS):
+            to, at = i * depth, s_off + i
+            if m - i >= ROWS:
+                for k in range(k_lo, k_hi):
+                    _copy_rows_numbers(groups, to + k * ROWS, source, at + k * s_step)
+            else:
+                for k in range(k_lo, k_hi):
+                    for r in range(m - i):
+                        groups[to + k * ROWS + r] = source[at + k * s_step + r]
+
+
+@inline
+def _panel_product(
+    c, c_off, c_row, s, s_off, s_row, a, a_off, a_group, a_row, a_step, panel, p_off, m, width, depth
+):  # fmt: skip
+    """One panel's columns of `matmul`, block by block of the depth."""
+    vectors = width // lanes(c)
+    block = _BLOCK_BYTES // (VECTORS * VECTOR_BYTES)
+    _column(
+        vectors, a, panel, s, c, a_off, a_group, a_row, a_step, p_off, s_off, s_row, c_off, c_row, min(block, depth), m
+    )
+    for k in range(block, depth, block):
+        _column(
+            vectors, a, panel, c, c, a_off + k * a_step, a_group, a_row, a_step, p_off + k * width,
+            c_off, c_row, c_off, c_row, min(block, depth - k), m,
+        )  # fmt: skip
+
+
+def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth):
+    """What `matmul` calls."""
+    full = full_width(c)
+    for first in range(0, n, full):
+        width = _panel_width(n - first, c)
+        columns = min(width, n - first)
+        c_at, s_at = c_off + first, s_off + first * s_column
         if columns == width:
-            for k in range(0, depth, block):
-                _column(
-                    width // lanes, a, panels, c, a_off + k * a_step, a_row, a_step,
-                    p_off + p * full * depth + k * width, c_at, c_row, min(block, depth - k), m,
-                )  # fmt: skip
+            _panel_product(
+                c, c_at, c_row, s, s_at, s_row, a, a_off, a_group, a_row, a_step, panels, first * depth, m, width, depth
+            )
         else:  # the last vector holds fewer columns than it is wide: go through a buffer that is whole vectors wide
-            edge = np.empty(m * width, c.dtype)
-            for i in range(m * width):
-                edge[i] = 0
-            for k in range(0, depth, block):
-                _column(
-                    width // lanes, a, panels, edge, a_off + k * a_step, a_row, a_step,
-                    p_off + p * full * depth + k * width, ZERO, width, min(block, depth - k), m,
-                )  # fmt: skip
+            room = np.zeros((m + 1) * width, dtype_of(c))
+            edge = pointer(room)
+            _panel_product(
+                edge, ZERO, width, edge, m * width, ZERO, a, a_off, a_group, a_row, a_step, panels, first * depth,
+                m, width, depth,
+            )  # fmt: skip
             for i in range(m):
                 for j in range(columns):
-                    c[c_at + i * c_row + j] += edge[i * width + j]
+                    c[c_at + i * c_row + j] = s[s_at + i * s_row + j] + edge[i * width + j]
+            keep(room)
+
+
+def _arguments(number):
+    memory, n = types.CPointer(number), types.intp
+    return (memory, n, n, memory, n, n, n, memory, n, n, n, n, memory, n, n, n)
+
+
+_product = Outlined(_matmul, _arguments)
+
+
+@intrinsic
+def matmul(
+    typingctx, c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth
+):  # fmt: skip
+    """C (m, n) = S (m, n) + A (m, depth) B (depth, n), with B packed in `panels`.
+
+    A[i, k] is read at ``a_off + i//ROWS*a_group + i%ROWS*a_row + k*a_step``, C[i, j] written at ``c_off + i*c_row + j``,
+    S[i, j] read at ``s_off + i*s_row + j*s_column``; s_column is 1, or 0 for an S that repeats its first few columns
+    (one panel's width), as zeros do. S may be C.
+    """
+    symbol, sig = _product.symbol(c.dtype), types.void(*_arguments(c.dtype))
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+        builder.call(get_or_insert_function(builder.module, kind, symbol), args)
+        return context.get_dummy_value()
+
+    return sig, codegen

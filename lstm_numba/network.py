@@ -19,12 +19,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, kernels, losses, matmul, threads
+from lstm_numba import _checks, kernels, losses, threads
 from lstm_numba.embedding import PAD, Embedding
 from lstm_numba.layer import RecurrentLayer, Steps
 from lstm_numba.lstm import LSTM
 from lstm_numba.parameters import Parameters
 from lstm_numba.rnn import SimpleRNN
+from lstm_numba.simd import VECTOR_BYTES
 
 
 def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
@@ -375,8 +376,11 @@ class Network:
         T, B, D = top.shape
         S, C = self._parameters["output.S"], self.n_classes
         b = self._parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
-        logits, nothing = np.empty((1, T * B, C), self.dtype), np.empty((0, 0, 0), self.dtype)
-        kernels.project(top.reshape(T * B, D), S[None], nothing, b, logits, np.empty(0, self.dtype), 0, 1)
+        logits, Cp = np.empty((T * B, C), self.dtype), self.layers[0][0]._padded(C)
+        packed, b_packed = np.empty(Cp * D, self.dtype), np.zeros(Cp, self.dtype)
+        nothing = np.empty((0, 0, 0), self.dtype)
+        kernels.pack_for_forward(S[None], nothing, b, packed, packed, b_packed, 0, self._groups(C))
+        kernels.linear(top.reshape(T * B, D), packed, b_packed, logits)
         return logits.reshape(T, B, C)
 
     # -- loss and backward
@@ -537,15 +541,20 @@ class Network:
         start = S[None]
         if squared:
             S, top = np.square(S), np.square(top)
-        delta, nothing = seed.reshape(1, N, C), np.empty((0, 0, 0), self.dtype)
-        db = parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
-        rows = top.reshape(N, D)
+        delta, nothing = seed.reshape(N, C), np.empty((0, 0, 0), self.dtype)
+        no_peepholes = np.empty((0, C), self.dtype)
+        db = parameters["output.b"][None] if self.output_bias else no_peepholes
+        Cp, rows = self.layers[0][0]._padded(C), top.reshape(N, D)
+        packed, sums = np.empty(self.layers[0][0]._padded(D) * Cp, self.dtype), np.zeros((1, Cp), self.dtype)
+        kernels.pack_for_backward(S[None], nothing, False, packed, packed[:0], 0, self._groups(C))
+        dz = np.empty((N, D), self.dtype)
+        kernels.linear_backward(delta, packed, dz, sums)
         kernels.weight_gradients(
-            delta, rows, rows, 0, N, start, nothing, *decay, parameters["output.S"][None], nothing, db, 0, 1
+            delta[None], rows, rows, 0, N, start, nothing, *decay, parameters["output.S"][None], nothing, 0, C
         )
-        lanes = matmul.VECTOR_BYTES // self.dtype.itemsize
-        packed = np.empty((D + lanes - 1) // lanes * lanes * C, self.dtype)
-        kernels.pack_for_backward(S[None], nothing, False, packed, packed, 0, 1)
-        dz = np.zeros((N, D), self.dtype)
-        kernels.input_gradient(delta, packed, dz, 0, N)
+        kernels.collect_sums(sums, no_peepholes, *decay, no_peepholes, db)
         return dz.reshape(T, B, D)
+
+    def _groups(self, n: int) -> int:
+        """Groups of units that n units make, as kernels take them together."""
+        return self.layers[0][0]._padded(n) * self.dtype.itemsize // VECTOR_BYTES

@@ -1,7 +1,7 @@
-"""The four non-linearities, as compiled loops that the CPU's vector units run.
+"""The four non-linearities and their slopes, over vectors of numbers.
 
 No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library is many times slower. Here
-``exp(x) - 1`` is built from adds and multiplies alone, so that a loop over it becomes vector code:
+``exp(x) - 1`` is built from adds and multiplies alone, which vectors have (`simd`):
 
     x = n ln 2 + r,  |r| <= ln 2 / 2          n the nearest whole number
     e^r - 1 = r + r²/2! + r³/3! + ...         the Taylor series, cut where it no longer changes the last digit
@@ -16,31 +16,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from lstm_numba._compile import inline, jit
+from lstm_numba.simd import (
+    lanes,
+    load_first,
+    pointer,
+    power_of_two,
+    store_first,
+    where_greater,
+)
 
 SIGMOID, TANH, RELU, IDENTITY = range(4)
 NAMES = ("sigmoid", "tanh", "relu", "identity")
-
-
-@intrinsic
-def _power_of_two(typingctx, n):
-    """2ⁿ for a whole number n held in a float, by way of the exponent bits.
-
-    n may run from -bias (giving 0) to bias + 1 (giving infinity): ±127 in float32, ±1023 in float64.
-    """
-    bits, bias, shift = (32, 127, 23) if n == types.float32 else (64, 1023, 52)
-
-    def codegen(context, builder, signature, args):
-        integer = ir.IntType(bits)
-        exponent = builder.add(builder.fptosi(args[0], integer), integer(bias))
-        return builder.bitcast(builder.shl(exponent, integer(shift)), args[0].type)
-
-    return n(n), codegen
-
 
 # ln 2 in two parts: n·(the first) is exact for every n that occurs, the second corrects the rest.
 _F32 = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 9))
@@ -49,73 +39,79 @@ _LOG2E_32, _LN2_HIGH_32, _LN2_LOW_32 = np.float32(1 / math.log(2)), np.float32(0
 _LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1 / math.log(2), 6.93147180369123816490e-01, 1.90821492927058770002e-10
 # Adding and subtracting this rounds to the nearest whole number: the sum has no bits left for a fraction.
 _ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
-_ONE_32, _TWO_32 = np.float32(1), np.float32(2)
-# The clamps keep n where 2ⁿ can be written. From `_LARGE` on e^x is taken for infinite (n is then 1024, or 128, and
-# the rest of x positive); below `_LOW` it is under the smallest normal number.
-_LARGE_32, _LARGE_64 = np.float32(88.3), 709.4
-_HIGH_32, _HIGH_64 = np.float32(88.8), 709.8
-_LOW_32, _LOW_64 = np.float32(-87.3), -708.3
+_ZERO_32, _ONE_32, _TWO_32 = np.float32(0), np.float32(1), np.float32(2)
+# Below -`_FAR` σ is under the smallest normal number and counts as 0; above, e^-x is.
+_FAR_32, _FAR_64 = np.float32(87.3), 708.3
+# From here on tanh is 1 to the last digit.
+_ALMOST_ONE_32, _ALMOST_ONE_64 = np.float32(10), 20.0
 
 
 @inline
 def _expm1_parts_32(x):
-    x = _HIGH_32 if x > _LARGE_32 else x
-    x = _LOW_32 if x < _LOW_32 else x
-    n = (x * _LOG2E_32 + _ROUND_32) - _ROUND_32
+    shifted = x * _LOG2E_32 + _ROUND_32
+    n = shifted - _ROUND_32
     r = (x - n * _LN2_HIGH_32) - n * _LN2_LOW_32
     c2, c3, c4, c5, c6, c7, c8 = _F32
-    series = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * (c7 + r * c8)))))
-    return _power_of_two(n), r + (r * r) * series
+    r2 = r * r  # the terms in pairs, so that fewer of them wait for each other
+    series = ((c2 + r * c3) + r2 * (c4 + r * c5)) + (r2 * r2) * ((c6 + r * c7) + r2 * c8)
+    return power_of_two(shifted), r + r2 * series
 
 
 @inline
 def _expm1_parts_64(x):
-    x = _HIGH_64 if x > _LARGE_64 else x
-    x = _LOW_64 if x < _LOW_64 else x
-    n = (x * _LOG2E_64 + _ROUND_64) - _ROUND_64
+    shifted = x * _LOG2E_64 + _ROUND_64
+    n = shifted - _ROUND_64
     r = (x - n * _LN2_HIGH_64) - n * _LN2_LOW_64
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14 = _F64
-    tail = c8 + r * (c9 + r * (c10 + r * (c11 + r * (c12 + r * (c13 + r * c14)))))
-    series = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * (c7 + r * tail)))))
-    return _power_of_two(n), r + (r * r) * series
+    r2 = r * r
+    r4 = r2 * r2
+    low = ((c2 + r * c3) + r2 * (c4 + r * c5)) + r4 * ((c6 + r * c7) + r2 * (c8 + r * c9))
+    high = ((c10 + r * c11) + r2 * (c12 + r * c13)) + r4 * c14
+    return power_of_two(shifted), r + r2 * (low + (r4 * r4) * high)
 
 
 def _expm1_parts(x):
-    """(2ⁿ, e^r - 1), of which e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1)."""
+    """(2ⁿ, e^r - 1), of which e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1); for |x| up to `_FAR`."""
 
 
 @overload(_expm1_parts, inline="always")
 def _choose_expm1_parts(x):
-    if x == types.float32:
+    if x.dtype == types.float32:
         return lambda x: _expm1_parts_32(x)
     return lambda x: _expm1_parts_64(x)
 
 
 def _constants(x):
-    """(1, 2, where tanh is 1 to the last digit), in the type of x: a float64 constant would halve the vectors."""
+    """(0, 1, 2, `_FAR`, `_ALMOST_ONE`), in the type of x's numbers."""
 
 
 @overload(_constants, inline="always")
 def _choose_constants(x):
-    if x == types.float32:
-        return lambda x: (_ONE_32, _TWO_32, np.float32(10))
-    return lambda x: (1.0, 2.0, 20.0)
+    if x.dtype == types.float32:
+        return lambda x: (_ZERO_32, _ONE_32, _TWO_32, _FAR_32, _ALMOST_ONE_32)
+    return lambda x: (0.0, 1.0, 2.0, _FAR_64, _ALMOST_ONE_64)
+
+
+@inline
+def _clamp(x, limit):
+    """x, or ±limit where it is beyond; NaN stays NaN."""
+    x = where_greater(x, limit, limit, x)
+    return where_greater(-limit, x, -limit, x)
 
 
 @inline
 def sigmoid(x):
     """σ(x) = 1 / (1 + e^-x), in [0, 1]."""
-    one, _, _ = _constants(x)
-    power, rest = _expm1_parts(-x)
-    return one / (one + (power + power * rest))
+    zero, one, _, far, _ = _constants(x)
+    power, rest = _expm1_parts(_clamp(-x, far))
+    return where_greater(-far, x, zero, one / (one + (power + power * rest)))
 
 
 @inline
 def tanh(x):
     """Tanh x = (e^2x - 1) / (e^2x + 1), in [-1, 1]."""
-    one, two, far = _constants(x)
-    x = far if x > far else x
-    power, rest = _expm1_parts(two * x)
+    _, one, two, _, almost_one = _constants(x)
+    power, rest = _expm1_parts(two * _clamp(x, almost_one))
     expm1 = power * rest + (power - one)
     return expm1 / (expm1 + two)
 
@@ -123,49 +119,40 @@ def tanh(x):
 @inline
 def relu(x):
     """max(x, 0); NaN stays NaN."""
-    one, _, _ = _constants(x)
-    return (one - one) if x < (one - one) else x
+    zero, _, _, _, _ = _constants(x)
+    return where_greater(zero, x, zero, x)
 
 
 @inline
-def squash(kind, a, y):
-    """Y = φ(a), element by element over two flat arrays of one length; `kind` chooses φ. y may be a."""
+def squash(kind, a):
+    """φ(a); `kind` chooses φ."""
     if kind == SIGMOID:
-        for n in range(y.size):
-            y[n] = sigmoid(a[n])
-    elif kind == TANH:
-        for n in range(y.size):
-            y[n] = tanh(a[n])
-    elif kind == RELU:
-        for n in range(y.size):
-            y[n] = relu(a[n])
-    else:
-        for n in range(y.size):
-            y[n] = a[n]
+        return sigmoid(a)
+    if kind == TANH:
+        return tanh(a)
+    if kind == RELU:
+        return relu(a)
+    return a
 
 
 @inline
-def slope(kind, y, s):
-    """S = φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0."""
-    one = s.dtype.type(1)
-    zero = s.dtype.type(0)
+def slope(kind, y):
+    """φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0."""
+    zero, one, _, _, _ = _constants(y)
     if kind == SIGMOID:
-        for n in range(s.size):
-            s[n] = y[n] * (one - y[n])
-    elif kind == TANH:
-        for n in range(s.size):
-            s[n] = (one - y[n]) * (one + y[n])
-    elif kind == RELU:
-        for n in range(s.size):
-            s[n] = one if y[n] > zero else zero * y[n]  # 0·NaN is NaN
-    else:
-        for n in range(s.size):
-            s[n] = one
+        return y * (one - y)
+    if kind == TANH:
+        return (one - y) * (one + y)
+    if kind == RELU:
+        return where_greater(y, zero, one, zero * y)  # 0·NaN is NaN
+    return where_greater(y, y, y, one)  # 1 everywhere: nothing is greater than itself
 
 
 @jit
 def _squash_flat(kind, a, y):
-    squash(kind, a, y)
+    from_a, to_y = pointer(a), pointer(y)
+    for n in range(0, a.size, lanes(from_a)):
+        store_first(to_y, n, a.size - n, squash(kind, load_first(from_a, n, a.size - n)))
 
 
 def code(name: str, argument: str = "nonlinearity") -> int:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba import memory
+
 # Stacked name -> its gates in order, and the dimensions of the stack (a simple recurrent net's U has one less).
 GATES = {"U": ("ifoc", 3), "W": ("ifoc", 3), "b": ("ifoc", 2), "V": ("ifo", 2)}
 
@@ -45,6 +47,10 @@ class Parameters(Mapping[str, NDArray]):
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""
         return Parameters(self.shapes, self.flat.dtype)
+
+    def empty_like(self) -> Parameters:
+        """The same names and shapes, for values that are still to be written."""
+        return Parameters(self.shapes, self.flat.dtype, memory.empty(self.flat.shape, self.flat.dtype))
 
     def part(self, prefix: str) -> Parameters:
         """The arrays whose names begin with `prefix`, under the rest of their names; they lie one behind the other."""

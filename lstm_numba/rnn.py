@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, initializers, kernels, nonlinearities, threads
+from lstm_numba import _checks, initializers, kernels, memory, nonlinearities, threads
 from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
@@ -138,16 +138,18 @@ class SimpleRNN(RecurrentLayer):
     ) -> SimpleRNNTrace:
         # from_zero is the LSTM's; one product of four times less is not worth a second path here.
         T, B, _ = x.shape
-        H = self.hidden_size
-        a, W_packed = self._project(x)
-        h = self._state_rows(T, B, h0)
-        flat = (a.reshape(1, T, B * H), h.reshape(T + 1, B * H))
-        threads.over(
-            self._recurrence_shares(T, B),
-            lambda lo, hi: kernels.rnn_forward(
-                self._function, self.reverse, W_packed, *flat, steps.lengths, steps.rows, B, H, lo, hi
+        a, h = memory.empty((1, T, B, self.hidden_size), self.dtype), self._state_rows(T, B, h0)
+        U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
+        Hp = self._padded(self.hidden_size)
+        packs, shares = self._tasks(T, B)
+        packed, b_packed = self._room(Hp * self.input_size, Hp * self.hidden_size), np.zeros(Hp, self.dtype)
+        threads.together(
+            lambda progress: kernels.rnn_forward(
+                progress, packs, min(B, shares), self._function, self.reverse, U, W, b, *packed, b_packed, x, a, h,
+                steps.lengths, steps.rows,
             ),
-        )
+            max(packs, min(B, shares)),
+        )  # fmt: skip
         return SimpleRNNTrace(self, x, steps, a[0], h)
 
     def backward(
@@ -165,7 +167,7 @@ class SimpleRNN(RecurrentLayer):
             raise ValueError("dh: expected at least one of dh, dh_last, got none")
         shape = (trace.T, trace.B, self.hidden_size)
         dh, dh_last = self._check_gradient("dh", dh, shape), self._check_gradient("dh_last", dh_last, shape[1:])
-        return self._backward(trace, dh, dh_last, None, self._parameters.zeros_like())
+        return self._backward(trace, dh, dh_last, None, self._parameters.empty_like())
 
     def _backward(
         self,
@@ -182,20 +184,26 @@ class SimpleRNN(RecurrentLayer):
         weight_decay: float = 0.0,
     ) -> SimpleRNNGradients:
         T, B, H = trace.T, trace.B, self.hidden_size
-        epsilon_h = self._incoming(trace._steps, dh, dh_last, T, B)
-        delta = np.zeros((1, T, B, H), self.dtype)
-        U_packed, W_packed = self._pack_for_backward(squared, need_dx, T * B * H * H)
-        h, steps = trace._h_rows.reshape(T + 1, B * H), trace._steps
-        flat = (epsilon_h.reshape(T + 1, B * H), delta.reshape(1, T, B * H))
-        threads.over(
-            self._recurrence_shares(T, B),
-            lambda lo, hi: kernels.rnn_backward(
-                self._function, self.reverse, squared, W_packed, h, *flat, steps.lengths, steps.rows, B, H, lo, hi
-            ),
-        )
+        epsilon_h, delta = self._incoming(dh_last, T, B), memory.empty((1, T, B, H), self.dtype)
+        dx = memory.empty((T if need_dx else 0, B, self.input_size), self.dtype)
+        dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
+        U, W, V = (self._stacked(name, self._parameters) for name in "UWV")
+        dU, dW, dV, db = (self._stacked(name, gradients) for name in "UWVb")
+        Hp = self._padded(H)
+        packs, shares = self._tasks(T, B)
+        packed = self._room(Hp * self._padded(self.input_size) if need_dx else 0, Hp * Hp)
+        sums = np.zeros((min(B, shares), Hp), self.dtype)
         x, h_prev = trace.x, self._before_steps(trace._h_rows)
         if squared:
             x, h_prev = np.square(x) if x_squared is None else x_squared, np.square(h_prev)
-        decay = self._own_decay(weight_decay, squared)
-        dx = self._gradients_from_deltas(delta, x, h_prev, U_packed, gradients, decay, from_zero)
+        over, decay = self._rows_of_gradients(x, h_prev, from_zero), self._own_decay(weight_decay, squared)
+        threads.together(
+            lambda progress: kernels.rnn_backward(
+                progress, packs, len(sums), shares, self._function, self.reverse, squared, U, W, *packed,
+                trace._h_rows, dh, epsilon_h, delta, dx, sums, *over, *decay, dU, dW,
+                trace._steps.lengths, trace._steps.rows,
+            ),
+            max(packs, shares),
+        )  # fmt: skip
+        kernels.collect_sums(sums, V, *decay, dV, db)
         return SimpleRNNGradients(gradients, self, dx, delta[0], epsilon_h)

@@ -12,10 +12,16 @@ import contextvars
 import operator
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import team
 
 
 def _available_cores() -> int:
@@ -64,6 +70,7 @@ def _forget_pool() -> None:
     """After a fork the child has the pool's object but none of its threads, and maybe a lock that no one will open."""
     global _pool, _pool_size, _lock
     _pool, _pool_size, _lock = None, 0, threading.Lock()
+    _helpers.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -117,6 +124,91 @@ def run(tasks: Sequence[Callable[[], object]]) -> list:
 def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> list:
     """Call ``work(lo, hi)`` for every range, side by side where threads are free; return the results in order."""
     return run([partial(work, lo, hi) for lo, hi in shares])
+
+
+class _Helper(threading.Thread):
+    """A thread that helps with calls.
+
+    To wake a thread takes longer than a small layer's backward pass. So it stays awake for a moment after each call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="lstm_numba helper", daemon=True)
+        self._mailbox = np.zeros(2, np.int64)  # the number of the last call, where its progress lies
+        self._call: Callable[[NDArray], object] | None = None
+        self._progress: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
+        self._asleep, self._alarm = False, threading.Event()
+        self.start()
+
+    def ask(self, call: Callable[[NDArray], object], progress: NDArray) -> None:
+        """Have it call ``call(progress)``, if it comes before that call is over, and before it is asked again."""
+        number = int(self._mailbox[0]) + 1
+        progress[-2:] = self._mailbox.ctypes.data, number
+        self._call = call
+        self._progress.append(progress)
+        self._mailbox[1] = progress.ctypes.data
+        self._mailbox[0] = number
+        if self._asleep:
+            self._alarm.set()
+
+    def run(self) -> None:
+        """Wait for calls, and help with them."""
+        last, mailbox = 0, self._mailbox.ctypes.data
+        while True:
+            number = team.await_call(mailbox, last, team.PATIENCE)
+            if number == last:
+                self._asleep = True
+                if self._mailbox[0] == last:
+                    self._alarm.wait()
+                self._alarm.clear()
+                self._asleep = False
+                continue
+            last, call, self._call = number, self._call, None
+            if call is not None:
+                call(self._progress[-1])
+
+
+_helpers: list[_Helper] = []
+
+
+def _get_helpers(number: int) -> list[_Helper]:
+    with _lock:
+        while len(_helpers) < number:
+            _helpers.append(_Helper())
+        return _helpers[:number]
+
+
+def together(work: Callable[[NDArray], object], parts: int) -> None:
+    """Call ``work(progress)`` on up to `parts` threads that share the tasks in it out among themselves (`team`).
+
+    The calling thread begins at once. Helpers that come too late find nothing left to do, and are not waited for; so it
+    does no harm that calls from several threads ask the same ones.
+    """
+    helpers = min(parts, budget()) - 1
+    progress = team.new_progress(helpers)
+    own = progress[: team.FAILED + 1]
+    if helpers == 0:
+        work(own)
+        return
+    context = contextvars.copy_context()  # so that the caller's np.errstate holds in every thread
+    errors: list[BaseException] = []
+
+    def help(progress: NDArray) -> None:
+        try:
+            context.copy().run(work, progress)
+        except BaseException as error:
+            errors.append(error)
+            own[team.FAILED] = 1
+
+    for number, helper in enumerate(_get_helpers(helpers)):
+        helper.ask(help, progress[: team.FAILED + 3 + 2 * number])
+    try:
+        work(own)
+    except BaseException:
+        own[team.FAILED] = 1
+        raise
+    if errors:
+        raise errors[0]
 
 
 def ranges(n: int, parts: int) -> list[tuple[int, int]]:

@@ -23,20 +23,20 @@ RUN = """
 import json, sys
 import numpy as np
 import lstm_numba as ln
-from lstm_numba import kernels, nonlinearities, optimizers
+from lstm_numba import kernels, nonlinearities, optimizers, simd
 
 found = {"tanh": float(nonlinearities.apply("tanh", np.array([0.5]))[0])}
 theta = np.ones(2)
 ln.SGD(0.25, 0.0).step(theta, np.ones(2))
 found["sgd"] = theta[0]
-dV = np.zeros((3, 1))
-kernels.peephole_gradient(np.full((4, 1, 1), 3.0), np.full((2, 1), 5.0), False, np.zeros((3, 1)), 0.0, 0.0, dV)
+dV, sums = np.zeros((3, 1)), np.full((1, 7 * simd.VECTOR_BYTES // 8), 15.0)
+kernels.collect_sums(sums, np.zeros((3, 1)), 0.0, 0.0, dV, np.zeros((4, 1)))
 found["dV_o"] = float(dV[2, 0])
 if "forward" in sys.argv:
     layer = ln.SimpleRNN(1, 1, bias=False, dtype=np.float64, seed=0)
     layer["U"] = [[0.5]]
     found["h"] = float(layer.forward(np.ones((1, 1, 1))).h[0, 0, 0])
-used = (nonlinearities._squash_flat, optimizers._sgd, kernels.peephole_gradient, kernels.rnn_forward)
+used = (nonlinearities._squash_flat, optimizers._sgd, kernels.collect_sums, kernels.rnn_forward)
 found["from cache"] = sum(sum(each.stats.cache_hits.values()) for each in used)
 print(json.dumps(found))
 """
@@ -85,12 +85,16 @@ def test_an_edit_in_any_file_is_noticed(copy):
     check(run(copy, "forward", **cache), doubled | {"h": 2 * np.tanh(0.5)}, 0)
     check(run(copy, **cache), doubled, 3)
 
-    edit(copy, "kernels.py", "total[n] += x[n] * y[n]", "total[n] += x[n] + y[n]")
-    check(run(copy, **cache), doubled | {"dV_o": 8.0}, 0)
+    edit(copy, "kernels.py", "dV[k, j] += sums[share,", "dV[k, j] -= sums[share,")
+    check(run(copy, **cache), doubled | {"dV_o": -15.0}, 0)
 
-    edit(copy, "kernels.py", "total[n] += x[n] + y[n]", "total[n] += x[n] * y[n]")
+    edit(copy, "kernels.py", "dV[k, j] -= sums[share,", "dV[k, j] += sums[share,")
     edit(copy, "nonlinearities.py", "return two * expm1 / (expm1 + two)", "return expm1 / (expm1 + two)")
     check(run(copy, **cache), RIGHT, 0)  # what was right before is right again
+
+    edit(copy, "matmul.py", "builder.fadd(product, new[at]", "builder.fsub(new[at], product")  # called by its symbol
+    check(run(copy, "forward", **cache), RIGHT | {"h": -np.tanh(0.5)}, 0)
+    check(run(copy, "forward", **cache), RIGHT | {"h": -np.tanh(0.5)}, 4)
 
 
 NOWHERE = {
@@ -125,9 +129,9 @@ def test_importing_compiles_nothing(copy):
     code = """
 import json
 import lstm_numba
-from lstm_numba import kernels, matmul, nonlinearities, optimizers
+from lstm_numba import kernels, matmul, nonlinearities, optimizers, simd, team
 from numba.core.dispatcher import Dispatcher
-modules = (kernels, matmul, nonlinearities, optimizers)
+modules = (kernels, matmul, nonlinearities, optimizers, simd, team)
 found = [each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)]
 print(json.dumps([len(found), sum(len(each.signatures) for each in found)]))
 """
