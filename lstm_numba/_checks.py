@@ -74,6 +74,8 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of real floating-point numbers, got dtype {array.dtype}")
+    if array.dtype == dtype and array.size and array.shape == shape and array.flags.c_contiguous:
+        return array
     wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape):
         raise ValueError(f"{name}: expected {len(shape)} dimensions {wanted}, got {array.ndim} in shape {array.shape}")
@@ -82,6 +84,8 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
             raise ValueError(f"{name}: expected shape {wanted}, got {array.shape} (axis {axis})")
         if have == 0:
             raise ValueError(f"{name}: expected shape {wanted} with no empty axis, got {array.shape}")
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite here, and `finite` says where
         return np.ascontiguousarray(array, dtype)
 

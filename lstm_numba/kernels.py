@@ -22,7 +22,7 @@ few time steps at a time (a *chunk*) are multiplied by U together, while the res
 
 A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and
 backward; its gates and deltas are zero there. ``rows[t]`` says how many leading sequences have to be computed at time
-t at all.
+t at all. Both arrays are empty where all sequences have T steps.
 
 Every function works on the sequences ``b_lo <= b < b_hi``, or on a range of rows, of arrays that hold all of them:
 threads take different ranges and write to different places.
@@ -46,8 +46,6 @@ from lstm_numba.simd import (
     load_pair,
     pair,
     pointer,
-    prefetch_to_read,
-    prefetch_to_write,
     shift,
     store,
     store_first,
@@ -147,7 +145,7 @@ def lstm_forward(
 
 @inline
 def _pack_all_for_forward(progress, packs, U, W, b, U_packed, W_packed, b_packed):
-    groups = b_packed.size // U.shape[0] // lanes(pointer(U))
+    groups = padded(U.shape[1], pointer(U)) // lanes(pointer(U))
     task = claim(progress, 0)
     while task < packs:
         g_lo, g_hi = part(groups, packs, task)
@@ -188,9 +186,9 @@ def _lstm_forward(
 ):  # fmt: skip
     """All time steps of the sequences b_lo … b_hi."""
     T, B, I = x.shape
-    H, n, layer, keep_a = h.shape[2], b_hi - b_lo, T * B * h.shape[2], a.size > 0
+    H, n, layer, keep_a, ragged = h.shape[2], b_hi - b_lo, T * B * h.shape[2], a.size > 0, lengths.size > 0
     x_flat, a_flat, gates_flat, c_flat, h_flat = pointer(x), pointer(a), pointer(gates), pointer(c), pointer(h)
-    U_packed, W_packed, b_packed, v = pointer(U_packed), pointer(W_packed), pointer(b_packed), pointer(v)
+    U_packed, W_packed, b_packed, v = aligned(pointer(U_packed)), aligned(pointer(W_packed)), pointer(b_packed), pointer(v)
     Hp, lane = padded(H, h_flat), lanes(h_flat)
     streams = keep_a and H == Hp and is_aligned(a_flat) and layer * h.itemsize > _CHUNK_BYTES
     chunk = min(T, _chunk_of(n, 4 * Hp, h.itemsize))
@@ -209,8 +207,7 @@ def _lstm_forward(
             t_lo = max(0, t - chunk + 1) if reverse else t
             _project(x_flat, I, B, U_packed, b_packed, t_lo, min(chunk, T - step), b_lo, n, x_now, a_now, 4 * Hp)
         first, now = (t - t_lo) * n * 4 * Hp, _before_and_now(reverse, t)[1]
-        follow = -B * H if reverse else B * H
-        active = max(0, min(b_hi, rows[t]) - b_lo)
+        active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
         if step > 0 or not from_zero:  # aᵗ += W hᵗ⁻¹
             matmul(
                 a_now, first, 4 * Hp, a_now, first, 4 * Hp, ONE, h_now, ZERO, ROWS * Hp, Hp, ONE, W_packed,
@@ -218,7 +215,7 @@ def _lstm_forward(
             )  # fmt: skip
         for b in range(n):
             at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
-            if lengths[b_lo + b] <= t:
+            if ragged and lengths[b_lo + b] <= t:
                 _keep_state(h_flat, c_flat, state, h_now, c_now, b * Hp, H)
                 _fill_zero(gates_flat, at, layer, 4, H)
                 if keep_a:
@@ -241,13 +238,6 @@ def _lstm_forward(
                 store_first_pair(c_flat, state + unit, count, more, rest, c_t)
                 store_first_pair(h_flat, state + unit, count, more, rest, h_t)
                 _store_gates(gates_flat, to, layer, count, more, rest, i, f, o, g)
-                for k in range(4):
-                    prefetch_to_write(gates_flat, to + k * layer + follow)
-                    prefetch_to_write(gates_flat, to + k * layer + follow + more)
-                prefetch_to_write(c_flat, state + unit + follow)
-                prefetch_to_write(c_flat, state + unit + follow + more)
-                prefetch_to_write(h_flat, state + unit + follow)
-                prefetch_to_write(h_flat, state + unit + follow + more)
                 if keep_a:
                     a_c = load_pair(a_now, from_a + 3 * lane, 4 * more)
                     if streams:
@@ -365,10 +355,11 @@ def _lstm_backward(
 ):  # fmt: skip
     """All time steps of the sequences b_lo … b_hi, in the opposite order."""
     T, B, H = delta.shape[1:]
-    I, n, layer, has_dh, has_dx = dx.shape[2], b_hi - b_lo, T * B * H, dh.size > 0, dx.size > 0
+    I, n, layer, ragged = dx.shape[2], b_hi - b_lo, T * B * H, lengths.size > 0
+    has_dh, has_dx = dh.size > 0, dx.size > 0
     dh_flat, eh_flat, ec_flat, delta_flat = pointer(dh), pointer(epsilon_h), pointer(epsilon_c), pointer(delta)
     gates_flat, c_flat, dx_flat, sums = pointer(gates), pointer(c), pointer(dx), pointer(sums)
-    W_packed, U_packed, v = pointer(W_packed), pointer(U_packed), pointer(v)
+    W_packed, U_packed, v = aligned(pointer(W_packed)), aligned(pointer(U_packed)), pointer(v)
     Hp, lane, nothing = padded(H, c_flat), lanes(c_flat), pair(zeros(c_flat), zeros(c_flat))
     streams = H == Hp and is_aligned(eh_flat) and is_aligned(ec_flat) and layer * delta.itemsize > _CHUNK_BYTES
     chunk = min(T, _chunk_of(n, 4 * Hp, delta.itemsize))
@@ -388,11 +379,10 @@ def _lstm_backward(
             t_lo = t if reverse else max(0, t - chunk + 1)
         prev, now = _before_and_now(reverse, t)
         first = (t - t_lo) * n * 4 * Hp
-        follow = B * H if reverse else -B * H
         for b in range(n):
             at, before, state = (t * B + b_lo + b) * H, (prev * B + b_lo + b) * H, (now * B + b_lo + b) * H
             to_delta = first + b * 4 * Hp
-            if lengths[b_lo + b] <= t:  # the state stayed, and so do its gradients
+            if ragged and lengths[b_lo + b] <= t:  # the state stayed, and so do its gradients
                 _fill_zero(delta_flat, at, layer, 4, H)
                 _fill_zero(eh_flat, state, ZERO, 1, H)
                 _fill_zero(ec_flat, state, ZERO, 1, H)
@@ -428,15 +418,6 @@ def _lstm_backward(
                     store_first_pair(eh_flat, state + unit, count, more, rest, epsilon_h_t)
                     store_first_pair(ec_flat, state + unit, count, more, rest, epsilon_c_t)
                 _store_gates(delta_flat, from_g, layer, count, more, rest, delta_i, delta_f, delta_o, delta_c)
-                for k in range(4):
-                    prefetch_to_write(delta_flat, from_g + k * layer + follow)
-                    prefetch_to_write(delta_flat, from_g + k * layer + follow + more)
-                    prefetch_to_read(gates_flat, from_g + k * layer + follow)
-                    prefetch_to_read(gates_flat, from_g + k * layer + follow + more)
-                prefetch_to_read(dh_flat, from_g + follow)
-                prefetch_to_read(dh_flat, from_g + follow + more)
-                prefetch_to_read(c_flat, before + unit + follow)
-                prefetch_to_read(c_flat, before + unit + follow + more)
                 to = to_delta + 4 * unit
                 store_pair(delta_now, to, 4 * more, delta_i)
                 store_pair(delta_now, to + lane, 4 * more, delta_f)
@@ -450,7 +431,7 @@ def _lstm_backward(
                 _add_to(sums, 5 * Hp + unit, more, delta_f * c_prev)  # ∂L/∂V_f = Σ δ_fᵗ ⊙ cᵗ⁻¹
                 _add_to(sums, 6 * Hp + unit, more, delta_o * c_t)  # ∂L/∂V_o = Σ δ_oᵗ ⊙ cᵗ
         if step < T - 1 or not from_zero:  # ε_hᵗ⁻¹ += Σₖ Wₖᵀ δₖᵗ
-            active = max(0, min(b_hi, rows[t]) - b_lo)
+            active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
             matmul(
                 eh_now, ZERO, Hp, eh_now, ZERO, Hp, ONE, delta_now, first, ROWS * 4 * Hp, 4 * Hp, ONE, W_packed,
                 active, Hp, 4 * Hp,
@@ -518,9 +499,9 @@ def rnn_forward(
 def _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, lengths, rows, b_lo, b_hi):
     """All time steps of the sequences b_lo … b_hi."""
     T, B, I = x.shape
-    H, n, keep_a = h.shape[2], b_hi - b_lo, a.size > 0
+    H, n, keep_a, ragged = h.shape[2], b_hi - b_lo, a.size > 0, lengths.size > 0
     x_flat, a_flat, h_flat = pointer(x), pointer(a), pointer(h)
-    U_packed, W_packed, b_packed = pointer(U_packed), pointer(W_packed), pointer(b_packed)
+    U_packed, W_packed, b_packed = aligned(pointer(U_packed)), aligned(pointer(W_packed)), pointer(b_packed)
     Hp, lane = padded(H, h_flat), lanes(h_flat)
     chunk = min(T, _chunk_of(n, Hp, h.itemsize))
     scratch = np.empty(lane + n * (Hp + chunk * (Hp + (I if n < B else 0))), h.dtype)
@@ -535,13 +516,13 @@ def _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, l
             t_lo = max(0, t - chunk + 1) if reverse else t
             _project(x_flat, I, B, U_packed, b_packed, t_lo, min(chunk, T - step), b_lo, n, x_now, a_now, Hp)
         first, now = (t - t_lo) * n * Hp, _before_and_now(reverse, t)[1]
-        active = max(0, min(b_hi, rows[t]) - b_lo)
+        active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
         matmul(
             a_now, first, Hp, a_now, first, Hp, ONE, h_now, ZERO, ROWS * Hp, Hp, ONE, W_packed, active, Hp, H
         )  # aᵗ += W hᵗ⁻¹
         for b in range(n):
             at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
-            if lengths[b_lo + b] <= t:
+            if ragged and lengths[b_lo + b] <= t:
                 for j in range(H):
                     h_flat[state + j] = h_now[b * Hp + j]
                 if keep_a:
@@ -587,9 +568,10 @@ def _rnn_backward(
 ):
     """All time steps of the sequences b_lo … b_hi, in the opposite order."""
     T, B, H = delta.shape[1:]
-    I, n, has_dh, has_dx = dx.shape[2], b_hi - b_lo, dh.size > 0, dx.size > 0
+    I, n, ragged, has_dh, has_dx = dx.shape[2], b_hi - b_lo, lengths.size > 0, dh.size > 0, dx.size > 0
     dh_flat, eh_flat, delta_flat, h_flat = pointer(dh), pointer(epsilon_h), pointer(delta), pointer(h)
-    dx_flat, W_packed, U_packed, sums = pointer(dx), pointer(W_packed), pointer(U_packed), pointer(sums)
+    dx_flat, sums = pointer(dx), pointer(sums)
+    W_packed, U_packed = aligned(pointer(W_packed)), aligned(pointer(U_packed))
     Hp, lane, nothing = padded(H, h_flat), lanes(h_flat), zeros(h_flat)
     chunk = min(T, _chunk_of(n, Hp, delta.itemsize))
     scratch = np.empty(lane + full_width(dx_flat) + n * (Hp + chunk * (Hp + padded(I, dx_flat))), delta.dtype)
@@ -607,7 +589,7 @@ def _rnn_backward(
         first, now = (t - t_lo) * n * Hp, _before_and_now(reverse, t)[1]
         for b in range(n):
             at, state, to_delta = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H, first + b * Hp
-            if lengths[b_lo + b] <= t:  # the state stayed, and so does its gradient
+            if ragged and lengths[b_lo + b] <= t:  # the state stayed, and so does its gradient
                 _fill_zero(delta_flat, at, ZERO, 1, H)
                 _fill_zero(eh_flat, state, ZERO, 1, H)
                 _fill_zero(delta_now, to_delta, ZERO, 1, Hp)
@@ -626,7 +608,7 @@ def _rnn_backward(
                 store_first(delta_flat, at + unit, count, delta_t)
                 store(delta_now, to_delta + unit, delta_t)
                 store(sums, unit, load(sums, unit) + delta_t)  # ∂L/∂b = Σ δᵗ
-        active = max(0, min(b_hi, rows[t]) - b_lo)
+        active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
         matmul(
             eh_now, ZERO, Hp, eh_now, ZERO, Hp, ONE, delta_now, first, ROWS * Hp, Hp, ONE, W_packed, active, Hp, Hp
         )  # ε_hᵗ⁻¹ += Wᵀ δᵗ
@@ -644,11 +626,12 @@ def _rnn_backward(
 def pack_for_forward(U, W, b, U_packed, W_packed, b_packed, g_lo, g_hi):
     """U_kᵀ and W_kᵀ packed with all gates interleaved, and b_k likewise; the groups g_lo … g_hi of units.
 
-    Where there is no W or b, none is packed.
+    Where there is no W none is packed; where there is no b it is zero. Packed weights begin at the first `aligned` place
+    of an array that has room for a vector more, here and below.
     """
     K, H, I = U.shape
     has_W, has_b = W.size > 0, b.size > 0
-    U, W, U_packed, W_packed = pointer(U), pointer(W), pointer(U_packed), pointer(W_packed)
+    U, W, U_packed, W_packed = pointer(U), pointer(W), aligned(pointer(U_packed)), aligned(pointer(W_packed))
     lane, width = lanes(U), K * padded(H, U)
     for group in range(g_lo, g_hi):
         unit = group * lane
@@ -657,9 +640,11 @@ def pack_for_forward(U, W, b, U_packed, W_packed, b_packed, g_lo, g_hi):
             pack_columns(U, (k * H + unit) * I, I, H - unit, width, I, to, U_packed)
             if has_W:
                 pack_columns(W, (k * H + unit) * H, H, H - unit, width, H, to, W_packed)
-            if has_b:
-                for j in range(min(lane, H - unit)):
-                    b_packed[to + j] = b[k, unit + j]
+            if not has_b:
+                b_packed[to : to + lane] = 0
+            else:
+                for j in range(lane):
+                    b_packed[to + j] = b[k, unit + j] if unit + j < H else 0
 
 
 @jit
@@ -677,7 +662,7 @@ def pack_for_backward(U, W, squared, U_packed, W_packed, g_lo, g_hi):
 @inline
 def _pack_rows(weights, squared, packed, g_lo, g_hi):
     K, H, I = weights.shape
-    source, panels, scratch = pointer(weights), pointer(packed), np.zeros(I, weights.dtype)
+    source, panels, scratch = pointer(weights), aligned(pointer(packed)), np.zeros(I, weights.dtype)
     row, lane = pointer(scratch), lanes(source)
     depth = K * padded(H, source)
     for group in range(g_lo, g_hi):
@@ -789,7 +774,7 @@ def linear(x, packed, b_packed, y):
     wide = np.empty(N * Cp, x.dtype)
     to, x = pointer(wide), pointer(x)
     matmul(
-        to, ZERO, Cp, pointer(b_packed), ZERO, ZERO, ONE, x, ZERO, ROWS * D, D, ONE, pointer(packed), N, Cp, D
+        to, ZERO, Cp, pointer(b_packed), ZERO, ZERO, ONE, x, ZERO, ROWS * D, D, ONE, aligned(pointer(packed)), N, Cp, D
     )
     _copy_out(pointer(y), ZERO, to, N, C, Cp)
     keep(wide)
@@ -810,6 +795,6 @@ def linear_backward(delta, packed, dx, sums):
             dx[n, j] = 0
     to = pointer(dx)
     matmul(
-        to, ZERO, D, to, ZERO, D, ONE, pointer(wide), ZERO, ROWS * Cp, Cp, ONE, pointer(packed), N, D, Cp
+        to, ZERO, D, to, ZERO, D, ONE, pointer(wide), ZERO, ROWS * Cp, Cp, ONE, aligned(pointer(packed)), N, D, Cp
     )
     keep(wide)

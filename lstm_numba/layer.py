@@ -20,6 +20,9 @@ _WORTH_A_THREAD = 8_000_000
 _WORTH_A_THREAD_TO_PACK = 250_000
 
 
+_NONE = np.empty(0, np.int64)
+
+
 class Steps:
     """Which steps belong to which sequence, as the kernels want to know it.
 
@@ -28,16 +31,16 @@ class Steps:
     given
         (B,) int64, or None where every sequence has T steps.
     lengths
-        (B,) int64, T where nothing was given.
+        (B,) int64; empty where nothing was given.
     rows
-        (T,) int64: how many leading sequences of the batch have to be computed at time t.
+        (T,) int64: how many leading sequences of the batch have to be computed at time t; empty where nothing was given.
     """
 
     def __init__(self, T: int, B: int, given: NDArray | None) -> None:
         self.given = given
+        self.T, self.B = T, B
         if given is None:
-            self.lengths = np.full(B, T, np.int64)
-            self.rows = np.full(T, B, np.int64)
+            self.lengths = self.rows = _NONE
         else:
             self.lengths = given
             last = np.maximum.accumulate(given[::-1])[::-1]  # last[b]: the longest of the sequences b, b+1, …
@@ -45,7 +48,9 @@ class Steps:
 
     def padding(self) -> NDArray:
         """(T, B) bool: True beyond a sequence's end."""
-        return np.arange(len(self.rows))[:, None] >= self.lengths
+        if self.given is None:
+            return np.zeros((self.T, self.B), bool)
+        return np.arange(self.T)[:, None] >= self.given
 
     def without_padding(self, array: NDArray) -> NDArray:
         """`array` (…, T, B, n) with zeros beyond each sequence's end; the array itself where there is no padding."""
@@ -151,12 +156,11 @@ class RecurrentLayer(ABC):
         flat[:] = self._parameters.flat
         self._parameters = Parameters(self._parameters.shapes, self.dtype, flat)
 
-    def _stacked(self, name: str, source: Mapping[str, NDArray]) -> NDArray:
-        """U, W, b, V with a leading axis of gates; empty where the layer has none."""
-        if name not in source:
-            return np.empty((0, self.hidden_size), self.dtype)
-        array = source[name]
-        return array if self.gates > 1 else array[None]
+    def _stacks(self, source: Parameters) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """U, W, V, b with a leading axis of gates; empty where the layer has none."""
+        none = np.empty((0, self.hidden_size), self.dtype)
+        U, W, V, b = (source._views.get(name, none) for name in "UWVb")
+        return (U, W, V, b) if self.gates > 1 else (U[None], W[None], V, b[None] if self.bias else b)
 
     # -- input --------------------------------------------------------------------------------------------------------
 
@@ -185,8 +189,9 @@ class RecurrentLayer(ABC):
         return (n + lanes - 1) // lanes * lanes
 
     def _room(self, *sizes: int) -> list[NDArray]:
-        """Return room for packed weights."""
-        return [memory.empty((size,), self.dtype) for size in sizes]
+        """Return room for packed weights, those that there are, and a vector more: they begin at an aligned place."""
+        more = VECTOR_BYTES // self.dtype.itemsize
+        return [memory.empty((size + more if size else 0,), self.dtype) for size in sizes]
 
     def _tasks(self, T: int, B: int) -> tuple[int, int]:
         """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""

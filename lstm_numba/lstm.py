@@ -15,7 +15,7 @@ Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 200
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -35,7 +35,7 @@ class Trace(RecurrentTrace):
     x : (T, B, I)
         The input, in the layer's dtype.
     a : (4, T, B, H)
-        Pre-activations aᵗ of the gates and the cell input, in the order i, f, o, c.
+        Pre-activations aᵗ of the gates and the cell input, in the order i, f, o, c; not there after a lean pass.
     a_i, a_f, a_o, a_c
         Views of `a`.
     i, f, o
@@ -62,11 +62,37 @@ class Trace(RecurrentTrace):
         self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray
     ) -> None:
         super().__init__(layer, x, steps, h)
-        self.a = a
+        self._a = a
         self._gates = gates
         self._c_rows = c  # (T+1, B, H), with the initial state's row
-        self.a_i, self.a_f, self.a_o, self.a_c = a
         self.i, self.f, self.o, self.g = gates
+
+    @property
+    def a(self) -> NDArray:
+        """Pre-activations (4, T, B, H)."""
+        if not self._a.size:
+            raise AttributeError("a: not kept, as the forward pass was told to be lean; call forward without lean=True")
+        return self._a
+
+    @property
+    def a_i(self) -> NDArray:
+        """Pre-activation of the input gate."""
+        return self.a[0]
+
+    @property
+    def a_f(self) -> NDArray:
+        """Pre-activation of the forget gate."""
+        return self.a[1]
+
+    @property
+    def a_o(self) -> NDArray:
+        """Pre-activation of the output gate."""
+        return self.a[2]
+
+    @property
+    def a_c(self) -> NDArray:
+        """Pre-activation of the cell input."""
+        return self.a[3]
 
     @cached_property
     def c(self) -> NDArray:
@@ -87,6 +113,13 @@ class Trace(RecurrentTrace):
     def c_last(self) -> NDArray:
         """Cell state after the last processed step (B, H)."""
         return self.layer._last(self._c_rows)
+
+
+class MemoryNeeded(NamedTuple):
+    """Bytes of memory that a pass takes (`LSTM.memory`)."""
+
+    trace: int
+    gradients: int
 
 
 class Gradients:
@@ -216,6 +249,7 @@ class LSTM(RecurrentLayer):
         h0: ArrayLike | None = None,
         c0: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
+        lean: bool = False,
     ) -> Trace:
         """Run the layer over a batch of sequences and keep every array.
 
@@ -227,6 +261,8 @@ class LSTM(RecurrentLayer):
             Initial state, zero by default.
         lengths : (B,) whole numbers, optional
             Steps of each sequence, 1 … T. What `x` holds beyond them is ignored, and every array is zero there.
+        lean
+            Keep only what the backward pass needs: all but the pre-activations, two fifths of the memory (`memory`).
 
         Returns
         -------
@@ -241,20 +277,27 @@ class LSTM(RecurrentLayer):
         """
         x, steps = self._check_input(x, lengths)
         B = x.shape[1]
-        return self._forward(x, self._check_state("h0", h0, B), self._check_state("c0", c0, B), steps)
+        states = self._check_state("h0", h0, B), self._check_state("c0", c0, B)
+        return self._forward(x, *states, steps, lean=_checks.flag("lean", lean))
 
     def _forward(
-        self, x: NDArray, h0: NDArray | None, c0: NDArray | None, steps: Steps, from_zero: bool = False
+        self,
+        x: NDArray,
+        h0: NDArray | None,
+        c0: NDArray | None,
+        steps: Steps,
+        from_zero: bool = False,
+        lean: bool = False,
     ) -> Trace:
         T, B, _ = x.shape
         H = self.hidden_size
-        a, gates = memory.empty((4, T, B, H), self.dtype), memory.empty((4, T, B, H), self.dtype)
+        a, gates = memory.empty((4, 0 if lean else T, B, H), self.dtype), memory.empty((4, T, B, H), self.dtype)
         h, c = self._state_rows(T, B, h0), self._state_rows(T, B, c0)
-        U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
+        U, W, _, b = self._stacks(self._parameters)
         width = 4 * self._padded(H)
         packs, shares = self._tasks(T, B)
         packed = self._room(width * self.input_size, width * H)
-        b_packed, v = np.zeros(width, self.dtype), self._padded_peepholes(squared=False)
+        b_packed, v = np.empty(width, self.dtype), self._padded_peepholes(squared=False)
         threads.together(
             lambda progress: kernels.lstm_forward(
                 progress, packs, min(B, shares), *self._functions, self.peepholes, self.reverse, from_zero, U, W, b, v,
@@ -263,6 +306,28 @@ class LSTM(RecurrentLayer):
             max(packs, min(B, shares)),
         )  # fmt: skip
         return Trace(self, x, steps, a, gates, c, h)
+
+    def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
+        """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
+
+        Parameters
+        ----------
+        T, B
+            Time steps and sequences.
+        lean
+            As in `forward`.
+
+        Returns
+        -------
+        MemoryNeeded
+            (trace, gradients), bytes. Beside them weights are packed twice and a few time steps held at once, which
+            does not grow with T.
+        """
+        T, B, H, I = _checks.size("T", T), _checks.size("B", B), self.hidden_size, self.input_size
+        step, states = B * H, 2 * (T + 1) * B * H  # h and c, or ε_h and ε_c
+        trace = T * B * I + (4 if lean else 8) * T * step + states
+        gradients = T * B * I + 4 * T * step + states + self._parameters.flat.size
+        return MemoryNeeded(trace * self.dtype.itemsize, gradients * self.dtype.itemsize)
 
     def _padded_peepholes(self, squared: bool) -> NDArray:
         """V, each row padded with zeros to whole vectors; zeros where there are no peepholes."""
@@ -390,8 +455,7 @@ class LSTM(RecurrentLayer):
         delta = memory.empty((4, T, B, H), self.dtype)
         dx = memory.empty((T if need_dx else 0, B, I), self.dtype)
         dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
-        U, W, V = (self._stacked(name, self._parameters) for name in "UWV")
-        dU, dW, dV, db = (self._stacked(name, gradients) for name in "UWVb")
+        (U, W, V, _), (dU, dW, dV, db) = self._stacks(self._parameters), self._stacks(gradients)
         v, depth = self._padded_peepholes(squared), 4 * self._padded(H)
         packs, shares = self._tasks(T, B)
         packed = self._room(depth * self._padded(I) if need_dx else 0, depth * self._padded(H))

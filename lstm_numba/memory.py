@@ -14,7 +14,6 @@ from numpy.typing import DTypeLike, NDArray
 
 # Smaller arrays come faster from the C library, which keeps its own memory.
 _LARGE = 1 << 20
-_SMALL = 1 << 11
 _LINE = 64  # bytes
 _KEEP = 1 << 29  # bytes that are kept for later at most
 
@@ -46,18 +45,14 @@ def _take(size: int) -> NDArray:
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
-    """An array whose numbers are still to be written, as `numpy.empty` makes it.
+    """An array whose numbers are still to be written, as `numpy.empty` makes it; large ones in memory used before.
 
-    Large ones take memory that was used before, and all but the smallest begin where a line of the cache does: vectors
-    that lie across two lines take twice as long to load.
+    Those begin where a line of the cache does, so that whole vectors can be stored past the caches.
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < _SMALL:
-        return np.empty(shape, dtype)
     if size < _LARGE:
-        memory = np.empty(size + _LINE, np.uint8)
-    else:
-        memory = np.asarray(_Block(_take(size + _LINE)))
+        return np.empty(shape, dtype)
+    memory = np.asarray(_Block(_take(size + _LINE)))
     first = -memory.ctypes.data % _LINE
     return memory[first : first + size].view(dtype).reshape(shape)

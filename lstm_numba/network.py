@@ -339,8 +339,8 @@ class Network:
             z = self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
             source = np.ascontiguousarray(z)
             run: list[Any] = [each._forward for each in directions]  # type: ignore[attr-defined]
-            # In training nobody asks what W makes of a state of zeros.
-            passes = [partial(each, source, None, None, steps, from_zero=rng is not None) for each in run]
+            # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
+            passes = [partial(each, source, None, None, steps, from_zero=rng is not None, lean=rng is not None) for each in run]
             trace.layers.append(threads.run(passes))
             last = number == len(self.layers) - 1
             z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)
@@ -377,7 +377,7 @@ class Network:
         S, C = self._parameters["output.S"], self.n_classes
         b = self._parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
         logits, Cp = np.empty((T * B, C), self.dtype), self.layers[0][0]._padded(C)
-        packed, b_packed = np.empty(Cp * D, self.dtype), np.zeros(Cp, self.dtype)
+        (packed,), b_packed = self.layers[0][0]._room(Cp * D), np.empty(Cp, self.dtype)
         nothing = np.empty((0, 0, 0), self.dtype)
         kernels.pack_for_forward(S[None], nothing, b, packed, packed, b_packed, 0, self._groups(C))
         kernels.linear(top.reshape(T * B, D), packed, b_packed, logits)
@@ -545,7 +545,7 @@ class Network:
         no_peepholes = np.empty((0, C), self.dtype)
         db = parameters["output.b"][None] if self.output_bias else no_peepholes
         Cp, rows = self.layers[0][0]._padded(C), top.reshape(N, D)
-        packed, sums = np.empty(self.layers[0][0]._padded(D) * Cp, self.dtype), np.zeros((1, Cp), self.dtype)
+        (packed,), sums = self.layers[0][0]._room(self.layers[0][0]._padded(D) * Cp), np.zeros((1, Cp), self.dtype)
         kernels.pack_for_backward(S[None], nothing, False, packed, packed[:0], 0, self._groups(C))
         dz = np.empty((N, D), self.dtype)
         kernels.linear_backward(delta, packed, dz, sums)

@@ -134,15 +134,15 @@ class SimpleRNN(RecurrentLayer):
         return self._forward(x, self._check_state("h0", h0, x.shape[1]), None, steps)
 
     def _forward(
-        self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps, from_zero: bool = False
+        self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps, from_zero: bool = False, lean: bool = False
     ) -> SimpleRNNTrace:
-        # from_zero is the LSTM's; one product of four times less is not worth a second path here.
+        # from_zero and lean are the LSTM's: a product and an array, each four times less, are not worth another path.
         T, B, _ = x.shape
         a, h = memory.empty((1, T, B, self.hidden_size), self.dtype), self._state_rows(T, B, h0)
-        U, W, b = (self._stacked(name, self._parameters) for name in "UWb")
+        U, W, _, b = self._stacks(self._parameters)
         Hp = self._padded(self.hidden_size)
         packs, shares = self._tasks(T, B)
-        packed, b_packed = self._room(Hp * self.input_size, Hp * self.hidden_size), np.zeros(Hp, self.dtype)
+        packed, b_packed = self._room(Hp * self.input_size, Hp * self.hidden_size), np.empty(Hp, self.dtype)
         threads.together(
             lambda progress: kernels.rnn_forward(
                 progress, packs, min(B, shares), self._function, self.reverse, U, W, b, *packed, b_packed, x, a, h,
@@ -187,8 +187,7 @@ class SimpleRNN(RecurrentLayer):
         epsilon_h, delta = self._incoming(dh_last, T, B), memory.empty((1, T, B, H), self.dtype)
         dx = memory.empty((T if need_dx else 0, B, self.input_size), self.dtype)
         dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
-        U, W, V = (self._stacked(name, self._parameters) for name in "UWV")
-        dU, dW, dV, db = (self._stacked(name, gradients) for name in "UWVb")
+        (U, W, V, _), (dU, dW, dV, db) = self._stacks(self._parameters), self._stacks(gradients)
         Hp = self._padded(H)
         packs, shares = self._tasks(T, B)
         packed = self._room(Hp * self._padded(self.input_size) if need_dx else 0, Hp * Hp)

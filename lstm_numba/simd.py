@@ -423,28 +423,6 @@ def fetch(builder, pointer, write: bool, locality: int):
     builder.call(function, [address, flag(int(write)), flag(locality), flag(1)])
 
 
-@intrinsic
-def prefetch_to_read(typingctx, memory, at):
-    """Have the second-level cache fetch what will be read soon; there need not be anything at that place."""
-
-    def codegen(context, builder, sig, args):
-        fetch(builder, builder.gep(args[0], [args[1]]), write=False, locality=2)
-        return context.get_dummy_value()
-
-    return types.void(memory, types.intp), codegen
-
-
-@intrinsic
-def prefetch_to_write(typingctx, memory, at):
-    """Have the second-level cache fetch what will be overwritten soon; there need not be anything at that place."""
-
-    def codegen(context, builder, sig, args):
-        fetch(builder, builder.gep(args[0], [args[1]]), write=True, locality=2)
-        return context.get_dummy_value()
-
-    return types.void(memory, types.intp), codegen
-
-
 @inline
 def load_pair(memory, at, second):
     """The vectors at ``memory[at]`` and ``memory[at + second]``."""
