@@ -10,10 +10,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 # large download, so without it those tests are skipped.
 COMPARE ?=
 WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare)
+# BROWSER=1 also installs playwright, with which a test opens the notebooks in Chromium (which it needs: apt-get install
+# chromium, say).
+BROWSER ?=
+WITH_BROWSER := $(if $(filter-out 0 no,$(BROWSER)),$(VENV)/.browser)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 LAB_ARGS ?=
+NOTEBOOKS ?=
+JOBS ?= 1
 
 # Without bytecode every start would compile every import again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types figures bench lab check-notebooks constraints clean FORCE
+.PHONY: help demo test lint types figures bench lab notebooks check-notebooks constraints clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +35,7 @@ help: ## this list
 demo: $(VENV)/.core ## gradients checked, a tagger trained, first figures drawn
 	$(BIN)/lstm-numba demo $(DEMO_ARGS)
 
-test: $(VENV)/.test $(WITH_COMPARE) ## all tests; COMPARE=1 installs PyTorch, ONNX, ONNX Runtime too; PYTEST_ARGS="-k ..."
+test: $(VENV)/.test $(VENV)/.notebooks $(WITH_COMPARE) $(WITH_BROWSER) ## all tests; COMPARE=1, BROWSER=1 install more to test with; PYTEST_ARGS="-k ..."
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test ## ruff
@@ -38,8 +44,8 @@ lint: $(VENV)/.test ## ruff
 types: $(VENV)/.test ## mypy
 	$(BIN)/python -m mypy
 
-figures: $(VENV)/.core ## draw every figure into figures/
-	$(BIN)/python -m lstm_numba demo --figures-only --out figures
+figures: $(VENV)/.core ## draw every figure of the tutorials into figures/
+	$(BIN)/python -m lstm_numba figures --out figures
 
 bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks; COMPARE=1 installs the peers to compare with; BENCH_ARGS="..."
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
@@ -47,9 +53,11 @@ bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks; COMPARE=1 installs the peer
 lab: $(VENV)/.notebooks ## JupyterLab on the tutorials
 	$(BIN)/python -m jupyter lab $(LAB_ARGS) $(firstword $(wildcard notebooks/00*.ipynb) $(wildcard notebooks) .)
 
-check-notebooks: $(VENV)/.notebooks ## run every notebook, change none
-	@set -e; for notebook in $(wildcard notebooks/*.ipynb); do \
-		echo "$$notebook"; $(BIN)/python -m jupyter execute --timeout=300 "$$notebook"; done
+notebooks: $(VENV)/.notebooks ## run every notebook and store its outputs; NOTEBOOKS="00_start_here.ipynb ..." for some
+	$(BIN)/python notebooks/run.py --jobs $(JOBS) $(NOTEBOOKS)
+
+check-notebooks: $(VENV)/.notebooks ## run every notebook and the solutions of its exercises, change none; JOBS=2
+	$(BIN)/python notebooks/run.py --check --jobs $(JOBS) $(NOTEBOOKS)
 
 constraints: ## refresh constraints.txt from pyproject.toml (needs uv)
 	@{ printf '%s\n' \
@@ -80,7 +88,7 @@ $(BIN)/python:
 		*) echo "make: '$(PYTHON)' is Python $$version, and Python 3.11 to 3.14 is needed. Name one: make PYTHON=python3.12 ..." >&2; exit 1 ;; \
 	esac
 	@echo "Making $(VENV), once; the next calls are quick."
-	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare notebooks bench)
+	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare browser notebooks bench)
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
@@ -88,7 +96,7 @@ $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@
 
-$(VENV)/.test $(VENV)/.compare $(VENV)/.notebooks $(VENV)/.bench: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
+$(VENV)/.test $(VENV)/.compare $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$*]'
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@ $(VENV)/.core

@@ -16,6 +16,7 @@ from typing import Any
 
 from lstm_numba.checkpoints import ModelFileError
 from lstm_numba.gradcheck import gradcheck
+from lstm_numba.letters import CharacterModel
 from lstm_numba.lstm import LSTM, Gradients, Trace
 from lstm_numba.network import Network
 from lstm_numba.optimizers import SGD, Adam, Rule2015
@@ -24,12 +25,14 @@ from lstm_numba.sensitivity import jacobian, sensitivity, step_jacobians
 from lstm_numba.tagger import Tagger
 from lstm_numba.threads import get_num_threads, set_num_threads
 from lstm_numba.training import DivergedError
+from lstm_numba.word_effects import replacement_effects, tag_sensitivity
 
 __version__ = "0.1.0"
 __all__ = [
     "LSTM",
     "SGD",
     "Adam",
+    "CharacterModel",
     "DivergedError",
     "Gradients",
     "ModelFileError",
@@ -44,14 +47,17 @@ __all__ = [
     "gradcheck",
     "jacobian",
     "plots",
+    "replacement_effects",
     "sensitivity",
     "set_num_threads",
     "step_jacobians",
+    "tag_sensitivity",
+    "widgets",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `data` and `plots` when they are first used: plotting libraries take longer than all the rest."""
-    if name in ("data", "plots"):
+    """Import these when they are first used: plotting libraries take longer than all the rest."""
+    if name in ("data", "plots", "widgets"):
         return importlib.import_module(f"lstm_numba.{name}")
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")

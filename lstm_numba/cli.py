@@ -26,16 +26,6 @@ CELLS = ("lstm", "rnn")
 OPTIMIZERS = ("sgd", "adam", "2015")
 SCHEDULES = ("constant", "linear", "cosine")
 RECIPES = ("queries", "windows", "2015")
-FIGURES = (
-    "memory_block",
-    "unfolded_network",
-    "vanishing_gradient",
-    "sensitivity_map",
-    "learning_curves",
-    "confusion_matrix",
-    "sensitivity_query",
-    "gates",
-)
 
 DEFAULT_MODEL = "model.safetensors"
 GENERATED_QUERIES = 1000
@@ -198,13 +188,14 @@ def _parser() -> argparse.ArgumentParser:
             ("tag a query", "tag news.safetensors show me sports news from the daily record"),
             ("is every gradient right", "gradcheck"),
             ("which output feels which input", "sensitivity -o map.svg"),
+            ("every figure of the tutorials", "figures"),
         )
         + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 141 nobody reads the output",
     )
     parser.add_argument("--version", action="version", version=f"lstm-numba {_version()}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add_command in (_add_train, _add_evaluate, _add_tag, _add_gradcheck, _add_sensitivity, _add_demo):
+    for add_command in (_add_train, _add_evaluate, _add_tag, _add_gradcheck, _add_sensitivity, _add_figures, _add_demo):
         add = add_command(commands).add_argument_group("of every command").add_argument
         add("--json", action="store_true", help="print the result as JSON, and nothing else")
         add("--threads", type=int, metavar="N", help="use at most N threads (default: one a core)")
@@ -517,6 +508,25 @@ def _add_sensitivity(commands: Any) -> _Parser:
     return parser
 
 
+def _add_figures(commands: Any) -> _Parser:
+    text = (
+        "draw the figures of the tutorials",
+        "Draw every figure of the tutorials, or some, as SVG and PNG (an animation as GIF) from generated data, with\n"
+        "the same bytes on every run; of all of them write a page that shows each and says how to read it.",
+        _examples(
+            ("what there is", "figures --list"),
+            ("all of them into ./figures", "figures --out figures"),
+            ("one, for a slide", "figures --only memory_block --out ."),
+        ),
+    )
+    parser = _command(commands, "figures", text)
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the figures, and draw none")
+    add("--only", action="append", metavar="NAME", help="this one; may be given more than once")
+    add("--out", metavar="FOLDER", help="where to (the source's figures, else ./figures)")
+    return parser
+
+
 def _add_demo(commands: Any) -> _Parser:
     text = (
         "the main job: gradients checked, a tagger trained, figures drawn",
@@ -525,14 +535,11 @@ def _add_demo(commands: Any) -> _Parser:
         _examples(
             ("all of it", "demo"),
             ("in half the time, to a lower accuracy", "demo --quick"),
-            ("the figures alone, the same on every run", "demo --figures-only --out figures"),
         ),
     )
     parser = _command(commands, "demo", text)
     add = parser.add_argument
-    add("--out", metavar="FOLDER", help="for the figures (figures, or a folder in it for other data)")
-    add("--figures-only", action="store_true", help="only draw the figures, of generated queries")
-    add("--only", action="append", choices=FIGURES, metavar="NAME", help=f"one of: {', '.join(FIGURES)}")
+    add("--out", metavar="FOLDER", help="for the figures (figures/demo, or its like for other data)")
     add("--quick", action="store_true", help="train for fewer epochs, to a lower accuracy")
     _add_source_options(parser)
     return parser

@@ -823,9 +823,11 @@ def _measure(arguments: Namespace, layers: Sequence[Any], x: NDArray) -> NDArray
 
 
 def _draw_map(arguments: Namespace, drawn: Map, stem: Path, formats: Sequence[str]) -> list[str]:
-    from lstm_numba.demo import without_window
+    from lstm_numba.gallery import without_window
 
     plots = without_window()
+    import matplotlib.pyplot as plt
+
     of, wrt = arguments.of, arguments.wrt
     ax = plots.sensitivity_map(
         drawn.S,
@@ -841,7 +843,7 @@ def _draw_map(arguments: Namespace, drawn: Map, stem: Path, formats: Sequence[st
     try:
         return [str(path) for path in plots.save(figure, stem, alt=alt, formats=formats)]
     finally:
-        plots.plt.close(figure)
+        plt.close(figure)
 
 
 def _axis_name(symbol: str, time: str) -> str:
@@ -852,22 +854,34 @@ def _axis_name(symbol: str, time: str) -> str:
 # -- demo ------------------------------------------------------------------------------------------------------------
 
 
+def run_figures(arguments: Namespace) -> int:
+    """Draw the figures of the tutorials, or say which there are."""
+    from lstm_numba import demo, gallery
+
+    say = _Talk(arguments)
+    if arguments.list:
+        entries = gallery.figures().values()
+        for entry in entries:
+            say.line(f"{entry.name:28} {entry.title} ({entry.notebook})")
+        if arguments.json:
+            _print_json([{"name": e.name, "title": e.title, "notebook": e.notebook} for e in entries])
+        return FINE
+    known = gallery.figures()
+    for name in arguments.only or ():
+        if name not in known:
+            raise UsageError(f"--only: expected one of {', '.join(known)}; got {name!r}")
+    folder = demo.figure_folder(arguments.out)
+    files = gallery.draw(folder, arguments.only, say=say.line)
+    if arguments.json:
+        _print_json({"figures": [str(path) for path in files]})
+    return FINE
+
+
 def run_demo(arguments: Namespace) -> int:
-    """Run the demo, or draw its figures alone."""
+    """Run the demo."""
     from lstm_numba import demo
 
-    if arguments.only and not arguments.figures_only:
-        raise UsageError("--only: expected only with --figures-only")
     say = _Talk(arguments)
-    if arguments.figures_only:
-        if arguments.news or arguments.quick or arguments.download:
-            raise UsageError(
-                "--figures-only: expected without --news, --download and --quick, so that figures stay the same"
-            )
-        files = demo.figures_only(demo.figure_folder(arguments.out), arguments.only, say.line)
-        if arguments.json:
-            _print_json({"figures": files})
-        return FINE
     data = load_data(arguments, vectors=True)
     report = demo.run(data, arguments.out, quick=arguments.quick, say=say.line, show=None if say.on else False)
     if arguments.json:

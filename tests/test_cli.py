@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lstm_numba import LSTM, cli, commands, demo, initializers, nonlinearities, recipes, threads
+from lstm_numba import LSTM, cli, commands, demo, gallery, initializers, nonlinearities, recipes, threads
 from lstm_numba.cli import main
 from lstm_numba.data import Vocabulary, generate_news, read_tagged, split, write_tagged
 from lstm_numba.network import CELLS
@@ -85,7 +85,6 @@ def test_the_choices_are_the_packages_own():
     assert set(cli.OPTIMIZERS) == set(OPTIMIZERS)
     assert set(cli.SCHEDULES) == set(SCHEDULES)
     assert set(cli.RECIPES) == set(recipes.RECIPES)
-    assert cli.FIGURES == tuple(demo._DRAW)
 
 
 def test_every_setting_is_an_option_of_train():
@@ -93,7 +92,7 @@ def test_every_setting_is_an_option_of_train():
     assert {*cli.TAGGER, *cli.FIT, *cli.RULES, "epochs", "learning_rate", "train_share"} <= set(arguments)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "gradcheck", "sensitivity", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "gradcheck", "sensitivity", "figures", "demo"])
 def test_help_has_examples_that_can_be_parsed(capsys, command):
     code, out, err = run(capsys, command, "--help")
     assert (code, err) == (0, "")
@@ -107,7 +106,7 @@ def test_help_has_examples_that_can_be_parsed(capsys, command):
 def test_help_of_the_program(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "evaluate", "tag", "gradcheck", "sensitivity", "demo"):
+    for command in ("train", "evaluate", "tag", "gradcheck", "sensitivity", "figures", "demo"):
         assert f"lstm-numba {command}" in out
     assert "exit codes: 0 fine, 1 a check failed, 2 bad input" in " ".join(out.split())
 
@@ -792,9 +791,7 @@ BAD = {
         "sensitivity -o map.svg --cell rnn --of c",
         "--of: expected 'h' or 'x', for a SimpleRNN",
     ),
-    "one figure of many": ("demo --only gates", "--only: expected only with --figures-only"),
-    "an unknown figure": ("demo --figures-only --only cats", "--only: invalid choice: 'cats'"),
-    "figures of other data": ("demo --figures-only --news", "--figures-only: expected without --news"),
+    "an unknown figure": ("figures --only gates --only cats", "--only: expected one of unfolded_network, "),
     "a folder that can't be": ("demo --out file.txt/figures", "file.txt/figures: Not a directory"),
 }
 
@@ -891,6 +888,26 @@ def read_metadata(path):
         return file.metadata()
 
 
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_figures_says_what_there_is(capsys):
+    code, out, _ = run(capsys, "figures", "--list")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines()} == set(gallery.figures())
+    code, out, _ = run(capsys, "figures", "--list", "--json")
+    entries = json.loads(out)
+    assert [entry["name"] for entry in entries] == list(gallery.figures())
+    assert all(set(entry) == {"name", "title", "notebook"} for entry in entries)
+
+
+def test_figures_writes_the_chosen_ones_and_no_page(capsys):
+    code, out, err = run(capsys, "figures", "--only", "memory_block", "--out", "pictures", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"figures": ["pictures/memory_block.svg", "pictures/memory_block.png"]}
+    assert sorted(path.name for path in Path("pictures").iterdir()) == ["memory_block.png", "memory_block.svg"]
+
+
 # -- demo ------------------------------------------------------------------------------------------------------------
 
 
@@ -913,12 +930,12 @@ def test_the_demo_from_end_to_end(capsys, hasty):
     assert re.search(r"Test: \d\d\.\d\d% of 2110 words right, .* The goal of 30.0% is reached\.", out)
     assert "All checks passed" in out
     readme = Path("pictures/README.md").read_text(encoding="utf-8")
-    for name in cli.FIGURES:
+    for name in demo.FIGURES:
         svg = Path(f"pictures/{name}.svg").read_text(encoding="utf-8")
         alt = re.search(rf"!\[([^\]]+)\]\({name}\.svg\)", readme)[1]
         assert f"<desc>{alt}</desc>" in svg.replace("&amp;", "&")
         assert Path(f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list(Path("pictures").iterdir())) == 2 * len(cli.FIGURES) + 1
+    assert len(list(Path("pictures").iterdir())) == 2 * len(demo.FIGURES) + 1
 
 
 def test_the_demo_in_json_says_that_a_goal_is_missed(capsys, hasty, monkeypatch):
@@ -946,24 +963,13 @@ def test_an_interrupted_demo_ends(capsys, hasty, monkeypatch):
     assert not list(Path("pictures").iterdir())
 
 
-def test_figures_only_draws_the_same_bytes_every_time(capsys):
-    names = ["memory_block", "vanishing_gradient", "sensitivity_map"]
-    only = [word for name in names for word in ("--only", name)]
-    for folder in ("a", "b"):
-        code, out, _ = run(capsys, "demo", "--figures-only", *only, "--out", folder, "--json")
-        assert code == 0
-        assert json.loads(out)["figures"] == [f"{folder}/{name}.{form}" for name in names for form in ("svg", "png")]
-    for path in Path("a").iterdir():
-        assert path.read_bytes() == (Path("b") / path.name).read_bytes()
-
-
 def test_where_the_figures_go(tmp_path, monkeypatch):
     root = Path(demo.__file__).resolve().parents[1]
     writable = demo._writable
     monkeypatch.setattr(demo, "_writable", lambda folder: folder)
     if (root / "pyproject.toml").is_file():
-        assert demo.figure_folder(None, "news") == root / "figures" / "news"
-    assert demo.figure_folder("elsewhere", "news") == Path("elsewhere")
+        assert demo.figure_folder(None, "demo") == root / "figures" / "demo"
+    assert demo.figure_folder("elsewhere", "demo") == Path("elsewhere")
 
     def read_only(folder):
         raise PermissionError(13, "Permission denied", str(folder))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -23,6 +26,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from lstm_numba import plots
+from lstm_numba.plots._curves import spread
+from lstm_numba.plots.output import _smaller
 
 WORDS = "show me breaking news dealing with prime minister of greece s visit to tunis in west shore news".split()
 TAGS = (["O"] * 2 + ["B-NEWSTYPE", "I-NEWSTYPE"] + ["O"] * 2 + ["B-KEYWORDS"] + ["I-KEYWORDS"] * 8) + [
@@ -360,7 +365,7 @@ def test_vanishing_gradient_names_its_arguments():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.12))
 def test_names_are_moved_apart_in_order_and_no_further_than_needed(centres, size):
     centres = np.array(centres)
-    placed = plots._spread(centres, np.full(len(centres), size))
+    placed = spread(centres, np.full(len(centres), size))
     order = np.argsort(centres, kind="stable")
     assert np.all(np.diff(placed[order]) >= size - 1e-9)
     assert placed.min() >= -1e-9 and placed.max() <= 1 + 1e-9
@@ -851,8 +856,86 @@ def test_a_failure_leaves_the_files_as_they_were(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(plots.os, "replace", fail)
+        patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk full"):
             plots.save(figure, tmp_path / "figure", alt="x")
     assert [path.read_bytes() for path in paths] == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "figure.svg"]
+
+
+# -- in a notebook ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What is displayed, in place of displaying it."""
+    display = pytest.importorskip("IPython.display", reason="IPython is not installed")
+    shown: list[dict] = []
+
+    def show(data, *, raw):
+        assert raw
+        shown.append(data)
+
+    monkeypatch.setattr(display, "display", show)
+    return shown
+
+
+class Image(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.images = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.images.append((tag, dict(attrs)))
+
+
+def test_show_displays_one_image_with_its_text_and_closes_the_figure(displayed, tmp_path):
+    alt = 'a <b> & "c" of σ'
+    ax = plots.sensitivity_map(decaying(6))
+    assert plots.show(ax, alt) is None
+    assert not plt.get_fignums()
+    ((tag, image),) = Image(displayed[0]["text/html"]).images
+    assert (tag, image["alt"], image["width"]) == ("img", alt, "672")
+    assert displayed[0]["text/plain"] == alt
+    kind, _, picture = image["src"].partition(",")
+    assert kind == "data:image/png;base64"
+    (tmp_path / "shown.png").write_bytes(base64.b64decode(picture))
+    pixels = imread(tmp_path / "shown.png")
+    assert pixels.shape[1] == 1008
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) <= 256
+
+
+def test_show_stores_the_same_bytes_every_time(displayed):
+    plots.show(plots.memory_block(), "the block")
+    plots.show(plots.memory_block().figure, "the block")
+    assert displayed[0] == displayed[1]
+
+
+def test_few_colours_look_the_same(tmp_path):
+    from PIL import Image as Picture
+
+    (path,) = plots.save(plots.gates(a_trace(9, 20)), tmp_path / "gates", alt="x", formats=["png"])
+    before = np.asarray(Picture.open(path).convert("RGB"), dtype=int)
+    after = np.asarray(Picture.open(io.BytesIO(_smaller(path.read_bytes()))).convert("RGB"), dtype=int)
+    assert np.abs(after - before).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("what", "alt", "error", "says"),
+    [
+        (lambda: small(), "", ValueError, "alt: expected what the figure shows in words, got an empty text"),
+        (lambda: small(), None, TypeError, "alt: expected a str, got NoneType"),
+        (lambda: [1, 2], "x", TypeError, "ax_or_figure: expected matplotlib Axes or a Figure, got list"),
+    ],
+)
+def test_show_says_what_is_wrong_and_shows_nothing(displayed, what, alt, error, says):
+    with pytest.raises(error, match=says):
+        plots.show(what(), alt)
+    assert not displayed
+
+
+def test_show_without_ipython_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(ImportError, match=r"plots\.show needs IPython"):
+        plots.show(small(), "x")

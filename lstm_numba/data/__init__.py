@@ -18,12 +18,14 @@ module             holds
 ``news``           the original's data: where it is found, how it is downloaded
 ``news_grammar``   grammar and word lists of the generated queries
 ``text``           the standard library's topics, characters to ids
+``letters``        what holds at each letter of a text: its column, whether it is quoted
 =================  ====================================================================
 """
 
 from __future__ import annotations
 
 from .arrays import label_windows, one_hot, pad_batch, windows
+from .letters import column, distinct_paragraphs, indentation, inside_parentheses, inside_quotes
 from .news import DownloadError, load_news, load_news_vectors, news_available
 from .news_grammar import generate_news
 from .readers import DataError, read_tagged, read_two_files, write_tagged
@@ -41,7 +43,12 @@ __all__ = [
     "WordVectors",
     "baseline_accuracy",
     "characters",
+    "column",
+    "distinct_paragraphs",
     "generate_news",
+    "indentation",
+    "inside_parentheses",
+    "inside_quotes",
     "label_counts",
     "label_windows",
     "load_news",

@@ -1,0 +1,143 @@
+"""What can be said about every letter of a text by rules alone: where in its line it stands, what it is inside of.
+
+Each function returns one value a letter, the value *after* that letter was read: what somebody knows who has read so
+far and no further. A model that reads letter by letter can be held against them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["column", "distinct_paragraphs", "indentation", "inside_parentheses", "inside_quotes"]
+
+
+def _checked(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected a str, got {type(text).__name__}")
+    return text
+
+
+def distinct_paragraphs(text: str) -> str:
+    """The text with every paragraph once: what has come before is left out.
+
+    Paragraphs are what stands between blank lines. A text that repeats itself, as a manual does, would otherwise put
+    the same paragraphs into the part that a model learns from and into the part that tests it.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        The paragraphs that are left, in their order, with one blank line between.
+
+    Raises
+    ------
+    TypeError
+        If `text` is not a str.
+    """
+    paragraphs = re.split(r"\n(?:[ \t]*\n)+", _checked(text).strip("\n"))
+    return "\n\n".join(dict.fromkeys(paragraphs))
+
+
+def column(text: str) -> NDArray[np.int64]:
+    """Letters read since the line began, this one included; 0 at the line's end.
+
+    Raises
+    ------
+    TypeError
+        If `text` is not a str.
+    """
+    lengths = [len(line) + 1 for line in _checked(text).split("\n")]
+    steps = np.arange(1, sum(lengths) + 1)
+    starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
+    counted = steps - starts
+    return np.where(counted == np.repeat(lengths, lengths), 0, counted)[: len(text)]
+
+
+def indentation(text: str) -> NDArray[np.int64]:
+    """Spaces at the line's beginning, as many as have been read; 0 at the line's end.
+
+    In a line that begins with four spaces it is 1, 2, 3, 4 over those and 4 to the end.
+
+    Raises
+    ------
+    TypeError
+        If `text` is not a str.
+    """
+    spaces, still, result = 0, True, np.zeros(len(_checked(text)), np.int64)
+    for n, letter in enumerate(text):
+        if letter == "\n":
+            spaces, still = 0, True
+        elif still and letter == " ":
+            spaces += 1
+        else:
+            still = False
+        result[n] = spaces
+    return result
+
+
+def inside_quotes(text: str, mark: str = '"') -> NDArray[np.bool_]:
+    """Whether an odd number of marks has been read since the paragraph began.
+
+    The mark that opens counts as inside, the one that closes as outside. A blank line ends a quotation that was never
+    closed.
+
+    Parameters
+    ----------
+    text : str
+    mark : str
+        The quotation mark, one letter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `text` is not a str, or `mark` not one letter.
+    """
+    if not isinstance(mark, str) or len(mark) != 1:
+        raise ValueError(f"mark: expected one letter, got {mark!r}")
+    inside, before, result = False, "", np.zeros(len(_checked(text)), bool)
+    for n, letter in enumerate(text):
+        if letter == "\n" == before:
+            inside = False
+        elif letter == mark:
+            inside = not inside
+        result[n], before = inside, letter
+    return result
+
+
+def inside_parentheses(text: str, opening: str = "(", closing: str = ")") -> NDArray[np.bool_]:
+    """Whether a parenthesis is open: more have been opened than closed since the paragraph began.
+
+    One that closes what was never opened doesn't count; a blank line closes all.
+
+    Parameters
+    ----------
+    text : str
+    opening, closing : str
+        Two different letters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `text` is not a str, or `opening` and `closing` are not two different letters.
+    """
+    for name, letter in (("opening", opening), ("closing", closing)):
+        if not isinstance(letter, str) or len(letter) != 1:
+            raise ValueError(f"{name}: expected one letter, got {letter!r}")
+    if opening == closing:
+        raise ValueError(f"closing: expected another letter than opening, got {closing!r} for both")
+    depth, before, result = 0, "", np.zeros(len(_checked(text)), bool)
+    for n, letter in enumerate(text):
+        if letter == "\n" == before:
+            depth = 0
+        elif letter == opening:
+            depth += 1
+        elif letter == closing:
+            depth = max(0, depth - 1)
+        result[n], before = depth > 0, letter
+    return result

@@ -1,0 +1,73 @@
+"""Figures: sensitivities, gates over time, learning, and the diagrams of the net and of the memory block.
+
+Every function takes arrays and ``ax``, draws, and returns the axes (:func:`gates`, which has several panels,
+returns the figure). With ``ax=None`` it makes a figure of its own in the look of :func:`style`; with an
+``ax`` it keeps the look that is in force, so that a reader's own settings hold. Nothing is computed here
+beyond what a picture needs.
+
+Colours mean the same everywhere. Magnitudes are viridis, darker is more. Signed values are purple to orange
+with white at zero. A value that has no colour is never left out: an exact zero on a log scale, NaN and
+infinity each have their own hatched colour (or marker, on a curve), and the colour bar or legend says so.
+
+Time steps are numbered 1 ... T as in the equations, or carry the words of the sentence where they are given.
+"""
+
+from __future__ import annotations
+
+from lstm_numba.plots._base import BELOW, DIRECTIONS, INK, MAGNITUDE, NOT_FINITE, SIGNED, STYLE, WIDTH, style
+from lstm_numba.plots._curves import CURVES
+from lstm_numba.plots.animation import backward_animation, backward_step
+from lstm_numba.plots.block import memory_block
+from lstm_numba.plots.coloured_text import ColouredLetters, coloured_letters, coloured_letters_html
+from lstm_numba.plots.gradients import gradient_errors
+from lstm_numba.plots.learning import confusion_matrix, learning_curves
+from lstm_numba.plots.output import save, show
+from lstm_numba.plots.preservation import unfolded_gates
+from lstm_numba.plots.rates import growth_rates
+from lstm_numba.plots.scores import scores_and_chance
+from lstm_numba.plots.sensitivity import decay, sensitivity_map, vanishing_gradient
+from lstm_numba.plots.step import block_history, block_over_time, block_step
+from lstm_numba.plots.traces import TRACE, gates
+from lstm_numba.plots.training import functions, shares, step_curves
+from lstm_numba.plots.unfolded import unfolded_network
+from lstm_numba.plots.words import word_sensitivity
+
+__all__ = [
+    "BELOW",
+    "CURVES",
+    "DIRECTIONS",
+    "INK",
+    "MAGNITUDE",
+    "NOT_FINITE",
+    "SIGNED",
+    "STYLE",
+    "TRACE",
+    "WIDTH",
+    "ColouredLetters",
+    "backward_animation",
+    "backward_step",
+    "block_history",
+    "block_over_time",
+    "block_step",
+    "coloured_letters",
+    "coloured_letters_html",
+    "confusion_matrix",
+    "decay",
+    "functions",
+    "gates",
+    "gradient_errors",
+    "growth_rates",
+    "learning_curves",
+    "memory_block",
+    "save",
+    "scores_and_chance",
+    "sensitivity_map",
+    "shares",
+    "show",
+    "step_curves",
+    "style",
+    "unfolded_gates",
+    "unfolded_network",
+    "vanishing_gradient",
+    "word_sensitivity",
+]

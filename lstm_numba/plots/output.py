@@ -1,0 +1,213 @@
+"""Figures as files and in notebooks, never without their alternative text, with the same bytes on every run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lstm_numba._files import write_whole
+from lstm_numba.plots._base import STYLE, check_choice, style
+
+__all__ = [
+    "save",
+    "show",
+]
+
+NOTEBOOK_DPI = 144  # one and a half pixels for each that a notebook gives a figure's inch, for finer screens
+
+
+def save(
+    figure: Figure,
+    path_stem: str | os.PathLike[str],
+    *,
+    alt: str,
+    formats: Sequence[str] = ("svg", "png"),
+    title: str | None = None,
+) -> list[Path]:
+    """Write a figure with its alternative text, with the same bytes on every run.
+
+    The SVG carries the text as ``<title>`` and ``<desc>``, type as outlines; the PNG carries it as its
+    description. All formats are drawn before the first file is touched, and each file is written whole or not
+    at all.
+
+    Parameters
+    ----------
+    figure : Figure
+    path_stem : path
+        File name without its ending, in a folder that exists.
+    alt : str
+        What the figure shows, for readers who can't see it.
+    formats : sequence of {"svg", "png"}
+    title : str, optional
+        Short title of the SVG; by default that of the figure or its first titled axes, else the file's name.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of ``formats``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An empty alt text, an unknown format.
+    FileNotFoundError
+        The folder does not exist.
+    """
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure: expected a matplotlib Figure, got {type(figure).__name__}")
+    text = alt_text(alt)
+    if isinstance(formats, str):
+        raise TypeError(f"formats: expected a sequence such as ('svg', 'png'), got the str {formats!r}")
+    for form in formats:
+        check_choice("formats", form, ("svg", "png"))
+    stem = Path(path_stem)
+    if not stem.parent.is_dir():
+        raise FileNotFoundError(f"path_stem: expected an existing folder, got {stem.parent}")
+    name = " ".join((title or _figure_title(figure) or stem.name).split())
+    pictures = _pictures(figure, formats, name, text, STYLE["savefig.dpi"])
+    targets = [stem.with_name(f"{stem.name}.{form}") for form in formats]
+    for target, picture in zip(targets, pictures, strict=True):
+        write_whole(target, picture)
+    return targets
+
+
+def show(ax_or_figure: Axes | Figure, alt: str) -> None:
+    """Show a figure in a notebook with its alternative text, and close it.
+
+    The output is an HTML image that holds a PNG, with the same bytes on every run, and its ``alt``. An
+    ``image/png`` output would be shorter, but JupyterLab shows it without the text.
+
+    Parameters
+    ----------
+    ax_or_figure : Axes or Figure
+        What a function of this package returned, or a figure of your own; of axes all of their figure is
+        shown.
+    alt : str
+        What the figure shows, for readers who can't see it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something else than axes or a figure, an empty alt text.
+    ImportError
+        IPython is not installed, so this is no notebook.
+
+    Examples
+    --------
+    >>> show(memory_block(), alt="Diagram of the memory block of an LSTM.")  # doctest: +SKIP
+    """
+    if not isinstance(ax_or_figure, Axes | Figure):
+        raise TypeError(f"ax_or_figure: expected matplotlib Axes or a Figure, got {type(ax_or_figure).__name__}")
+    text = alt_text(alt)
+    try:
+        from IPython.display import display
+    except ImportError as error:
+        raise ImportError("plots.show needs IPython, which every notebook has; plots.save writes files") from error
+    figure = ax_or_figure if isinstance(ax_or_figure, Figure) else ax_or_figure.figure.figure
+    try:
+        display({"text/html": _image(figure, text), "text/plain": text}, raw=True)
+    finally:
+        plt.close(figure)
+
+
+def _image(figure: Figure, alt: str) -> str:
+    """The figure as an HTML image, as wide as it is on paper."""
+    (png,) = _pictures(figure, ("png",), _figure_title(figure) or "figure", alt, NOTEBOOK_DPI)
+    source = base64.b64encode(_smaller(png)).decode("ascii")
+    width = round(96 * figure.get_figwidth())
+    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{source}">'
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same picture with at most 256 colours, none off by what an eye can see: about a third of the bytes."""
+    from PIL import Image  # which matplotlib brings along
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    few = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def alt_text(alt: str) -> str:
+    if not isinstance(alt, str):
+        raise TypeError(f"alt: expected a str, got {type(alt).__name__}")
+    text = " ".join(alt.split())
+    if not text:
+        raise ValueError("alt: expected what the figure shows in words, got an empty text")
+    if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", text):
+        raise ValueError(f"alt: expected text without control characters, got {alt!r}")
+    return text
+
+
+def _figure_title(figure: Figure) -> str:
+    return figure.get_suptitle() or next((ax.get_title() for ax in figure.axes if ax.get_title()), "")
+
+
+def _pictures(figure: Figure, formats: Sequence[str], title: str, alt: str, dpi: int) -> list[bytes]:
+    """The figure in each format, its layout settled once so that no order of formats changes it."""
+    engine = figure.get_layout_engine()
+    same: dict[Any, Any] = {"svg.hashsalt": "lstm_numba", "svg.fonttype": "path", "savefig.bbox": None}
+    same["savefig.dpi"] = dpi
+    with style(), mpl.rc_context(same):
+        try:
+            if engine is not None:
+                _settle(figure)
+            figure.set_layout_engine("none")
+            _round_places(figure)
+            return [_picture(figure, form, title, alt) for form in formats]
+        finally:
+            figure.set_layout_engine(engine)
+
+
+def _settle(figure: Figure) -> None:
+    """Draw until the layout stands still: each drawing starts from the places the one before has found."""
+    places = np.zeros(0)
+    for _ in range(20):
+        before = places
+        figure.savefig(io.BytesIO(), format="raw", dpi=100)
+        places = np.array([ax.get_position().bounds for ax in figure.axes]).ravel()
+        if places.shape == before.shape and np.allclose(places, before, rtol=0, atol=1e-10):
+            return
+
+
+def _round_places(figure: Figure) -> None:
+    """Rid the places of the layout's last bits, which differ from drawing to drawing and get into SVG ids."""
+    for ax in figure.axes:
+        counts = ax.get_in_layout()
+        ax.set_position(tuple(np.round(ax.get_position(original=True).bounds, 6)))
+        ax.set_in_layout(counts)  # set_position takes the axes out of later layouts
+
+
+def _picture(figure: Figure, form: str, title: str, alt: str) -> bytes:
+    buffer = io.BytesIO()
+    if form == "png":
+        figure.savefig(buffer, format="png", metadata={"Software": None, "Title": title, "Description": alt})
+        return buffer.getvalue()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return _described(buffer.getvalue().decode("utf-8"), title, alt).encode("utf-8")
+
+
+def _described(svg: str, title: str, alt: str) -> str:
+    """Put title and alternative text first in an SVG, where screen readers look for them."""
+    words = f"\n <title>{escape(title)}</title>\n <desc>{escape(alt)}</desc>"
+    label = escape(alt, {'"': "&quot;"})
+    return re.sub(
+        r"<svg\b([^>]*)>",
+        lambda found: f'<svg role="img" aria-label="{label}"{found[1]}>{words}',
+        svg,
+        count=1,
+    )

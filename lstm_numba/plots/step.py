@@ -1,0 +1,326 @@
+"""One memory block: a time step with the numbers on its wires, and its cell and output over time."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyBboxPatch
+from numpy.typing import ArrayLike
+
+from lstm_numba import nonlinearities
+from lstm_numba.plots._base import (
+    INK,
+    MAGNITUDE,
+    WIDTH,
+    axes_or_new,
+    check_numbers,
+    draw_arrow,
+    ink,
+    is_dark,
+    numbered_steps,
+    style,
+)
+from lstm_numba.plots._curves import curve_look
+
+__all__ = [
+    "block_history",
+    "block_over_time",
+    "block_step",
+]
+
+
+def block_step(
+    trace: Any,
+    t: int = 0,
+    ax: Axes | None = None,
+    *,
+    unit: int = 0,
+    sequence: int = 0,
+    title: str | None = None,
+) -> Axes:
+    """The memory block of one unit at one time step, every wire labelled with the number on it.
+
+    From left to right: the squashed cell input g(a_cᵗ) times the input gate, plus the last cell state times the forget
+    gate, is the new cell state; squashed by h(·) and times the output gate it is the output. The thicker a wire, the
+    larger the number on it (a dotted wire carries zero); the darker a gate, the more it is open.
+
+    Parameters
+    ----------
+    trace : Trace
+        What ``forward`` of an :class:`lstm_numba.LSTM` returned.
+    t : int
+        Time step, 0 ... T − 1.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    unit, sequence : int
+        Which unit of the layer and which sequence of the batch.
+    title : str, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        Something that is no trace of an LSTM.
+    ValueError
+        A time, unit or sequence that the trace does not have.
+    """
+    values = _values(trace, t, sequence, unit)
+    with axes_or_new(ax, WIDTH, 3.9 + (0.3 if title else 0.0)) as ax:
+        ax.add_patch(FancyBboxPatch((0.9, -1.45), 10.0, 7.2, **_FRAME))
+        for wire in _WIRES:
+            _draw_wire(ax, values, *wire)
+        _draw_nodes(ax, values)
+        ax.set_aspect("equal")
+        ax.set(xlim=(-1.3, 13.0), ylim=(-1.55, 5.85))
+        ax.set_axis_off()
+        if title:
+            ax.set_title(title)
+    return ax
+
+
+def block_over_time(
+    c: ArrayLike,
+    h: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    t: int | None = None,
+    limit: float | None = None,
+    key: bool = True,
+    title: str | None = None,
+) -> Axes:
+    """Cell state and output of one block over time: what it holds, and what of it can be seen from outside.
+
+    Parameters
+    ----------
+    c, h : array_like, shape (T,)
+        Cell state and output.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    t : int, optional
+        Time step to mark, 0 ... T − 1.
+    limit : float, optional
+        The vertical axis goes from −limit to limit, to compare; by default it holds the values and zero.
+    key : bool
+        Say which curve is which.
+    title : str, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        Curves of different lengths, values that are not finite, a time that they don't have, a limit below a value.
+    """
+    curves = {"cell $c^t$": check_numbers("c", c, (1,)), "output $h^t$": check_numbers("h", h, (1,))}
+    values = np.concatenate(list(curves.values()))
+    steps = len(curves["cell $c^t$"])
+    if len(values) != 2 * steps:
+        raise ValueError(f"h: expected shape ({steps},) as c, got ({len(values) - steps},)")
+    if not np.isfinite(values).all():
+        raise ValueError("c, h: expected finite numbers, got NaN or infinity")
+    largest = float(np.abs(values).max())
+    if limit is not None and not limit >= largest:
+        raise ValueError(f"limit: expected at least the largest value, {largest:g}, got {limit:g}")
+    if t is not None and not 0 <= t < steps:
+        raise ValueError(f"t: expected 0 ... {steps - 1}, got {t}")
+    with axes_or_new(ax, WIDTH, 2.6) as ax:
+        ax.axhline(0, color="#777777", linewidth=0.8, zorder=1)
+        if t is not None:
+            ax.axvline(t + 1, color=ink(), linewidth=1.2, linestyle=":", zorder=1)
+        for number, (name, values) in enumerate(curves.items()):
+            look = curve_look(number, steps)
+            look |= {"markevery": 1} if steps <= 30 else {"drawstyle": "steps-mid"}
+            ax.plot(np.arange(1, steps + 1), values, label=name, **look)
+        ax.set(xlabel="time step $t$", xlim=(0.5, steps + 0.5))
+        shown = numbered_steps(steps)
+        ax.set_xticks(shown, [str(step) for step in shown])
+        if limit is not None:
+            ax.set_ylim(-1.1 * limit, 1.1 * limit)
+        if key:
+            ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
+        if title:
+            ax.set_title(title, pad=32 if key else None)  # above the key
+    return ax
+
+
+def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | None = None) -> Figure:
+    """Cell input, gates, and cell and output of one block over time, beneath each other.
+
+    Parameters
+    ----------
+    trace : Trace
+        What ``forward`` of an :class:`lstm_numba.LSTM` returned; its gates must lie between 0 and 1.
+    unit, sequence : int
+        Which unit of the layer and which sequence of the batch; it is drawn to its length.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError
+        Something that is no trace of an LSTM.
+    ValueError
+        A unit or sequence that the trace does not have, gates outside 0 ... 1.
+    """
+    _, sequence, unit = _place(trace, 0, sequence, unit)
+    stop = trace.T if trace.lengths is None else int(trace.lengths[sequence])
+    arrays = {name: np.asarray(getattr(trace, name))[:stop, sequence, unit] for name in ("g", "i", "f", "o", "c", "h")}
+    gates = np.array([arrays[name] for name in "ifo"])
+    if not ((gates >= 0) & (gates <= 1)).all():
+        raise ValueError("trace: expected gates from 0 to 1, got others")
+    with style():
+        figure, (above, middle, below) = plt.subplots(
+            3, figsize=(WIDTH, 5.6), layout="constrained", sharex=True, gridspec_kw={"height_ratios": [2, 1.6, 3]}
+        )
+        steps = np.arange(1, stop + 1)
+        above.axhline(0, color="#777777", linewidth=0.8)
+        above.plot(steps, arrays["g"], color="#444444", linewidth=1.2, gid="g")
+        above.set_ylabel("cell input\n$g(a_c^t)$")
+        box = (0.5, stop + 0.5, 2.5, -0.5)
+        image = middle.imshow(gates, cmap=MAGNITUDE, vmin=0, vmax=1, aspect="auto", interpolation="none", extent=box)
+        middle.set_yticks(range(3), ["input gate $i^t$", "forget gate $f^t$", "output gate $o^t$"])
+        middle.tick_params(axis="y", length=0)
+        bar = figure.colorbar(image, ax=middle, ticks=[0, 1], aspect=7, pad=0.02)
+        bar.ax.set_yticklabels(["0 closed", "1 open"])
+        block_over_time(arrays["c"], arrays["h"], below)
+        above.tick_params(axis="x", labelbottom=False)
+        middle.tick_params(axis="x", labelbottom=False)
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+_Values = dict[str, float]
+
+
+def _place(trace: Any, t: int, sequence: int, unit: int) -> tuple[int, int, int]:
+    if not all(hasattr(trace, name) for name in ("a_c", "c_prev", "layer")):
+        raise TypeError(f"trace: expected what forward of an LSTM returned, got {type(trace).__name__}")
+    T, B, H = trace.c.shape
+    return _index("t", t, T), _index("sequence", sequence, B), _index("unit", unit, H)
+
+
+def _index(name: str, value: int, size: int) -> int:
+    index = operator.index(value)
+    if not 0 <= index < size:
+        raise ValueError(f"{name}: expected 0 ... {size - 1}, got {value}")
+    return index
+
+
+def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
+    """Every number of the step, by the names of the wires."""
+    place = _place(trace, t, sequence, unit)
+    found = {name: float(getattr(trace, name)[place]) for name in ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")}
+    squashed = nonlinearities.apply(trace.layer.cell_output, np.array([found["c"]]))
+    return found | {
+        "i g": found["i"] * found["g"],
+        "f c": found["f"] * found["c_prev"],
+        "h(c)": float(squashed[0]),
+    }
+
+
+# The block's parts: where they are and their radius; the same picture as the diagram without numbers.
+_Point = tuple[float, float]
+_NODES: dict[str, tuple[_Point, float]] = {
+    "squash g": ((1.9, 2.4), 0.5),
+    "times i": ((3.9, 2.4), 0.2),
+    "c": ((6.0, 2.4), 0.7),
+    "squash h": ((8.0, 2.4), 0.5),
+    "times o": ((9.9, 2.4), 0.2),
+    "times f": ((6.0, 0.75), 0.2),
+    "i": ((3.9, 4.7), 0.58),
+    "o": ((9.9, 4.7), 0.58),
+    "f": ((6.0, -0.75), 0.58),
+}
+_INPUTS: dict[str, _Point] = {"a_c": (0.2, 2.4), "c_prev": (0.2, 0.75), "h": (11.5, 2.4)}
+# A wire: the value on it, the parts at its ends, its name (None: the part it leaves shows the value), and where the
+# label stands.
+_WIRES: tuple[tuple[str, str, str, str | None, _Point, str], ...] = (
+    ("a_c", "a_c", "squash g", "$a_c^t$", (0.1, 2.4), "right"),
+    ("g", "squash g", "times i", "$g(a_c^t)$", (3.0, 3.1), "center"),
+    ("i", "i", "times i", None, (0, 0), ""),
+    ("i g", "times i", "c", "$i^t g(a_c^t)$", (4.75, 1.65), "center"),
+    ("c_prev", "c_prev", "times f", "$c^{t-1}$", (0.1, 0.75), "right"),
+    ("f", "f", "times f", None, (0, 0), ""),
+    ("f c", "times f", "c", "$f^t c^{t-1}$", (6.35, 1.1), "left"),
+    ("c", "c", "squash h", None, (0, 0), ""),
+    ("h(c)", "squash h", "times o", "$h(c^t)$", (9.05, 3.1), "center"),
+    ("o", "o", "times o", None, (0, 0), ""),
+    ("h", "times o", "h", "$h^t$", (11.6, 2.4), "left"),
+)
+_FRAME: dict[str, Any] = {
+    "boxstyle": "round,pad=0,rounding_size=0.3",
+    "facecolor": (0.5, 0.5, 0.5, 0.08),
+    "edgecolor": "#777777",
+}
+_LARGEST = 4.0  # points: the width of the wire with the largest number
+
+
+def _draw_wire(
+    ax: Axes, values: _Values, name: str, tail: str, head: str, label: str | None, at: _Point, ha: str
+) -> None:
+    value = abs(values[name])
+    largest = max(abs(values[wire[0]]) for wire in _WIRES)
+    share = value / largest if 0 < value < np.inf and largest < np.inf else float(value > 0)
+    start, stop = (np.array(_NODES[end][0] if end in _NODES else _INPUTS[end]) for end in (tail, head))
+    along = (stop - start) / np.hypot(*(stop - start))
+    start = start + along * (_NODES[tail][1] + 0.03 if tail in _NODES else 0.0)
+    stop = stop - along * (_NODES[head][1] + 0.05 if head in _NODES else 0.0)
+    look: dict[str, Any] = {"linewidth": 0.8 + (_LARGEST - 0.8) * share, "gid": f"wire {name}"}
+    if not value:
+        look |= {"linestyle": (0, (1, 2)), "color": "#777777", "linewidth": 1.2}
+    draw_arrow(ax, start, stop, head_size=11 + 3 * share, **look)
+    if label is not None:
+        ax.text(*at, f"{label}\n{short(values[name])}", ha=ha, va="center", linespacing=1.15)
+
+
+def _draw_nodes(ax: Axes, values: _Values) -> None:
+    colours = mpl.colormaps[MAGNITUDE]
+    for part, (place, radius) in _NODES.items():
+        face: Any = "#fbe3c0" if part == "c" else "white"
+        if part in ("i", "f", "o") and 0 <= values[part] <= 1:
+            face = colours(values[part])
+        ax.add_patch(Circle(place, radius, facecolor=face, edgecolor=ink(), lw=1.4, zorder=3))
+        text: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
+        if part.startswith("times"):
+            ax.add_patch(Circle(place, 0.06, facecolor=INK, edgecolor="none", zorder=4))
+        elif part.startswith("squash"):
+            ax.text(*place, f"${part[-1]}$", color=INK, **text)
+        else:
+            dark = not isinstance(face, str) and is_dark(face)
+            ax.text(*place, short(values[part]), color="white" if dark else INK, **text)
+    for x, y, words, ha in (
+        (3.2, 4.7, "input\ngate $i^t$", "right"),
+        (9.2, 4.7, "output\ngate $o^t$", "right"),
+        (6.75, -0.8, "forget gate $f^t$", "left"),
+        (6.0, 3.2, "cell $c^t$", "center"),
+    ):
+        ax.text(x, y, words, ha=ha, va="bottom" if ha == "center" else "center", linespacing=1.1)
+
+
+def short(value: float) -> str:
+    """A number as it fits into a node: whole, with two decimals, or as a power of ten."""
+    value = value + 0.0  # -0.0 becomes 0.0
+    if not np.isfinite(value):
+        text = "NaN" if np.isnan(value) else "∞" if value > 0 else "-∞"
+    elif value == int(value) and abs(value) < 1000:
+        text = f"{value:.0f}"
+    elif 0.005 <= abs(value) < 100:
+        text = f"{value:.2f}"
+    else:
+        text = f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return text.replace("-", "−")

@@ -1,0 +1,166 @@
+"""The recurrent net unfolded in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Circle
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba.plots._base import (
+    BELOW,
+    MAGNITUDE,
+    NOT_FINITE,
+    WIDTH,
+    FloatArray,
+    axes_or_new,
+    check_norms,
+    check_words,
+    draw_arrow,
+    fits,
+    inches_of,
+    ink,
+    label_margin,
+    word_size,
+)
+from lstm_numba.plots._scales import Scale, magnitude_scale
+
+__all__ = [
+    "unfolded_network",
+]
+
+
+def unfolded_network(
+    sensitivity: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    outputs: ArrayLike | None = None,
+    words: Sequence[object] | None = None,
+    log: bool = True,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    colorbar: bool = True,
+    label: str = "sensitivity to the first input (black)",
+    title: str | None = None,
+) -> Axes:
+    """The recurrent net unfolded in time, each node shaded by its sensitivity to the first input.
+
+    One column a time step: input below, hidden layer in the middle, output above; arrows are full
+    connections. The first input is filled black. After Graves (2012), fig. 4.1, there drawn by hand, here
+    from numbers.
+
+    Parameters
+    ----------
+    sensitivity : array_like, shape (T,)
+        ‖∂hᵗ/∂x¹‖ for t = 1 ... T, the shade of the hidden nodes.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    outputs : array_like, shape (T,), optional
+        The same for the outputs of the net; without it the output nodes have no shade.
+    words : sequence of T words, optional
+        Labels below the inputs; time steps 1 ... T by default.
+    log : bool
+        Colour scale logarithmic or linear from zero.
+    vmin, vmax : float, optional
+        Ends of the colour scale, to compare nets; by default the least positive and the largest value.
+    colorbar : bool
+        Draw the colour bar. A key names nodes that have no colour on the scale in any case.
+    label, title : str, optional
+        Label of the colour bar, title of the axes.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        Values that are not norms, lengths that differ.
+    """
+    hidden = check_norms("sensitivity", sensitivity, (1,))
+    steps = len(hidden)
+    shades = [hidden]
+    if outputs is not None:
+        shades.append(check_norms("outputs", outputs, (1,)))
+        if shades[1].shape != hidden.shape:
+            raise ValueError(f"outputs: expected shape {hidden.shape} as sensitivity, got {shades[1].shape}")
+    texts = check_words("words", words, steps)
+    scale = magnitude_scale(np.concatenate(shades), log, vmin, vmax)
+    width = WIDTH if ax is None else inches_of(ax)[0]
+    inches_each = float(np.clip((width - 1.4) / max(steps, 3), 0.1, 0.95))
+    height = 2.9 * inches_each + 1.2 + label_margin(texts, inches_each) + (0.3 if title else 0.0)
+    with axes_or_new(ax, WIDTH, height, "compressed") as ax:
+        _net_arrows(ax, steps)
+        _net_nodes(ax, np.arange(steps), 0, "white")
+        _net_nodes(ax, np.array([0]), 0, "black")
+        if outputs is None:
+            _net_nodes(ax, np.arange(steps), 2, "white")
+        drawn = [_net_shades(ax, values, row, scale) for row, values in enumerate(shades, start=1)]
+        _net_labels(ax, steps, texts, inches_each)
+        ax.set_aspect("equal")
+        ax.set(xlim=(-0.5, max(steps, 3) - 0.5), ylim=(-0.4, 2.4))
+        ax.set_axis_off()
+        if title:
+            ax.set_title(title)
+        if colorbar:
+            scale.bar(drawn[0], ax, label, horizontal=True)
+        else:
+            scale.key(ax, "center left", (1.0, 0.5))
+    return ax
+
+
+_RADIUS = 0.28  # of a node; columns and rows are 1 apart
+
+
+def _net_arrows(ax: Axes, steps: int) -> None:
+    for t in range(steps):
+        for tail, head in (((t, 0), (t, 1)), ((t, 1), (t, 2)), ((t - 1, 1), (t, 1))):
+            if tail[0] >= 0:
+                draw_arrow(ax, tail, head, _RADIUS + 0.02, head_size=_arrow_size(steps))
+
+
+def _arrow_size(steps: int) -> float:
+    return float(np.clip(90 / steps, 4, 13))
+
+
+def _net_nodes(
+    ax: Axes, columns: NDArray[np.int_], row: int, face: str, hatch: str = "", edge: str | None = None
+) -> None:
+    circles = [Circle((float(t), row), _RADIUS) for t in columns]
+    nodes = PatchCollection(
+        circles, facecolor=face, edgecolor=edge or ink(), hatch=hatch or None, linewidth=1.2, zorder=3
+    )
+    ax.add_collection(nodes, autolim=False)
+
+
+def _net_shades(ax: Axes, values: FloatArray, row: int, scale: Scale) -> PatchCollection:
+    """One row of nodes in the colours of its values; those off the scale hatched."""
+    below, not_finite = scale.masks(values)
+    for at, (face, hatch, edge) in ((below, BELOW), (not_finite, NOT_FINITE)):
+        if at.any():
+            _net_nodes(ax, np.flatnonzero(at), row, face, hatch, edge)
+    shown = np.flatnonzero(~(below | not_finite))
+    nodes = PatchCollection(
+        [Circle((float(t), row), _RADIUS) for t in shown], cmap=MAGNITUDE, norm=scale.norm(), zorder=3
+    )
+    nodes.set(array=values[shown], edgecolor=ink(), linewidth=1.2)
+    ax.add_collection(nodes, autolim=False)
+    return nodes
+
+
+def _net_labels(ax: Axes, steps: int, words: list[str] | None, inches_each: float) -> None:
+    for row, name in enumerate(("input $x^t$", "hidden $h^t$", "output $y^t$")):
+        ax.text(-0.45, row, name, ha="right", va="center")
+    if words is None:
+        every = max(1, -(-steps // 20))
+        ax.text(-0.45, -0.45, "step $t$", ha="right", va="top")
+        for t in range(0, steps, every):
+            ax.text(t, -0.45, str(t + 1), ha="center", va="top")
+        return
+    turned = not fits(words, inches_each)
+    size = word_size(inches_each) if turned else None
+    for t, word in enumerate(words):
+        ax.text(t, -0.42, word, ha="center", va="top", rotation=90 if turned else 0, size=size, parse_math=False)
