@@ -16,7 +16,7 @@ BROWSER ?=
 WITH_BROWSER := $(if $(filter-out 0 no,$(BROWSER)),$(VENV)/.browser)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= --json build/benchmark.json --figure figures/benchmark
 LAB_ARGS ?=
 NOTEBOOKS ?=
 JOBS ?= 1
@@ -47,7 +47,7 @@ types: $(VENV)/.test ## mypy
 figures: $(VENV)/.core ## draw every figure of the tutorials into figures/
 	$(BIN)/python -m lstm_numba figures --out figures
 
-bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks; COMPARE=1 installs the peers to compare with; BENCH_ARGS="..."
+bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks: tables, build/benchmark.json, the README's figure; COMPARE=1 installs the peers; BENCH_ARGS="..."
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 lab: $(VENV)/.notebooks ## JupyterLab on the tutorials
