@@ -128,13 +128,13 @@ class Outlined:
         Outlined.all.append(self)
 
     def symbol(self, dtype: types.Float) -> str:
-        """The name by which compiled code calls it for numbers of this type, compiled on the first call."""
+        """Return the name by which compiled code calls it for numbers of this type; compile it if need be."""
         name = f"lstm_numba.{self.function.__name__}.{dtype}"
         if dtype not in self._bound:
             settings = {"nopython": True, "error_model": "numpy", "fastmath": {"contract"}}
             compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, settings)
             with contextlib.suppress(RuntimeError, OSError):
-                compiled._cache = _PackageCache(self.function, calls_outlined=False)
+                compiled._cache = _PackageCache(self.function, calls_outlined=False)  # type: ignore[attr-defined]
             compiled.compile()
             binding.add_symbol(name, compiled.address)
             self._bound[dtype] = compiled

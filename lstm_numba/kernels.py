@@ -188,7 +188,8 @@ def _lstm_forward(
     T, B, I = x.shape
     H, n, layer, keep_a, ragged = h.shape[2], b_hi - b_lo, T * B * h.shape[2], a.size > 0, lengths.size > 0
     x_flat, a_flat, gates_flat, c_flat, h_flat = pointer(x), pointer(a), pointer(gates), pointer(c), pointer(h)
-    U_packed, W_packed, b_packed, v = aligned(pointer(U_packed)), aligned(pointer(W_packed)), pointer(b_packed), pointer(v)
+    U_packed, W_packed = aligned(pointer(U_packed)), aligned(pointer(W_packed))
+    b_packed, v = pointer(b_packed), pointer(v)
     Hp, lane = padded(H, h_flat), lanes(h_flat)
     streams = keep_a and H == Hp and is_aligned(a_flat) and layer * h.itemsize > _CHUNK_BYTES
     chunk = min(T, _chunk_of(n, 4 * Hp, h.itemsize))
@@ -298,7 +299,7 @@ def _keep_state(h_flat, c_flat, state, h_now, c_now, at, H):
 
 @inline
 def _project(x_flat, I, B, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, a_now, width):
-    """a = U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n."""
+    """U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n."""
     if n == B:
         source, at = x_flat, t_lo * B * I
     else:  # the rows of these sequences, side by side
@@ -323,8 +324,9 @@ def lstm_backward(
 
     dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon_h and epsilon_c (T+1, B, H) come in with ∂L/∂h_T and
     ∂L/∂c_T of the caller in the *initial* state's row, and leave complete, that row included; delta (4, T, B, H) is
-    filled, and so is dx (T, B, I), unless it is empty. `sums` (shares, 7·Hp) comes in as zeros and leaves as each
-    share's part of the gradients of b, interleaved, and of V. With `from_zero` nobody asks for ∂L/∂h⁰, and it is left out.
+    filled, and so is dx (T, B, I), unless it is empty. `sums` (shares, 7·Hp) comes in as zeros and leaves as
+    each share's part of the gradients of b, interleaved, and of V. With `from_zero` nobody asks for ∂L/∂h⁰, and it is
+    left out.
 
     With `squared` the same recursion runs with every factor squared (the caller passes V² and has W² and U² packed): a
     diagonal approximation of second derivatives in the spirit of Becker & LeCun (1988), *Improving the Convergence of
@@ -398,7 +400,8 @@ def _lstm_backward(
                 slope_i, slope_f, slope_o = slope(gate, i), slope(gate, f), slope(gate, o)
                 slope_g, slope_h = slope(cell_input, g), slope(cell_output, h_of_c)
                 if squared:
-                    i, f, o, g, c_prev, c_t, h_of_c = i * i, f * f, o * o, g * g, c_prev * c_prev, c_t * c_t, h_of_c * h_of_c
+                    i, f, o, g, h_of_c = i * i, f * f, o * o, g * g, h_of_c * h_of_c
+                    c_prev, c_t = c_prev * c_prev, c_t * c_t
                     slope_i, slope_f, slope_o = slope_i * slope_i, slope_f * slope_f, slope_o * slope_o
                     slope_g, slope_h = slope_g * slope_g, slope_h * slope_h
                 epsilon_h_t = load_first_pair(eh_now, from_e, count, more, rest)
@@ -626,8 +629,8 @@ def _rnn_backward(
 def pack_for_forward(U, W, b, U_packed, W_packed, b_packed, g_lo, g_hi):
     """U_kᵀ and W_kᵀ packed with all gates interleaved, and b_k likewise; the groups g_lo … g_hi of units.
 
-    Where there is no W none is packed; where there is no b it is zero. Packed weights begin at the first `aligned` place
-    of an array that has room for a vector more, here and below.
+    Where there is no W none is packed; where there is no b it is zero. Packed weights begin at the first `aligned`
+    place of an array that has room for a vector more, here and below.
     """
     K, H, I = U.shape
     has_W, has_b = W.size > 0, b.size > 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, kernels, memory, threads
+from lstm_numba import _checks, memory, threads
 from lstm_numba.parameters import Parameters
 from lstm_numba.simd import VECTOR_BYTES
 
@@ -33,7 +32,7 @@ class Steps:
     lengths
         (B,) int64; empty where nothing was given.
     rows
-        (T,) int64: how many leading sequences of the batch have to be computed at time t; empty where nothing was given.
+        (T,) int64: how many leading sequences have to be computed at time t; empty where nothing was given.
     """
 
     def __init__(self, T: int, B: int, given: NDArray | None) -> None:

@@ -91,7 +91,8 @@ def _make_tile(rows: int, vectors: int):
                 carried = [builder.phi(vector) for _ in first_sums]
                 new, a_now, b_now = list(carried), a_k, b_k
                 for step in range(steps):
-                    row = [load_vector(builder, panel, builder.add(b_now, intp(j * lanes)), vector) for j in range(vectors)]
+                    places = [builder.add(b_now, intp(j * lanes)) for j in range(vectors)]
+                    row = [load_vector(builder, panel, place, vector) for place in places]
                     if rows == ROWS and vectors == VECTORS:  # into the second-level cache, for the next block
                         fetch(builder, builder.gep(panel, [builder.add(b_now, ahead)]), write=False, locality=2)
                     if rows < 3:  # there the product is as fast as the panel comes from the second-level cache
@@ -200,7 +201,7 @@ def _column(vectors, a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off
 
 @inline
 def padded(n, memory):
-    """n rounded up to whole vectors of what lies at a pointer."""
+    """Round n up to whole vectors of what lies at a pointer."""
     return (n + lanes(memory) - 1) // lanes(memory) * lanes(memory)
 
 
@@ -390,9 +391,9 @@ def matmul(
 ):  # fmt: skip
     """C (m, n) = S (m, n) + A (m, depth) B (depth, n), with B packed in `panels`.
 
-    A[i, k] is read at ``a_off + i//ROWS*a_group + i%ROWS*a_row + k*a_step``, C[i, j] written at ``c_off + i*c_row + j``,
-    S[i, j] read at ``s_off + i*s_row + j*s_column``; s_column is 1, or 0 for an S that repeats its first few columns
-    (one panel's width), as zeros do. S may be C.
+    A[i, k] is read at ``a_off + i//ROWS*a_group + i%ROWS*a_row + k*a_step``, C[i, j] written at
+    ``c_off + i*c_row + j``, S[i, j] read at ``s_off + i*s_row + j*s_column``; s_column is 1, or 0 for an S
+    that repeats its first few columns (one panel's width), as zeros do. S may be C.
     """
     symbol, sig = _product.symbol(c.dtype), types.void(*_arguments(c.dtype))
 

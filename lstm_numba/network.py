@@ -340,7 +340,8 @@ class Network:
             source = np.ascontiguousarray(z)
             run: list[Any] = [each._forward for each in directions]  # type: ignore[attr-defined]
             # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
-            passes = [partial(each, source, None, None, steps, from_zero=rng is not None, lean=rng is not None) for each in run]
+            training = {"from_zero": rng is not None, "lean": rng is not None}
+            passes = [partial(each, source, None, None, steps, **training) for each in run]
             trace.layers.append(threads.run(passes))
             last = number == len(self.layers) - 1
             z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)

@@ -2,8 +2,8 @@
 
 A `Vector` holds 16, 8, 4 or 2 numbers of one type: as many as one register takes. In a compiled function it has
 ``+ - * /``, `where_greater`, and mixes with plain numbers of its type; `load` and `store` move it from and to memory,
-which is given as a `pointer` into an array. An equation written once so runs over neighbouring units at once, from registers to registers, and reads as it
-stands in the book:
+which is given as a `pointer` into an array. An equation written once so runs over neighbouring units at once, from
+registers to registers, and reads as it stands in the book:
 
     c = f * c_prev + i * g
 

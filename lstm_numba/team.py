@@ -6,8 +6,8 @@ waits at the end of a phase until all its tasks are done. So the thread that mad
 thread to wake up, which takes longer than a small layer's whole pass: it begins, and whoever comes helps. Which
 thread does a task makes no difference to the result.
 
-``progress`` is an array of whole numbers, zero at first: for each phase the tasks claimed and the tasks done; and a flag
-by which a thread that fails tells the others not to wait for it (`lstm_numba.threads.together`).
+``progress`` is an array of whole numbers, zero at first: for each phase the tasks claimed and the tasks done; and a
+flag by which a thread that fails tells the others not to wait for it (`lstm_numba.threads.together`).
 """
 
 from __future__ import annotations
