@@ -1320,3 +1320,69 @@ def test_no_half_done_work_after_a_refusal():
     with refused(ValueError, "x"):
         layer.forward(with_value(np.nan, T, B, I))
     assert np.array_equal(layer.forward(zeros(T, B, I)).h, good)
+
+
+# Lean passes, and the memory they take
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("lengths", [None, [3, 5, 1]])
+def test_a_lean_pass_keeps_what_the_backward_pass_needs(reverse, lengths):
+    layer, _ = make_layer(4, 19, reverse=reverse)
+    rng = np.random.default_rng(0)
+    x, h0, c0, dh = (rng.standard_normal(shape) for shape in [(5, 3, 4), (3, 19), (3, 19), (5, 3, 19)])
+    whole, lean = (layer.forward(x, h0, c0, lengths, lean=lean) for lean in (False, True))
+    for name in ("x", "i", "f", "o", "g", "c", "h", "h_prev", "c_prev", "h0", "c0", "h_last", "c_last"):
+        assert np.array_equal(getattr(whole, name), getattr(lean, name)), name
+    a, b = layer.backward(whole, dh), layer.backward(lean, dh)
+    for name in (*GRADIENTS, "U", "W", "V", "b"):
+        assert np.array_equal(read(a, name), read(b, name)), name
+
+
+def test_a_lean_trace_says_why_there_are_no_pre_activations():
+    trace = ln.LSTM(2, 3, seed=0).forward(np.zeros((4, 1, 2)), lean=True)
+    for name in ("a", "a_i", "a_f", "a_o", "a_c"):
+        with pytest.raises(AttributeError, match="a: not kept, as the forward pass was told to be lean"):
+            getattr(trace, name)
+    with pytest.raises(TypeError, match="lean: expected"):
+        ln.LSTM(2, 3).forward(np.zeros((4, 1, 2)), lean="yes")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("peepholes", [False, True])
+def test_memory_is_told_beforehand_to_the_byte(dtype, lean, peepholes):
+    T, B, I, H = 7, 3, 5, 11
+    layer = ln.LSTM(I, H, dtype=dtype, peepholes=peepholes)
+    x = np.zeros((T, B, I))
+    trace = layer.forward(x, lean=lean)
+    gradients = layer.backward(trace, np.zeros((T, B, H)))
+    held = [trace.x, trace._gates, trace._h_rows, trace._c_rows, trace._a]
+    parts = [gradients.x, gradients.delta, gradients.epsilon_h.base, gradients.epsilon_c.base]
+    parts.append(gradients.parameters().flat)
+    needed = layer.memory(T, B, lean=lean)
+    assert needed.trace == sum(array.nbytes for array in held)
+    assert needed.gradients == sum(array.nbytes for array in parts)
+
+
+@pytest.mark.parametrize(("T", "B", "name"), [(0, 1, "T"), (1, -2, "B"), (1.5, 1, "T")])
+def test_memory_refuses_what_is_no_size(T, B, name):
+    with pytest.raises((ValueError, TypeError), match=f"{name}: expected"):
+        ln.LSTM(2, 3).memory(T, B)
+
+
+def test_large_traces_are_the_same_as_small_ones_put_together():
+    """Where arrays are large enough, some are stored past the caches: the numbers stay."""
+    layer, _ = make_layer(16, 64, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    x, dh = rng.standard_normal((40, 128, 16)), rng.standard_normal((40, 128, 64))
+    whole = layer.forward(x)
+    gradients = layer.backward(whole, dh)
+    for lo in (0, 60, 126):
+        part = layer.forward(x[:, lo : lo + 2])
+        own = layer.backward(part, dh[:, lo : lo + 2])
+        for name in (*FORWARD[:10], "h", "c"):
+            assert norm_error(getattr(whole, name)[:, lo : lo + 2], getattr(part, name).astype(float)) < 1e-5, name
+        for name in ("x", "epsilon_h", "epsilon_c", *naive.DELTA_NAMES):
+            assert norm_error(read(gradients, name)[:, lo : lo + 2], read(own, name).astype(float)) < 1e-4, name
+

@@ -1,4 +1,4 @@
-"""The pool: order, exceptions, budgets, many callers at once, and a fork."""
+"""The pool: order, exceptions, budgets, many callers at once, and a fork; and threads that share a call's tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lstm_numba import threads
+from lstm_numba import team, threads
+from lstm_numba._compile import jit
 
 ROOT = Path(__file__).parent.parent
 
@@ -191,11 +193,14 @@ import os, threading
 from lstm_numba import threads
 threads.set_num_threads(3)
 assert threads.run([lambda n=n: n for n in range(3)]) == [0, 1, 2]
+meeting = threading.Barrier(3, timeout=20)
+threads.together(lambda progress: meeting.wait(), 3)
 threads._lock.acquire()  # as if another thread were in the middle of giving out work
 child = os.fork()
 if child == 0:
     meeting = threading.Barrier(3, timeout=20)  # needs three living threads
     threads.run([meeting.wait] * 3)
+    threads.together(lambda progress: meeting.wait(), 3)
     os._exit(7)
 threads._lock.release()
 assert threads.run([lambda n=n: n for n in range(3)]) == [0, 1, 2]
@@ -240,3 +245,113 @@ def test_ranges_cover_everything_once_and_none_is_empty(n, parts):
         assert len(ranges) == max(1, min(n, parts)) and min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
     else:
         assert ranges == [(0, 0)]
+
+
+# together: threads claim the tasks of a call's phases
+
+
+@jit
+def _two_phases(progress, tasks, counts, seen):
+    """Count each task of two phases; the second notes how many of the first were done when it began."""
+    task = team.claim(progress, 0)
+    while task < tasks:
+        counts[0, task] += 1
+        team.done(progress, 0)
+        task = team.claim(progress, 0)
+    if not team.wait(progress, 0, tasks):
+        return
+    task = team.claim(progress, 1)
+    while task < tasks:
+        seen[task] = counts[0].sum()
+        counts[1, task] += 1
+        team.done(progress, 1)
+        task = team.claim(progress, 1)
+    team.wait(progress, 1, tasks)
+    team.linger(progress)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+@pytest.mark.parametrize("tasks", [1, 2, 7])
+def test_each_task_is_done_once_and_a_phase_begins_when_the_last_has_ended(limit, tasks):
+    threads.set_num_threads(limit)
+    for _ in range(50):
+        counts, seen = np.zeros((2, tasks), np.int64), np.zeros(tasks, np.int64)
+        threads.together(lambda progress: _two_phases(progress, tasks, counts, seen), limit)  # noqa: B023
+        assert (counts == 1).all() and (seen == tasks).all()
+
+
+def test_helpers_do_help():
+    threads.set_num_threads(3)
+    here, names = threading.Barrier(3, timeout=30), set()
+
+    def work(progress):
+        here.wait()
+        names.add(threading.get_ident())
+
+    threads.together(work, 3)
+    for _ in range(1000):
+        if len(names) == 3:
+            break
+        time.sleep(0.01)
+    assert len(names) == 3
+
+
+def test_a_helper_that_fails_is_not_waited_for_and_its_error_is_raised():
+    threads.set_num_threads(2)
+    failed = threading.Event()
+
+    def work(progress):
+        if threading.current_thread().name == "lstm_numba helper":
+            failed.set()
+            raise MemoryError("no room")
+        failed.wait(30)
+        _two_phases(progress, 1, np.zeros((2, 1), np.int64), np.zeros(1, np.int64))
+        time.sleep(0.05)
+
+    with pytest.raises(MemoryError, match="no room"):
+        threads.together(work, 2)
+
+
+def test_an_error_of_the_caller_is_raised():
+    threads.set_num_threads(2)
+
+    def work(progress):
+        raise ValueError(threading.current_thread().name)
+
+    with pytest.raises(ValueError, match="MainThread"):
+        threads.together(work, 2)
+
+
+def test_many_callers_may_ask_the_same_helpers():
+    threads.set_num_threads(3)
+
+    def call(number):
+        counts, seen = np.zeros((2, 6), np.int64), np.zeros(6, np.int64)
+        for step in range(1, 100):
+            threads.together(lambda progress: _two_phases(progress, 6, counts, seen), 3)
+            if not (counts == step).all():
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, range(4)))
+
+
+def test_a_helper_sleeps_when_nothing_is_asked_of_it_and_wakes_again():
+    threads.set_num_threads(2)
+    for _ in range(3):
+        done = threading.Event()
+
+        def work(progress, done=done):
+            if threading.current_thread().name == "lstm_numba helper":
+                done.set()
+            else:
+                done.wait(30)
+
+        threads.together(work, 2)
+        assert done.is_set()
+        for _ in range(1000):
+            if threads._helpers[0]._asleep:
+                break
+            time.sleep(0.01)
+        assert threads._helpers[0]._asleep
