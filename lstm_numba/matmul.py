@@ -148,8 +148,11 @@ def _make_tile(rows: int, vectors: int):
 
 
 def _make_column(vectors: int):
-    """Return a function for all rows of C, `vectors` registers wide: full tiles first, then the rest in one or two."""
-    tile_1, tile_2, tile_3, tile_4, tile_5, tile_6 = (_make_tile(rows, vectors) for rows in range(1, ROWS + 1))
+    """Return a function for all rows of C, `vectors` registers wide: full tiles first, then the rest in one or two.
+
+    There is no tile of 5 rows: 3 and 2 take as long, and each tile takes time to compile.
+    """
+    tile_1, tile_2, tile_3, tile_4, tile_6 = (_make_tile(rows, vectors) for rows in (1, 2, 3, 4, ROWS))
 
     def column(a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, m):
         ahead, last = _AHEAD // itemsize(c), _AHEAD // itemsize(c) + (vectors - 1) * lanes(c)
@@ -162,13 +165,17 @@ def _make_column(vectors: int):
             ahead = min(ahead + lanes(c), last)
         if m == 7:
             tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-            m = 3
+            m -= 4
             a_off += 4 * a_row
             s_off += 4 * s_row
             c_off += 4 * c_row
-        if m == 5:
-            tile_5(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-        elif m == 4:
+        elif m == 5:
+            tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            m -= 3
+            a_off += 3 * a_row
+            s_off += 3 * s_row
+            c_off += 3 * c_row
+        if m == 4:
             tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
         elif m == 3:
             tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
