@@ -621,6 +621,25 @@ def _rnn_backward(
     keep(scratch)
 
 
+# -------------------------------------------------------------------------------------------------------------- input
+
+
+@jit
+def copy_finite(x, to):
+    """Copy x to another flat array of its size; tell whether all of it is finite."""
+    source, target = pointer(x), pointer(to)
+    sums, zero_or_nan = np.empty(lanes(source), x.dtype), zeros(source)
+    for n in range(0, x.size, lanes(source)):
+        value = load_first(source, n, x.size - n)
+        store_first(target, n, x.size - n, value)
+        zero_or_nan = zero_or_nan + (value - value)
+    store(pointer(sums), 0, zero_or_nan)  # a number minus itself: infinity gives NaN
+    finite = True
+    for n in range(sums.size):
+        finite = finite and sums[n] == 0
+    return finite
+
+
 # ---------------------------------------------------------------------------------------------------- packing weights
 # U, W, b have a leading axis of K gates: 4 in an LSTM, 1 in a simple recurrent net and in a linear layer.
 

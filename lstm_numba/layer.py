@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, memory, threads
+from lstm_numba import _checks, kernels, memory, threads
 from lstm_numba.parameters import Parameters
 from lstm_numba.simd import VECTOR_BYTES
 
@@ -168,9 +168,12 @@ class RecurrentLayer(ABC):
         T, B, _ = array.shape
         steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
         array = steps.without_padding(array)
-        _checks.finite("x", array)
         if isinstance(x, np.ndarray) and np.may_share_memory(array, x):
-            array = array.copy()  # the backward pass needs it as it is now, whatever the caller does with theirs
+            # The backward pass needs it as it is now, whatever the caller does with theirs.
+            own = memory.empty(array.shape, self.dtype)
+            if kernels.copy_finite(array.reshape(-1), own.reshape(-1)):
+                return own, steps
+        _checks.finite("x", array)
         return array, steps
 
     def _check_state(self, name: str, state: ArrayLike | None, B: int) -> NDArray | None:
