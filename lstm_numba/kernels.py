@@ -712,9 +712,7 @@ def weight_gradients(delta, x, h_prev, n_lo, n_hi, U, W, decay, constant, dU, dW
     """
     (_, N, H), I, J = delta.shape, x.shape[1], dW.shape[2]
     started = decay != 0 or constant != 0
-    if started:
-        _start_gradient(U, decay, constant, dU, r_lo, r_hi)
-        _start_gradient(W, decay, constant, dW, r_lo, r_hi)
+    from_U, from_W = pointer(U), pointer(W)
     to_U, to_W, from_delta, from_x, from_h = pointer(dU), pointer(dW), pointer(delta), pointer(x), pointer(h_prev)
     depth = min(_DEPTH, N)
     room = np.empty(2 * full_width(to_U) + depth * (_HEIGHT + padded(I, to_U) + padded(J, to_U)), x.dtype)
@@ -737,6 +735,9 @@ def weight_gradients(delta, x, h_prev, n_lo, n_hi, U, W, decay, constant, dU, dW
         while r < r_hi:  # some rows of one gate: as many as their δ fits the cache
             k = r // H
             m = min(min(_HEIGHT, r_hi - r), (k + 1) * H - r)
+            if started and n == 0:
+                _start_gradient(to_U, from_U, r * I, (r + m) * I, decay, constant)
+                _start_gradient(to_W, from_W, r * J, (r + m) * J, decay, constant)
             pack_groups(from_delta, (k * N + n) * H + r - k * H, H, m, steps, groups)
             _add_rows(to_U, r * I, I, none, n > 0 or started, groups, ZERO, ROWS * steps, x_packed, m, steps)
             if J:
@@ -756,13 +757,14 @@ def _add_rows(to, at, row, none, more, groups, g_off, g_group, packed, m, depth)
 
 
 @inline
-def _start_gradient(weights, decay, constant, gradient, r_lo, r_hi):
-    """Set rows of the gradient to decay·weights + constant; without decay, weights that aren't finite don't matter."""
-    H, I = weights.shape[1:]
-    for r in range(r_lo, r_hi):
-        k, j = r // H, r % H
-        for i in range(I):
-            gradient[k, j, i] = decay * weights[k, j, i] + constant if decay else constant
+def _start_gradient(gradient, weights, lo, hi, decay, constant):
+    """Set part of the gradient to decay·weights + constant; without decay, weights that aren't finite don't matter."""
+    if decay:
+        for i in range(lo, hi):
+            gradient[i] = decay * weights[i] + constant
+    else:
+        for i in range(lo, hi):
+            gradient[i] = constant
 
 
 @jit
