@@ -135,8 +135,9 @@ class _Helper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="lstm_numba helper", daemon=True)
         self._mailbox = np.zeros(2, np.int64)  # the number of the last call, where its progress lies
-        self._call: Callable[[NDArray], object] | None = None
-        self._progress: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
+        # The call and its progress, in one object: another thread may ask in between.
+        self._request: tuple[Callable[[NDArray], object], NDArray] | None = None
+        self._recent: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
         self._asleep, self._alarm = False, threading.Event()
         self.start()
 
@@ -144,8 +145,8 @@ class _Helper(threading.Thread):
         """Have it call ``call(progress)``, if it comes before that call is over, and before it is asked again."""
         number = int(self._mailbox[0]) + 1
         progress[-2:] = self._mailbox.ctypes.data, number
-        self._call = call
-        self._progress.append(progress)
+        self._request = call, progress
+        self._recent.append(progress)
         self._mailbox[1] = progress.ctypes.data
         self._mailbox[0] = number
         if self._asleep:
@@ -163,9 +164,10 @@ class _Helper(threading.Thread):
                 self._alarm.clear()
                 self._asleep = False
                 continue
-            last, call, self._call = number, self._call, None
-            if call is not None:
-                call(self._progress[-1])
+            last, request, self._request = number, self._request, None
+            if request is not None:
+                call, progress = request
+                call(progress)
 
 
 _helpers: list[_Helper] = []
