@@ -466,7 +466,7 @@ def numba_tiles(x, U, W, V, b):
     return h
 
 
-# 8. The engine
+# 8. The engine: vectors written down, gates interleaved in one product, chunks of steps, threads that claim tasks
 
 
 def layer_of(U, W, V, b):

@@ -7,9 +7,6 @@ one is drawn.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +26,6 @@ VIEWS: dict[str, str] = {
     "output": "what an output depends on",
     "input": "where an input goes",
 }
-_DPI = 110
 _MOST_WORDS_NAMED = 3
 
 
@@ -187,6 +183,7 @@ def sensitivity_explorer(
         import ipywidgets as widgets
     except ImportError as error:
         raise ImportError("sensitivity_explorer needs ipywidgets: pip install 'lstm-numba[notebooks]'") from error
+    from lstm_numba.plots.output import quick_image
 
     named = _named_maps(maps)
     steps = len(next(iter(named.values())))
@@ -216,7 +213,7 @@ def sensitivity_explorer(
     picture = widgets.HTML()
 
     def redraw(_: Any = None) -> None:
-        picture.value = _image(*draw(menu.value, buttons.value, slider.value))
+        picture.value = quick_image(*draw(menu.value, buttons.value, slider.value))
 
     for control in (menu, buttons, slider):
         control.observe(redraw, names="value")
@@ -240,12 +237,3 @@ def _named_maps(maps: Any) -> dict[str, NDArray]:
         if S.shape != shape:
             raise ValueError(f"{key}: expected shape {shape} as the first map, got {S.shape}")
     return named
-
-
-def _image(figure: Figure, alt: str) -> str:
-    """HTML image with its alternative text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    source = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width = round(96 * figure.get_figwidth())
-    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{source}">'

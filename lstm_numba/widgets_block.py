@@ -10,9 +10,6 @@ ipywidgets is imported when an explorer is made, matplotlib when one is drawn.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -157,6 +154,7 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
         import ipywidgets as widgets
     except ImportError as error:
         raise ImportError("memory_block_explorer needs ipywidgets: pip install 'lstm-numba[notebooks]'") from error
+    from lstm_numba.plots.output import quick_image
 
     if isinstance(setting, str):
         _checks.choice("setting", setting, SETTINGS)
@@ -198,7 +196,7 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
             return
         chosen = Setting(**{name: sliders[name].value for name in Setting._fields})
         menu.value = next((name for name, known in SETTINGS.items() if known == chosen), "(own setting)")
-        picture.value = _image(*draw_block(chosen, sliders["t"].value - 1, steps))
+        picture.value = quick_image(*draw_block(chosen, sliders["t"].value - 1, steps))
 
     def choose(change: Any) -> None:
         nonlocal choosing
@@ -218,11 +216,3 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
     box = widgets.VBox([menu, *sliders.values(), picture])
     box.sliders, box.menu, box.picture = sliders, menu, picture
     return box
-
-
-def _image(figure: Figure, alt: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    source = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width = round(96 * figure.get_figwidth())
-    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{source}">'

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+import small_figures
 from lstm_numba import gallery
 from lstm_numba.gallery.subjects import Subjects
 
@@ -32,17 +33,15 @@ def _close_figures():
 class Drawn:
     """All figures, drawn here into a folder, with the size of the smallest type in each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, data: Subjects) -> None:
         self.folder, self.smallest, drawings = folder, {}, {}
-        data = Subjects()
         for name, entry in ENTRIES.items():
             picture, alt, reading = entry.function(data) if entry.needs_data else entry.function()
-            if isinstance(picture, Figure):
-                picture.canvas.draw()
-                texts = [text for text in picture.findobj(Text) if text.get_visible() and text.get_text().strip()]
-                self.smallest[name] = min(text.get_fontsize() for text in texts)
             again = entry._replace(function=lambda drawn=(picture, alt, reading): drawn, needs_data=False)
             drawings[name] = gallery.draw_one(again, folder, data)
+            if isinstance(picture, Figure):
+                texts = [text for text in picture.findobj(Text) if text.get_visible() and text.get_text().strip()]
+                self.smallest[name] = min(text.get_fontsize() for text in texts)
         self.drawings = {name: each._replace(entry=ENTRIES[name]) for name, each in drawings.items()}
         self.index = gallery.write_index(folder, self.drawings)
 
@@ -52,22 +51,46 @@ def drawn(tmp_path_factory) -> Drawn:
     folder = tmp_path_factory.mktemp("repository") / "figures"
     folder.mkdir()
     (folder.parent / "notebooks").symlink_to(ROOT / "notebooks")
-    return Drawn(folder)
+    with small_figures.small() as data:
+        return Drawn(folder, data)
 
 
 # -- all figures ------------------------------------------------------------------------------------------------------
 
 
+# For each way of drawing one: diagrams, curves, maps, tables, text; and for each thing that is trained first.
+TWICE = (
+    "unfolded_network",
+    "vanishing_gradient",
+    "memory_block",
+    "gradient_mistakes",
+    "preservation",
+    "words_of_each_tag",
+    "gates",
+    "shared_buffer",
+    "blow_up",
+    "quote_cell",
+)
+
+
 @pytest.mark.slow
 def test_another_process_draws_the_same_bytes(drawn, tmp_path):
-    folder = tmp_path / "figures"
-    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
-    command = [sys.executable, "-m", "lstm_numba", "figures", "--out", str(folder)]
-    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "7"}, check=True, capture_output=True, timeout=900)
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == sorted(path.name for path in drawn.folder.iterdir())
-    different = [name for name in names if (folder / name).read_bytes() != (drawn.folder / name).read_bytes()]
+    command = [sys.executable, small_figures.__file__, str(tmp_path), *TWICE]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(f"{name}.{form}" for name in TWICE for form in ("svg", "png"))
+    different = [name for name in names if (tmp_path / name).read_bytes() != (drawn.folder / name).read_bytes()]
     assert not different
+
+
+@pytest.mark.slow
+def test_so_does_the_command_line(drawn, tmp_path):
+    command = [sys.executable, "-m", "lstm_numba", "figures", "--out", str(tmp_path), "--only", "counting_block"]
+    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "7"}, check=True, capture_output=True, timeout=900)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counting_block.png", "counting_block.svg"]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (drawn.folder / path.name).read_bytes()
 
 
 @pytest.mark.slow

@@ -509,6 +509,15 @@ def test_a_refreshed_notebook_has_the_same_bytes_every_time(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_that_the_kernels_were_compiled_is_not_stored(tmp_path):
+    says = "import sys\nprint('{}', file=sys.stderr)\nprint(1)"
+    path = small_notebook(tmp_path, says.format(f"{program.COMPILING} for this CPU ..."), says.format("a warning"))
+    program.refresh(path)
+    first, second = nbformat.read(path, as_version=4).cells
+    assert [output.name for output in first.outputs] == ["stdout"]
+    assert {output.text for output in second.outputs} == {"a warning\n", "1\n"}
+
+
 def test_a_notebook_that_fails_stays_as_it_is(tmp_path, capsys):
     path = small_notebook(tmp_path, "print(1)", "1 / 0")
     before = path.read_bytes()

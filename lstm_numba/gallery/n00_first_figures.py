@@ -154,5 +154,6 @@ def gates(data: Subjects) -> Drawn:
         f" {len(units)} units of the trained forward layer, word by word for the query “{' '.join(net.query.words)}”,"
         " with the predicted label of each word.",
         f"A row is a unit, a column a word. Drawn are the {len(units)} units whose cells move most, sorted by how far"
-        " their forget gate is open on average. Where a forget gate shuts (light), the cell below it lets its past go.",
+        " their forget gate is open on average. Where a forget gate closes (light), the cell below it lets its past"
+        " go.",
     )

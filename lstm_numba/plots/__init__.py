@@ -20,8 +20,10 @@ from lstm_numba.plots.animation import backward_animation, backward_step
 from lstm_numba.plots.block import memory_block
 from lstm_numba.plots.coloured_text import ColouredLetters, coloured_letters, coloured_letters_html
 from lstm_numba.plots.gradients import gradient_errors
+from lstm_numba.plots.ladder import ladder
 from lstm_numba.plots.learning import confusion_matrix, learning_curves
 from lstm_numba.plots.output import save, show
+from lstm_numba.plots.packing import packed_weights
 from lstm_numba.plots.preservation import unfolded_gates
 from lstm_numba.plots.rates import growth_rates
 from lstm_numba.plots.scores import scores_and_chance
@@ -57,8 +59,10 @@ __all__ = [
     "gates",
     "gradient_errors",
     "growth_rates",
+    "ladder",
     "learning_curves",
     "memory_block",
+    "packed_weights",
     "save",
     "scores_and_chance",
     "sensitivity_map",

@@ -61,7 +61,7 @@ def gates(
 ) -> Figure:
     """Gates, cell and output of every unit over time, as heat maps beneath each other.
 
-    The gates i, f, o have a scale from 0 (shut) to 1 (open); everything else is signed, with white at zero.
+    The gates i, f, o have a scale from 0 (closed) to 1 (open); everything else is signed, with white at zero.
 
     Parameters
     ----------
@@ -173,17 +173,17 @@ _PANEL = WIDTH - 3.2  # inches that the labels leave to a panel of :func:`gates`
 def _heat(ax: Axes, name: str, values: FloatArray) -> None:
     """One array as an image, units down, time to the right, with its own colour bar."""
     finite = values[np.isfinite(values)]
-    shut_to_open = name in GATES and bool(np.all((finite >= 0) & (finite <= 1)))
+    closed_to_open = name in GATES and bool(np.all((finite >= 0) & (finite <= 1)))
     reach = float(np.abs(finite).max(initial=0.0)) or 1.0
-    norm = Normalize(0, 1) if shut_to_open else Normalize(-reach, reach)
-    cmap = MAGNITUDE if shut_to_open else SIGNED
+    norm = Normalize(0, 1) if closed_to_open else Normalize(-reach, reach)
+    cmap = MAGNITUDE if closed_to_open else SIGNED
     shown = np.ma.array(values, mask=~np.isfinite(values))
     image = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="none")
     flag_cells(ax, ~np.isfinite(values), NOT_FINITE)
-    ticks = [0.0, 1.0] if shut_to_open else [-reach, 0.0, reach]
+    ticks = [0.0, 1.0] if closed_to_open else [-reach, 0.0, reach]
     bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=7, pad=0.02)
     bar.ax.set_yticklabels(
-        ["0 shut", "1 open"] if shut_to_open else [f"{tick:.2g}".replace("-", "−") for tick in ticks]
+        ["0 closed", "1 open"] if closed_to_open else [f"{tick:.2g}".replace("-", "−") for tick in ticks]
     )
     # The outer numbers stay within the height of the bar, clear of the next panel's.
     lowest, *_, highest = bar.ax.get_yticklabels()
