@@ -223,7 +223,8 @@ def write_index(folder: Path, drawings: Mapping[str, Drawing], command: str = AL
         "# Figures",
         "",
         "Drawn by the package itself, from numbers that its engine computes, with the same bytes on every run on one"
-        " machine with one number of threads. Each is an SVG, for print and slides, and a PNG, with the alternative text inside both; an animation"
+        " machine with one number of threads. Each is an SVG, for print and slides, and a PNG,"
+        " with the alternative text inside both; an animation"
         " is a GIF.",
         "",
         "All of them:",
