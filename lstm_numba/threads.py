@@ -139,6 +139,8 @@ class _Helper(threading.Thread):
         self._request: tuple[Callable[[NDArray], object], NDArray] | None = None
         self._recent: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
         self._asleep, self._alarm = False, threading.Event()
+        # Compiled here: a thread that compiles when the interpreter ends would take it down.
+        team.await_call(self._mailbox.ctypes.data, 0, 0)
         self.start()
 
     def ask(self, call: Callable[[NDArray], object], progress: NDArray) -> None:

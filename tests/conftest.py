@@ -57,6 +57,18 @@ def pytest_unconfigure(config):
 
 # LSTM_NUMBA_NO_SKIPS=1, as in .ci/run, where everything is installed: a skipped test fails the run.
 _NO_SKIPS = os.environ.get("LSTM_NUMBA_NO_SKIPS", "") not in ("", "0")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """A test that sets the number of threads doesn't set it for the next ones."""
+    from lstm_numba import threads
+
+    before = threads.get_num_threads()
+    try:
+        return (yield)
+    finally:
+        threads.set_num_threads(before)
+
+
 _skipped: list[str] = []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -774,7 +775,8 @@ def test_the_bar_shows_loss_and_accuracy(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("show", [None, False])
-def test_where_no_one_watches_there_is_no_bar(show, capsys):
+def test_where_no_one_watches_there_is_no_bar(show, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test may have loaded it
     make().fit(TRAIN, epochs=1, show=show)
     assert capsys.readouterr() == ("", "")
 
