@@ -1,8 +1,8 @@
 """Large arrays in memory that has been used before.
 
 A trace of a long sequence holds tens of megabytes. Fresh memory of that size comes from the operating system page by
-page, each of them cleared at its first use, which took up to a tenth of a training step. Here the memory of large
-arrays that nobody refers to any more is kept for the next one of about its size.
+page, each of them cleared at its first use. Here the memory of large arrays that nobody refers to any more is kept for
+the next one of about its size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """A small pool of threads for kernels that release the interpreter's lock.
 
 Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python
-threads, or after a fork. Here a call is cut into a few shares that write to different places; the caller computes the
-first share itself and waits for the rest. Results are the same for any number of threads to rounding (how many
-sequences a share has decides the order of some sums), and the same bits for the same number.
+threads, or after a fork. Here work is cut into parts that write to different places. `run` and `over` give each part
+to a thread of a pool, the first to the caller, who waits for the rest; `together` lets threads share out one compiled
+call's tasks among themselves (`team`), for calls too short to wait for a thread to wake up. Results are the same for
+any number of threads to rounding (how many sequences a share has decides the order of some sums), and the same bits
+for the same number.
 """
 
 from __future__ import annotations
