@@ -74,7 +74,7 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of real floating-point numbers, got dtype {array.dtype}")
-    if array.dtype == dtype and array.size and array.shape == shape and array.flags.c_contiguous:
+    if array.dtype == dtype and array.size and array.flags.c_contiguous and _fits(array.shape, shape):
         return array
     wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape):
@@ -88,6 +88,12 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
         return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite here, and `finite` says where
         return np.ascontiguousarray(array, dtype)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    return all(want == have or want.__class__ is str for want, have in zip(wanted, shape, strict=True))
 
 
 def finite(name: str, array: NDArray) -> None:

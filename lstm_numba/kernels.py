@@ -61,6 +61,8 @@ _CHUNK_BYTES = 768 * 1024
 _CHUNK_ROWS = 32 * ROWS
 # Steps that the weight gradients sum at a time, and rows of a gradient at a time: δ of both fits the same cache.
 _DEPTH, _HEIGHT = 512, 64 * ROWS
+# Panels of x and hᵗ⁻¹ up to which δ is read where it lies: once for each panel, and packed it is read faster.
+_NARROW = 4
 
 
 # ---------------------------------------------------------------------------------------------------------------- LSTM
@@ -121,12 +123,13 @@ def _chunk_of(rows, width, itemsize):
 @jit
 def lstm_forward(
     progress, packs, shares, gate, cell_input, cell_output, peepholes, reverse, from_zero, U, W, b, v,
-    U_packed, W_packed, b_packed, x, a, gates, c, h, lengths, rows,
+    U_packed, W_packed, b_packed, x, x_own, finite, a, gates, c, h, lengths, rows,
 ):  # fmt: skip
     """The whole forward pass, in `packs` tasks that pack weights and `shares` of the batch.
 
-    x is (T, B, I); gates (4, T, B, H), c and h (T+1, B, H) are filled, a (4, T, B, H) too unless it is empty. v (3·Hp)
-    are the peepholes, padded. With `from_zero` the product of W and an initial state of zeros is left out.
+    x is (T, B, I), and copied to x_own on the way unless that is empty; finite (1,) becomes False if x holds NaN or
+    infinity. gates (4, T, B, H), c and h (T+1, B, H) are filled, a (4, T, B, H) too unless it is empty. v (3·Hp) are
+    the peepholes, padded. With `from_zero` the product of W and an initial state of zeros is left out.
     """
     if not _pack_all_for_forward(progress, packs, U, W, b, U_packed, W_packed, b_packed):
         return
@@ -134,8 +137,8 @@ def lstm_forward(
     while share < shares:
         b_lo, b_hi = part(x.shape[1], shares, share)
         _lstm_forward(
-            gate, cell_input, cell_output, peepholes, reverse, from_zero, x, U_packed, W_packed, b_packed, v,
-            a, gates, c, h, lengths, rows, b_lo, b_hi,
+            gate, cell_input, cell_output, peepholes, reverse, from_zero, x, x_own, finite, U_packed, W_packed,
+            b_packed, v, a, gates, c, h, lengths, rows, b_lo, b_hi,
         )  # fmt: skip
         done(progress, 1)
         share = claim(progress, 1)
@@ -181,8 +184,8 @@ def _all_weight_gradients(progress, tasks, delta, x, h_prev, n_lo, n_hi, U, W, d
 
 @inline
 def _lstm_forward(
-    gate, cell_input, cell_output, peepholes, reverse, from_zero, x, U_packed, W_packed, b_packed, v, a, gates, c, h,
-    lengths, rows, b_lo, b_hi,
+    gate, cell_input, cell_output, peepholes, reverse, from_zero, x, x_own, finite, U_packed, W_packed, b_packed, v,
+    a, gates, c, h, lengths, rows, b_lo, b_hi,
 ):  # fmt: skip
     """All time steps of the sequences b_lo … b_hi."""
     T, B, I = x.shape
@@ -193,8 +196,9 @@ def _lstm_forward(
     Hp, lane = padded(H, h_flat), lanes(h_flat)
     streams = keep_a and H == Hp and is_aligned(a_flat) and layer * h.itemsize > _CHUNK_BYTES
     chunk = min(T, _chunk_of(n, 4 * Hp, h.itemsize))
-    scratch = np.empty(lane + n * (2 * Hp + chunk * (4 * Hp + (I if n < B else 0))), h.dtype)
-    h_now = aligned(pointer(scratch))
+    scratch = np.empty(2 * lane + n * (2 * Hp + chunk * (4 * Hp + (I if n < B else 0))), h.dtype)
+    none = aligned(pointer(scratch))
+    h_now = shift(none, lane)
     c_now = shift(h_now, n * Hp)
     a_now = shift(c_now, n * Hp)
     x_now = shift(a_now, chunk * n * 4 * Hp)
@@ -206,7 +210,9 @@ def _lstm_forward(
         t = T - 1 - step if reverse else step
         if step % chunk == 0:
             t_lo = max(0, t - chunk + 1) if reverse else t
-            _project(x_flat, I, B, U_packed, b_packed, t_lo, min(chunk, T - step), b_lo, n, x_now, a_now, 4 * Hp)
+            steps = min(chunk, T - step)
+            _take_input(x_flat, pointer(x_own), x_own.size > 0, I, B, t_lo, steps, b_lo, n, x_now, none, finite)
+            _project(x_flat, I, B, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, a_now, 4 * Hp)
         first, now = (t - t_lo) * n * 4 * Hp, _before_and_now(reverse, t)[1]
         active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
         if step > 0 or not from_zero:  # aᵗ += W hᵗ⁻¹
@@ -298,16 +304,33 @@ def _keep_state(h_flat, c_flat, state, h_now, c_now, at, H):
 
 
 @inline
+def _take_input(x_flat, own_flat, copies, I, B, t_lo, steps, b_lo, n, x_now, none, finite):
+    """Look whether xᵗ is finite, for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n.
+
+    With `copies` it goes to the same place of another array, on its way to the product. Where these are not all
+    sequences of the batch, their rows go to x_now, side by side.
+    """
+    zero_or_nan, lane = zeros(x_flat), lanes(x_flat)
+    runs, length = (1, steps * n * I) if n == B else (steps, n * I)
+    for run in range(runs):
+        begin = ((t_lo + run) * B + b_lo) * I
+        for j in range(0, length, lane):
+            value = load_first(x_flat, begin + j, length - j)
+            zero_or_nan = zero_or_nan + (value - value)  # infinity minus itself is NaN
+            if copies:
+                store_first(own_flat, begin + j, length - j, value)
+            if n < B:
+                store_first(x_now, run * length + j, length - j, value)
+    store(none, 0, zero_or_nan)
+    for j in range(lane):
+        if none[j] != 0:
+            finite[0] = False
+
+
+@inline
 def _project(x_flat, I, B, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, a_now, width):
-    """U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n."""
-    if n == B:
-        source, at = x_flat, t_lo * B * I
-    else:  # the rows of these sequences, side by side
-        source, at = x_now, 0
-        for step in range(steps):
-            begin = ((t_lo + step) * B + b_lo) * I
-            for j in range(n * I):
-                x_now[step * n * I + j] = x_flat[begin + j]
+    """U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n, which `_take_input` has taken."""
+    source, at = (x_flat, t_lo * B * I) if n == B else (x_now, ZERO)
     matmul(a_now, ZERO, width, b_packed, ZERO, ZERO, ONE, source, at, ROWS * I, I, ONE, U_packed, steps * n, width, I)
 
 
@@ -483,15 +506,18 @@ def _to_input(delta_now, width, U_packed, dx_flat, I, B, t_lo, steps, b_lo, n, d
 
 @jit
 def rnn_forward(
-    progress, packs, shares, nonlinearity, reverse, U, W, b, U_packed, W_packed, b_packed, x, a, h, lengths, rows
-):
+    progress, packs, shares, nonlinearity, reverse, U, W, b, U_packed, W_packed, b_packed, x, x_own, finite, a, h,
+    lengths, rows,
+):  # fmt: skip
     """The whole forward pass of hᵗ = φ(aᵗ), aᵗ = U xᵗ + W hᵗ⁻¹ + b; arrays as in `lstm_forward`, with one gate."""
     if not _pack_all_for_forward(progress, packs, U, W, b, U_packed, W_packed, b_packed):
         return
     share = claim(progress, 1)
     while share < shares:
         b_lo, b_hi = part(x.shape[1], shares, share)
-        _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, lengths, rows, b_lo, b_hi)
+        _rnn_forward(
+            nonlinearity, reverse, x, x_own, finite, U_packed, W_packed, b_packed, a, h, lengths, rows, b_lo, b_hi
+        )
         done(progress, 1)
         share = claim(progress, 1)
     wait(progress, 1, shares)
@@ -499,7 +525,9 @@ def rnn_forward(
 
 
 @inline
-def _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, lengths, rows, b_lo, b_hi):
+def _rnn_forward(
+    nonlinearity, reverse, x, x_own, finite, U_packed, W_packed, b_packed, a, h, lengths, rows, b_lo, b_hi
+):
     """All time steps of the sequences b_lo … b_hi."""
     T, B, I = x.shape
     H, n, keep_a, ragged = h.shape[2], b_hi - b_lo, a.size > 0, lengths.size > 0
@@ -507,8 +535,9 @@ def _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, l
     U_packed, W_packed, b_packed = aligned(pointer(U_packed)), aligned(pointer(W_packed)), pointer(b_packed)
     Hp, lane = padded(H, h_flat), lanes(h_flat)
     chunk = min(T, _chunk_of(n, Hp, h.itemsize))
-    scratch = np.empty(lane + n * (Hp + chunk * (Hp + (I if n < B else 0))), h.dtype)
-    h_now = aligned(pointer(scratch))
+    scratch = np.empty(2 * lane + n * (Hp + chunk * (Hp + (I if n < B else 0))), h.dtype)
+    none = aligned(pointer(scratch))
+    h_now = shift(none, lane)
     a_now = shift(h_now, n * Hp)
     x_now = shift(a_now, chunk * n * Hp)
     _copy_in(h_now, h_flat, ((T if reverse else 0) * B + b_lo) * H, n, H, Hp)
@@ -517,7 +546,9 @@ def _rnn_forward(nonlinearity, reverse, x, U_packed, W_packed, b_packed, a, h, l
         t = T - 1 - step if reverse else step
         if step % chunk == 0:
             t_lo = max(0, t - chunk + 1) if reverse else t
-            _project(x_flat, I, B, U_packed, b_packed, t_lo, min(chunk, T - step), b_lo, n, x_now, a_now, Hp)
+            steps = min(chunk, T - step)
+            _take_input(x_flat, pointer(x_own), x_own.size > 0, I, B, t_lo, steps, b_lo, n, x_now, none, finite)
+            _project(x_flat, I, B, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, a_now, Hp)
         first, now = (t - t_lo) * n * Hp, _before_and_now(reverse, t)[1]
         active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
         matmul(
@@ -621,25 +652,6 @@ def _rnn_backward(
     keep(scratch)
 
 
-# -------------------------------------------------------------------------------------------------------------- input
-
-
-@jit
-def copy_finite(x, to):
-    """Copy x to another flat array of its size; tell whether all of it is finite."""
-    source, target = pointer(x), pointer(to)
-    sums, zero_or_nan = np.empty(lanes(source), x.dtype), zeros(source)
-    for n in range(0, x.size, lanes(source)):
-        value = load_first(source, n, x.size - n)
-        store_first(target, n, x.size - n, value)
-        zero_or_nan = zero_or_nan + (value - value)
-    store(pointer(sums), 0, zero_or_nan)  # a number minus itself: infinity gives NaN
-    finite = True
-    for n in range(sums.size):
-        finite = finite and sums[n] == 0
-    return finite
-
-
 # ---------------------------------------------------------------------------------------------------- packing weights
 # U, W, b have a leading axis of K gates: 4 in an LSTM, 1 in a simple recurrent net and in a linear layer.
 
@@ -711,14 +723,15 @@ def weight_gradients(delta, x, h_prev, n_lo, n_hi, U, W, decay, constant, dU, dW
     and dW are added decay·U + constant: weight decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
     """
     (_, N, H), I, J = delta.shape, x.shape[1], dW.shape[2]
-    started = decay != 0 or constant != 0
+    started, packs = decay != 0 or constant != 0, I + J > _NARROW * full_width(pointer(dU))
     from_U, from_W = pointer(U), pointer(W)
     to_U, to_W, from_delta, from_x, from_h = pointer(dU), pointer(dW), pointer(delta), pointer(x), pointer(h_prev)
     depth = min(_DEPTH, N)
-    room = np.empty(2 * full_width(to_U) + depth * (_HEIGHT + padded(I, to_U) + padded(J, to_U)), x.dtype)
+    height = _HEIGHT if packs else 0
+    room = np.empty(2 * full_width(to_U) + depth * (height + padded(I, to_U) + padded(J, to_U)), x.dtype)
     none = aligned(pointer(room))
     groups = shift(none, full_width(none))
-    x_packed = shift(groups, depth * _HEIGHT)
+    x_packed = shift(groups, depth * height)
     h_packed = shift(x_packed, depth * padded(I, to_U))
     for j in range(full_width(none)):
         none[j] = 0
@@ -738,22 +751,27 @@ def weight_gradients(delta, x, h_prev, n_lo, n_hi, U, W, decay, constant, dU, dW
             if started and n == 0:
                 _start_gradient(to_U, from_U, r * I, (r + m) * I, decay, constant)
                 _start_gradient(to_W, from_W, r * J, (r + m) * J, decay, constant)
-            pack_groups(from_delta, (k * N + n) * H + r - k * H, H, m, steps, groups)
-            _add_rows(to_U, r * I, I, none, n > 0 or started, groups, ZERO, ROWS * steps, x_packed, m, steps)
+            more, begin = n > 0 or started, (k * N + n) * H + r - k * H
+            if packs:
+                pack_groups(from_delta, begin, H, m, steps, groups)
+                a, at, group, step = groups, ZERO, ROWS * steps, ROWS
+            else:
+                a, at, group, step = from_delta, begin, ROWS, H
+            _add_rows(to_U, r * I, I, none, more, a, at, group, step, x_packed, m, steps)
             if J:
-                at = (h_lo - n) * ROWS if h_steps else 0
-                _add_rows(to_W, r * J, J, none, n > 0 or started, groups, at, ROWS * steps, h_packed, m, h_steps)
+                at += (h_lo - n) * step if h_steps else 0
+                _add_rows(to_W, r * J, J, none, more, a, at, group, step, h_packed, m, h_steps)
             r += m
     keep(room)
 
 
 @inline
-def _add_rows(to, at, row, none, more, groups, g_off, g_group, packed, m, depth):
-    """Rows of a gradient: set, or with `more` increased, by a product with packed groups of δ."""
+def _add_rows(to, at, row, none, more, a, a_off, a_group, a_step, packed, m, depth):
+    """Rows of a gradient: set, or with `more` increased, by a product with δ."""
     if more:
-        matmul(to, at, row, to, at, row, ONE, groups, g_off, g_group, ONE, ROWS, packed, m, row, depth)
+        matmul(to, at, row, to, at, row, ONE, a, a_off, a_group, ONE, a_step, packed, m, row, depth)
     else:
-        matmul(to, at, row, none, ZERO, ZERO, ZERO, groups, g_off, g_group, ONE, ROWS, packed, m, row, depth)
+        matmul(to, at, row, none, ZERO, ZERO, ZERO, a, a_off, a_group, ONE, a_step, packed, m, row, depth)
 
 
 @inline

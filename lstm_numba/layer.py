@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, kernels, memory, threads
+from lstm_numba import _checks, memory, threads
 from lstm_numba.parameters import Parameters
 from lstm_numba.simd import VECTOR_BYTES
 
@@ -20,6 +20,7 @@ _WORTH_A_THREAD_TO_PACK = 250_000
 
 
 _NONE = np.empty(0, np.int64)
+TRUE = np.ones(1, bool)
 
 
 class Steps:
@@ -61,11 +62,16 @@ class Steps:
 class RecurrentTrace:
     """What the traces of both kinds of layer share: the input, and the output's rows with the initial state's."""
 
-    def __init__(self, layer: RecurrentLayer, x: NDArray, steps: Steps, h_rows: NDArray) -> None:
+    def __init__(self, layer: RecurrentLayer, x: NDArray, steps: Steps, finite: NDArray, h_rows: NDArray) -> None:
         self.layer = layer
         self.x = x
         self._steps = steps
+        self._finite = finite  # (1,) whether x is
         self._h_rows = h_rows  # (T+1, B, H), with the initial state's row
+
+    def _check_finite(self) -> None:
+        if not self._finite[0]:
+            _checks.finite("x", self.x)
 
     @property
     def T(self) -> int:
@@ -163,18 +169,24 @@ class RecurrentLayer(ABC):
 
     # -- input --------------------------------------------------------------------------------------------------------
 
-    def _check_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps]:
+    def _take_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps, bool]:
+        """Return x as the kernels want it, its steps, and whether it is the caller's own array.
+
+        Whether its numbers are finite is seen in the forward pass.
+        """
         array = _checks.floats("x", x, ("T", "B", self.input_size), self.dtype)
         T, B, _ = array.shape
-        steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
-        array = steps.without_padding(array)
-        if isinstance(x, np.ndarray) and np.may_share_memory(array, x):
-            # The backward pass needs it as it is now, whatever the caller does with theirs.
-            own = memory.empty(array.shape, self.dtype)
-            if kernels.copy_finite(array.reshape(-1), own.reshape(-1)):
-                return own, steps
-        _checks.finite("x", array)
-        return array, steps
+        if lengths is None:
+            return array, Steps(T, B, None), isinstance(x, np.ndarray) and np.may_share_memory(array, x)
+        steps = Steps(T, B, _checks.lengths(lengths, T, B))
+        return steps.without_padding(array), steps, False
+
+    def _own_input(self, x: NDArray, borrowed: bool) -> NDArray:
+        """Return room for a copy of x, to be filled by the forward pass; none where x is nobody else's.
+
+        The backward pass needs x as it is now, whatever the caller does with theirs.
+        """
+        return memory.empty(x.shape, self.dtype) if borrowed else np.empty((0, 0, 0), self.dtype)
 
     def _check_state(self, name: str, state: ArrayLike | None, B: int) -> NDArray | None:
         if state is None:
@@ -198,6 +210,8 @@ class RecurrentLayer(ABC):
     def _tasks(self, T: int, B: int) -> tuple[int, int]:
         """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""
         numbers = self.gates * self.hidden_size * (self.input_size + self.hidden_size)
+        if T * B * numbers < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK:
+            return 1, 1
         budget = threads.budget()
         return min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + T * B * numbers // _WORTH_A_THREAD)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, initializers, kernels, memory, nonlinearities, threads
-from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
+from lstm_numba.layer import TRUE, RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
 
@@ -59,13 +59,40 @@ class Trace(RecurrentTrace):
     layer: LSTM
 
     def __init__(
-        self, layer: LSTM, x: NDArray, steps: Steps, a: NDArray, gates: NDArray, c: NDArray, h: NDArray
+        self,
+        layer: LSTM,
+        x: NDArray,
+        steps: Steps,
+        finite: NDArray,
+        a: NDArray,
+        gates: NDArray,
+        c: NDArray,
+        h: NDArray,
     ) -> None:
-        super().__init__(layer, x, steps, h)
+        super().__init__(layer, x, steps, finite, h)
         self._a = a
         self._gates = gates
         self._c_rows = c  # (T+1, B, H), with the initial state's row
-        self.i, self.f, self.o, self.g = gates
+
+    @property
+    def i(self) -> NDArray:
+        """Input gate."""
+        return self._gates[0]
+
+    @property
+    def f(self) -> NDArray:
+        """Forget gate."""
+        return self._gates[1]
+
+    @property
+    def o(self) -> NDArray:
+        """Output gate."""
+        return self._gates[2]
+
+    @property
+    def g(self) -> NDArray:
+        """Squashed cell input."""
+        return self._gates[3]
 
     @property
     def a(self) -> NDArray:
@@ -143,11 +170,50 @@ class Gradients:
         self, parameters: Parameters, layer: LSTM, x: NDArray, delta: NDArray, epsilon_h: NDArray, epsilon_c: NDArray
     ) -> None:
         self._parameters = parameters
+        self._layer = layer
         self.x = x
         self.delta = delta
-        self.delta_i, self.delta_f, self.delta_o, self.delta_c = delta
-        self.epsilon_h, self.epsilon_c = layer._at_steps(epsilon_h), layer._at_steps(epsilon_c)
-        self.h0, self.c0 = layer._initial(epsilon_h), layer._initial(epsilon_c)
+        self._h_rows, self._c_rows = epsilon_h, epsilon_c  # (T+1, B, H), with the initial state's row
+
+    @property
+    def delta_i(self) -> NDArray:
+        """∂L/∂a_iᵗ (T, B, H)."""
+        return self.delta[0]
+
+    @property
+    def delta_f(self) -> NDArray:
+        """∂L/∂a_fᵗ (T, B, H)."""
+        return self.delta[1]
+
+    @property
+    def delta_o(self) -> NDArray:
+        """∂L/∂a_oᵗ (T, B, H)."""
+        return self.delta[2]
+
+    @property
+    def delta_c(self) -> NDArray:
+        """∂L/∂a_cᵗ (T, B, H)."""
+        return self.delta[3]
+
+    @property
+    def epsilon_h(self) -> NDArray:
+        """∂L/∂hᵗ by all paths (T, B, H)."""
+        return self._layer._at_steps(self._h_rows)
+
+    @property
+    def epsilon_c(self) -> NDArray:
+        """∂L/∂cᵗ by all paths (T, B, H)."""
+        return self._layer._at_steps(self._c_rows)
+
+    @property
+    def h0(self) -> NDArray:
+        """∂L/∂h⁰ (B, H)."""
+        return self._layer._initial(self._h_rows)
+
+    @property
+    def c0(self) -> NDArray:
+        """∂L/∂c⁰ (B, H)."""
+        return self._layer._initial(self._c_rows)
 
     def parameters(self) -> Parameters:
         """Return the parameters' gradients by name, as `LSTM.parameters` names them."""
@@ -275,10 +341,11 @@ class LSTM(RecurrentLayer):
         ValueError
             For a wrong shape, NaN or infinity in x, h0 or c0, an empty axis, or lengths outside 1 … T.
         """
-        x, steps = self._check_input(x, lengths)
-        B = x.shape[1]
-        states = self._check_state("h0", h0, B), self._check_state("c0", c0, B)
-        return self._forward(x, *states, steps, lean=_checks.flag("lean", lean))
+        x, steps, borrowed = self._take_input(x, lengths)
+        states = self._check_state("h0", h0, steps.B), self._check_state("c0", c0, steps.B)
+        trace = self._forward(x, *states, steps, lean=_checks.flag("lean", lean), borrowed=borrowed)
+        trace._check_finite()
+        return trace
 
     def _forward(
         self,
@@ -288,9 +355,10 @@ class LSTM(RecurrentLayer):
         steps: Steps,
         from_zero: bool = False,
         lean: bool = False,
+        borrowed: bool = False,
     ) -> Trace:
         T, B, _ = x.shape
-        H = self.hidden_size
+        H, own, finite = self.hidden_size, self._own_input(x, borrowed), TRUE.copy()
         a, gates = memory.empty((4, 0 if lean else T, B, H), self.dtype), memory.empty((4, T, B, H), self.dtype)
         h, c = self._state_rows(T, B, h0), self._state_rows(T, B, c0)
         U, W, _, b = self._stacks(self._parameters)
@@ -301,11 +369,11 @@ class LSTM(RecurrentLayer):
         threads.together(
             lambda progress: kernels.lstm_forward(
                 progress, packs, min(B, shares), *self._functions, self.peepholes, self.reverse, from_zero, U, W, b, v,
-                *packed, b_packed, x, a, gates, c, h, steps.lengths, steps.rows,
+                *packed, b_packed, x, own, finite, a, gates, c, h, steps.lengths, steps.rows,
             ),
             max(packs, min(B, shares)),
         )  # fmt: skip
-        return Trace(self, x, steps, a, gates, c, h)
+        return Trace(self, own if borrowed else x, steps, finite, a, gates, c, h)
 
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
         """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
@@ -331,6 +399,8 @@ class LSTM(RecurrentLayer):
 
     def _padded_peepholes(self, squared: bool) -> NDArray:
         """V, each row padded with zeros to whole vectors; zeros where there are no peepholes."""
+        if self.peepholes and not squared and self._padded(self.hidden_size) == self.hidden_size:
+            return self._parameters["V"].reshape(-1)
         v = np.zeros((3, self._padded(self.hidden_size)), self.dtype)
         if self.peepholes:
             V = self._parameters["V"]

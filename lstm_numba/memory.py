@@ -49,8 +49,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
 
     Those begin where a line of the cache does, so that whole vectors can be stored past the caches.
     """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE:
         return np.empty(shape, dtype)
     memory = np.asarray(_Block(_take(size + _LINE)))

@@ -309,8 +309,10 @@ class Network:
             As `lstm_numba.LSTM.forward`; for word numbers outside the embedding.
         """
         if self.embedding is None:
-            values, steps = self.layers[0][0]._check_input(x, lengths)
-            return self._forward(values, None, steps, rng)
+            values, steps, borrowed = self.layers[0][0]._take_input(x, lengths)
+            trace = self._forward(values.copy() if borrowed else values, None, steps, rng)
+            trace.layers[0][0]._check_finite()
+            return trace
         ids = np.asarray(x)
         if ids.dtype.kind not in "iu":
             raise TypeError(f"x: expected whole numbers of words, got dtype {ids.dtype}")

@@ -36,13 +36,15 @@ class Parameters(Mapping[str, NDArray]):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, flat: NDArray | None = None) -> None:
         self.shapes = dict(shapes)
-        places, end = [], 0
+        self._places, end = [], 0
         for name, shape in self.shapes.items():
             start, end = end, end + math.prod(shape)
-            places.append((name, start, end, shape))
-        flat = np.zeros(end, dtype) if flat is None else flat
+            self._places.append((name, slice(start, end), shape))
+        self._lie_in(np.zeros(end, dtype) if flat is None else flat)
+
+    def _lie_in(self, flat: NDArray) -> None:
         self.flat = flat
-        self._views = {name: flat[start:stop].reshape(shape) for name, start, stop, shape in places}
+        self._views = {name: flat[place].reshape(shape) for name, place, shape in self._places}
 
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""
@@ -50,7 +52,10 @@ class Parameters(Mapping[str, NDArray]):
 
     def empty_like(self) -> Parameters:
         """The same names and shapes, for values that are still to be written."""
-        return Parameters(self.shapes, self.flat.dtype, memory.empty(self.flat.shape, self.flat.dtype))
+        other = object.__new__(Parameters)
+        other.shapes, other._places = self.shapes, self._places
+        other._lie_in(memory.empty(self.flat.shape, self.flat.dtype))
+        return other
 
     def part(self, prefix: str) -> Parameters:
         """The arrays whose names begin with `prefix`, under the rest of their names; they lie one behind the other."""

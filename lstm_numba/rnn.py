@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, initializers, kernels, memory, nonlinearities, threads
-from lstm_numba.layer import RecurrentLayer, RecurrentTrace, Steps
+from lstm_numba.layer import TRUE, RecurrentLayer, RecurrentTrace, Steps
 from lstm_numba.parameters import Parameters
 
 
@@ -39,8 +39,10 @@ class SimpleRNNTrace(RecurrentTrace):
 
     layer: SimpleRNN
 
-    def __init__(self, layer: SimpleRNN, x: NDArray, steps: Steps, a: NDArray, h: NDArray) -> None:
-        super().__init__(layer, x, steps, h)
+    def __init__(
+        self, layer: SimpleRNN, x: NDArray, steps: Steps, finite: NDArray, a: NDArray, h: NDArray
+    ) -> None:
+        super().__init__(layer, x, steps, finite, h)
         self.a = a
 
 
@@ -130,14 +132,24 @@ class SimpleRNN(RecurrentLayer):
 
         Parameters and errors are those of `lstm_numba.LSTM.forward`, without c0.
         """
-        x, steps = self._check_input(x, lengths)
-        return self._forward(x, self._check_state("h0", h0, x.shape[1]), None, steps)
+        x, steps, borrowed = self._take_input(x, lengths)
+        trace = self._forward(x, self._check_state("h0", h0, steps.B), None, steps, borrowed=borrowed)
+        trace._check_finite()
+        return trace
 
     def _forward(
-        self, x: NDArray, h0: NDArray | None, c0: None, steps: Steps, from_zero: bool = False, lean: bool = False
+        self,
+        x: NDArray,
+        h0: NDArray | None,
+        c0: None,
+        steps: Steps,
+        from_zero: bool = False,
+        lean: bool = False,
+        borrowed: bool = False,
     ) -> SimpleRNNTrace:
         # from_zero and lean are the LSTM's: a product and an array, each four times less, are not worth another path.
         T, B, _ = x.shape
+        own, finite = self._own_input(x, borrowed), TRUE.copy()
         a, h = memory.empty((1, T, B, self.hidden_size), self.dtype), self._state_rows(T, B, h0)
         U, W, _, b = self._stacks(self._parameters)
         Hp = self._padded(self.hidden_size)
@@ -145,12 +157,12 @@ class SimpleRNN(RecurrentLayer):
         packed, b_packed = self._room(Hp * self.input_size, Hp * self.hidden_size), np.empty(Hp, self.dtype)
         threads.together(
             lambda progress: kernels.rnn_forward(
-                progress, packs, min(B, shares), self._function, self.reverse, U, W, b, *packed, b_packed, x, a, h,
-                steps.lengths, steps.rows,
+                progress, packs, min(B, shares), self._function, self.reverse, U, W, b, *packed, b_packed, x, own,
+                finite, a, h, steps.lengths, steps.rows,
             ),
             max(packs, min(B, shares)),
         )  # fmt: skip
-        return SimpleRNNTrace(self, x, steps, a[0], h)
+        return SimpleRNNTrace(self, own if borrowed else x, steps, finite, a[0], h)
 
     def backward(
         self, trace: SimpleRNNTrace, dh: ArrayLike | None = None, dh_last: ArrayLike | None = None

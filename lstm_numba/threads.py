@@ -190,12 +190,12 @@ def together(work: Callable[[NDArray], object], parts: int) -> None:
     The calling thread begins at once. Helpers that come too late find nothing left to do, and are not waited for; so it
     does no harm that calls from several threads ask the same ones.
     """
-    helpers = min(parts, budget()) - 1
+    helpers = min(parts, budget()) - 1 if parts > 1 else 0
     progress = team.new_progress(helpers)
-    own = progress[: team.FAILED + 1]
     if helpers == 0:
-        work(own)
+        work(progress)
         return
+    own = progress[: team.FAILED + 1]
     context = contextvars.copy_context()  # so that the caller's np.errstate holds in every thread
     errors: list[BaseException] = []
 
