@@ -1322,6 +1322,25 @@ def test_no_half_done_work_after_a_refusal():
     assert np.array_equal(layer.forward(zeros(T, B, I)).h, good)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(7, 3, 5), (90, 5, 13), (30, 9, 17)], ids=str)
+def test_what_is_not_finite_is_found_wherever_it_lies(shape, threads, reverse, set_num_threads):
+    set_num_threads(threads)
+    rng = np.random.default_rng(0)
+    layer = ln.LSTM(shape[2], 128, reverse=reverse, seed=0)
+    x = rng.standard_normal(shape).astype(np.float32)
+    last = tuple(n - 1 for n in shape)
+    for place in [(0, 0, 0), last, *(tuple(map(int, rng.integers(shape))) for _ in range(20))]:
+        bad = x.copy()
+        bad[place] = rng.choice([np.nan, np.inf, -np.inf])
+        with pytest.raises(ValueError, match=r"^x: expected finite numbers, got ") as error:
+            layer.forward(bad)
+        assert str(error.value).endswith(f" at x{list(place)}")
+    trace = layer.forward(x)
+    assert np.array_equal(trace.x, x) and not np.may_share_memory(trace.x, x)
+
+
 # Lean passes, and the memory they take
 
 
