@@ -13,22 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba import _checks, threads
-from lstm_numba._compile import jit
+from lstm_numba._compile import inline, jit
+from lstm_numba.simd import pointer
 
 _PIECE = 2048  # numbers at a time: what one loop leaves, the next finds in the cache
 _WORTH_A_THREAD = 100_000  # numbers in θ, from which a second thread pays
 
 
+@inline
+def _are_finite(theta, lo, hi):
+    """Tell whether θ is finite in a range: a number minus itself is 0, infinity or NaN minus itself is NaN."""
+    bad = 0
+    for n in range(lo, hi):
+        bad |= theta[n] - theta[n] != 0
+    return bad == 0
+
+
+# Each changes θ in the range lo … hi, and tells whether what came out is finite. Arrays are taken as pointers: an index
+# into an array could count from its end, and a loop that has to ask is not compiled to vectors.
+
+
 @jit
 def _sgd(theta, gradient, v, rate, momentum, lo, hi):
-    for n in range(lo, hi):
-        v[n] = momentum * v[n] - rate * gradient[n]
-        theta[n] += v[n]
+    theta, gradient, v, finite = pointer(theta), pointer(gradient), pointer(v), True
+    for start in range(lo, hi, _PIECE):
+        stop = min(start + _PIECE, hi)
+        for n in range(start, stop):
+            v[n] = momentum * v[n] - rate * gradient[n]
+            theta[n] += v[n]
+        finite &= _are_finite(theta, start, stop)
+    return finite
 
 
 @jit
 def _adam(theta, gradient, m, v, rate, beta1, beta2, epsilon, correction1, correction2, lo, hi):
-    one = theta.dtype.type(1)
+    one, finite = theta.dtype.type(1), True
+    theta, gradient, m, v = pointer(theta), pointer(gradient), pointer(m), pointer(v)
     for start in range(lo, hi, _PIECE):
         stop = min(start + _PIECE, hi)
         for n in range(start, stop):
@@ -37,11 +57,14 @@ def _adam(theta, gradient, m, v, rate, beta1, beta2, epsilon, correction1, corre
             v[n] = beta2 * v[n] + (one - beta2) * (gradient[n] * gradient[n])
         for n in range(start, stop):
             theta[n] -= rate * (m[n] * correction1) / (np.sqrt(v[n] * correction2) + epsilon)
+        finite &= _are_finite(theta, start, stop)
+    return finite
 
 
 @jit
 def _rule_2015(theta, gradient, second, v, h, rate, mu, momentum, beta, lo, hi):
-    one = theta.dtype.type(1)
+    one, finite = theta.dtype.type(1), True
+    theta, gradient, second, v, h = pointer(theta), pointer(gradient), pointer(second), pointer(v), pointer(h)
     for start in range(lo, hi, _PIECE):
         stop = min(start + _PIECE, hi)
         for n in range(start, stop):
@@ -50,6 +73,8 @@ def _rule_2015(theta, gradient, second, v, h, rate, mu, momentum, beta, lo, hi):
             v[n] = momentum * v[n] + (one - momentum) * (rate * gradient[n] / (h[n] + mu))
         for n in range(start, stop):
             theta[n] -= v[n]
+        finite &= _are_finite(theta, start, stop)
+    return finite
 
 
 class Optimizer(ABC):
@@ -111,20 +136,13 @@ class Optimizer(ABC):
         def share(lo: int, hi: int) -> bool:
             if keep is not None:
                 keep[lo:hi] = theta[lo:hi]
-            update(lo, hi)
-            return _all_finite(theta[lo:hi])
+            return update(lo, hi)
 
         return all(threads.over(threads.ranges(theta.size, parts), share))
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
-        """Return a function that does the step for a range of θ."""
-
-
-def _all_finite(array: NDArray) -> bool:
-    """Tell whether all numbers are finite; their sum is a look that costs little."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+        """Return a function that does the step for a range of θ, and tells whether that is finite."""
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
