@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.checkpoints import ModelFileError
 from lstm_numba.gradcheck import gradcheck
@@ -22,10 +22,23 @@ from lstm_numba.network import Network
 from lstm_numba.optimizers import SGD, Adam, Rule2015
 from lstm_numba.rnn import SimpleRNN
 from lstm_numba.sensitivity import jacobian, sensitivity, step_jacobians
+from lstm_numba.stack import Stack
 from lstm_numba.tagger import Tagger
 from lstm_numba.threads import get_num_threads, set_num_threads
 from lstm_numba.training import DivergedError
 from lstm_numba.word_effects import replacement_effects, tag_sensitivity
+
+if TYPE_CHECKING:
+    from lstm_numba.exchange import (
+        from_keras,
+        from_onnx,
+        from_torch,
+        open_weights,
+        to_keras,
+        to_onnx,
+        to_torch,
+        torch_state_dict,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,25 +52,54 @@ __all__ = [
     "Network",
     "Rule2015",
     "SimpleRNN",
+    "Stack",
     "Tagger",
     "Trace",
     "__version__",
     "data",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "gradcheck",
     "jacobian",
+    "open_weights",
     "plots",
     "replacement_effects",
     "sensitivity",
     "set_num_threads",
     "step_jacobians",
     "tag_sensitivity",
+    "to_keras",
+    "to_onnx",
+    "to_torch",
+    "torch_state_dict",
     "widgets",
 ]
 
 
+_MODULES = ("data", "exchange", "plots", "torch", "widgets")
+_EXCHANGE = (
+    "from_keras",
+    "from_onnx",
+    "from_torch",
+    "open_weights",
+    "to_keras",
+    "to_onnx",
+    "to_torch",
+    "torch_state_dict",
+)
+
+
 def __getattr__(name: str) -> Any:
-    """Import these when they are first used: plotting libraries take longer than all the rest."""
-    if name in ("data", "plots", "widgets"):
+    """Import these when they are first used: plotting libraries and torch take longer than all the rest."""
+    if name in _MODULES:
         return importlib.import_module(f"lstm_numba.{name}")
+    if name in _EXCHANGE:
+        return getattr(importlib.import_module("lstm_numba.exchange"), name)
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what is there before it was used, too."""
+    return sorted({*globals(), *__all__})

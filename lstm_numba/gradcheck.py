@@ -174,16 +174,17 @@ def gradcheck(
     max_entries: int | None = None,
     seed: int = 0,
 ) -> GradcheckResult:
-    """Compare the gradients of a layer or a network with differences of its forward pass.
+    """Compare the gradients of a layer, a stack or a network with differences of its forward pass.
 
     A layer is checked with a loss that reads all it returns, with random weights r, p, q (p and q for the
     last state):
 
         L = Σₜ rᵗ · hᵗ + p · h_T + q · c_T
 
-    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and c⁰. A network is checked
-    with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's page),
-    and the relative error is
+    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and c⁰. So is a stack, with the
+    states of all its layers; where their sizes differ, each has a row of its own: "h0[0]", "h0[1]", … A network
+    is checked with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's
+    page), and the relative error is
 
         |analytic - numeric| / max(|analytic|, |numeric|, floor)
         floor = 16 ε max(1, |L|) / (step · tolerance)
@@ -202,7 +203,7 @@ def gradcheck(
     Parameters
     ----------
     layer_or_network
-        An `LSTM`, a `SimpleRNN`, a `Network`, or an object with the same methods. float32 is checked in a
+        An `LSTM`, a `SimpleRNN`, a `Stack`, a `Network`, or an object with the same methods. float32 is checked in a
         float64 copy (its ``astype``). The numbers of a float64 one are moved one by one, and put back to the
         last bit.
     x : (T, B, I), optional
@@ -211,7 +212,7 @@ def gradcheck(
     y : (T, B) whole numbers, optional
         A network's classes, -1 where none counts; random if left out.
     lengths : (B,) whole numbers, optional
-        Steps of each sequence. Without `x`, the longest gives T.
+        Steps of each sequence; where left out, a stack's own. Without `x`, the longest gives T.
     step
         s, for every entry alike.
     tolerance
@@ -288,7 +289,7 @@ class _Problem(ABC):
         self, subject: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
     ) -> None:
         self.subject = subject
-        self.lengths = lengths
+        self.lengths = getattr(subject, "lengths", None) if lengths is None else lengths
         self.rng = rng
         self.arrays: dict[str, NDArray] = dict(subject.parameters())
         self.gradients: dict[str, NDArray] = {}
@@ -340,24 +341,48 @@ class _LayerProblem(_Problem):
         super().__init__(layer, x, lengths, rng)
         trace = layer.forward(self.x, lengths=lengths)
         last = [name for name in ("h_last", "c_last") if hasattr(trace, name)]
-        self.state: dict[str, NDArray] = {
-            f"{name[0]}0": rng.uniform(-1, 1, getattr(trace, name).shape) for name in last
-        }
+        self.state: dict[str, Any] = {f"{name[0]}0": _like(getattr(trace, name), rng.uniform, -1, 1) for name in last}
         scale = 1 / math.sqrt(trace.h.size)  # keeps L of order one, whatever the sizes
         names = {"h": "dh"} | {name: f"d{name}" for name in last}
-        self.seeds = {name: scale * rng.standard_normal(getattr(trace, name).shape) for name in names}
+        self.seeds: dict[str, Any] = {name: _like(getattr(trace, name), rng.normal, 0, scale) for name in names}
         gradients = layer.backward(
             self._forward(), **{names[name]: seed for name, seed in self.seeds.items()}
         )
-        self.arrays |= {"x": self.x, **self.state}
-        self._collect(gradients, {name: getattr(gradients, name) for name in ("x", *self.state)})
+        self.arrays["x"] = self.x
+        found = {"x": gradients.x}
+        for name, state in self.state.items():
+            self.arrays |= _named(name, state)
+            found |= _named(name, getattr(gradients, name))
+        self._collect(gradients, found)
 
     def _forward(self) -> Any:
         return self.subject.forward(self.x, **self.state, lengths=self.lengths)
 
     def loss(self) -> float:
         trace = self._forward()
-        return float(sum(np.sum(seed * getattr(trace, name)) for name, seed in self.seeds.items()))
+        return float(sum(_product(seed, getattr(trace, name)) for name, seed in self.seeds.items()))
+
+
+# Arrays, and lists of arrays: states of a stack whose layers have different sizes
+
+
+def _like(array: Any, draw: Callable[..., NDArray], *arguments: float) -> Any:
+    """Random numbers in an array's shape."""
+    if isinstance(array, list):
+        return [_like(each, draw, *arguments) for each in array]
+    return draw(*arguments, array.shape)
+
+
+def _named(name: str, array: Any) -> dict[str, NDArray]:
+    if isinstance(array, list):
+        return {f"{name}[{n}]": each for n, each in enumerate(array)}
+    return {name: array}
+
+
+def _product(seed: Any, array: Any) -> float:
+    if isinstance(array, list):
+        return sum(_product(*each) for each in zip(seed, array, strict=True))
+    return float(np.sum(seed * array))
 
 
 class _NetworkProblem(_Problem):

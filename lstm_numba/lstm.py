@@ -74,22 +74,22 @@ class Trace(RecurrentTrace):
         self._gates = gates
         self._c_rows = c  # (T+1, B, H), with the initial state's row
 
-    @property
+    @cached_property
     def i(self) -> NDArray:
         """Input gate."""
         return self._gates[0]
 
-    @property
+    @cached_property
     def f(self) -> NDArray:
         """Forget gate."""
         return self._gates[1]
 
-    @property
+    @cached_property
     def o(self) -> NDArray:
         """Output gate."""
         return self._gates[2]
 
-    @property
+    @cached_property
     def g(self) -> NDArray:
         """Squashed cell input."""
         return self._gates[3]
@@ -175,42 +175,42 @@ class Gradients:
         self.delta = delta
         self._h_rows, self._c_rows = epsilon_h, epsilon_c  # (T+1, B, H), with the initial state's row
 
-    @property
+    @cached_property
     def delta_i(self) -> NDArray:
         """∂L/∂a_iᵗ (T, B, H)."""
         return self.delta[0]
 
-    @property
+    @cached_property
     def delta_f(self) -> NDArray:
         """∂L/∂a_fᵗ (T, B, H)."""
         return self.delta[1]
 
-    @property
+    @cached_property
     def delta_o(self) -> NDArray:
         """∂L/∂a_oᵗ (T, B, H)."""
         return self.delta[2]
 
-    @property
+    @cached_property
     def delta_c(self) -> NDArray:
         """∂L/∂a_cᵗ (T, B, H)."""
         return self.delta[3]
 
-    @property
+    @cached_property
     def epsilon_h(self) -> NDArray:
         """∂L/∂hᵗ by all paths (T, B, H)."""
         return self._layer._at_steps(self._h_rows)
 
-    @property
+    @cached_property
     def epsilon_c(self) -> NDArray:
         """∂L/∂cᵗ by all paths (T, B, H)."""
         return self._layer._at_steps(self._c_rows)
 
-    @property
+    @cached_property
     def h0(self) -> NDArray:
         """∂L/∂h⁰ (B, H)."""
         return self._layer._initial(self._h_rows)
 
-    @property
+    @cached_property
     def c0(self) -> NDArray:
         """∂L/∂c⁰ (B, H)."""
         return self._layer._initial(self._c_rows)

@@ -12,31 +12,21 @@ middle step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, kernels, losses, threads
+from lstm_numba import _checks, kernels, losses
 from lstm_numba.embedding import PAD, Embedding
-from lstm_numba.layer import RecurrentLayer, Steps
-from lstm_numba.lstm import LSTM
+from lstm_numba.layer import Steps
 from lstm_numba.parameters import Parameters
-from lstm_numba.rnn import SimpleRNN
 from lstm_numba.simd import VECTOR_BYTES
-
-
-def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
-    """Return the units of each layer, or raise."""
-    if not isinstance(hidden_sizes, Sequence | np.ndarray) or isinstance(hidden_sizes, str) or not len(hidden_sizes):
-        raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
-    return tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
-
-
-CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTM, "rnn": SimpleRNN}
-DIRECTIONS = ("forward", "backward")
+from lstm_numba.stack import CELLS as CELLS
+from lstm_numba.stack import DIRECTIONS as DIRECTIONS
+from lstm_numba.stack import MERGES, NamedGradients, Stack, checked_directions
+from lstm_numba.stack import checked_sizes as checked_sizes
 
 
 class Dropped(NamedTuple):
@@ -87,7 +77,7 @@ class NetworkTrace:
         return np.exp(self.log_probabilities)
 
 
-class NetworkGradients(Mapping[str, NDArray]):
+class NetworkGradients(NamedGradients):
     """Derivatives of one backward pass through a network: by parameter name, and inside.
 
     Attributes
@@ -97,32 +87,6 @@ class NetworkGradients(Mapping[str, NDArray]):
     x : (T, B, I)
         ∂L/∂xᵗ of the first layer's input.
     """
-
-    def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
-        self.layers: list[list[Any]] = []
-        self.x: NDArray
-
-    @property
-    def flat(self) -> NDArray:
-        """All parameters' gradients as one flat array."""
-        return self._parameters.flat
-
-    def parameters(self) -> Parameters:
-        """Return the parameters' gradients by name."""
-        return self._parameters
-
-    def __getitem__(self, name: str) -> NDArray:
-        """Return the gradient of a parameter, or one gate's part of it."""
-        return self._parameters[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the parameters' names."""
-        return iter(self._parameters)
-
-    def __len__(self) -> int:
-        """Count the parameters."""
-        return len(self._parameters)
 
 
 class Network:
@@ -164,6 +128,13 @@ class Network:
     **layer_options
         Further options of every `LSTM` or `SimpleRNN`.
 
+    Attributes
+    ----------
+    stack : Stack
+        The recurrent layers alone, as views of the same weights.
+    layers
+        ``layers[l][d]``: layer l in direction d (0 forward, 1 backward).
+
     Raises
     ------
     ValueError, TypeError
@@ -196,12 +167,8 @@ class Network:
         self.n_classes = _checks.size("n_classes", n_classes)
         self.hidden_sizes = checked_sizes(hidden_sizes)
         n_layers = len(self.hidden_sizes)
-        one = not isinstance(bidirectional, Sequence | np.ndarray)
-        answers = [bidirectional] * n_layers if one else list(bidirectional)  # type: ignore[arg-type]
-        self.bidirectional = tuple(_checks.flag("bidirectional", answer) for answer in answers)
-        if len(self.bidirectional) != n_layers:
-            raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")
-        self.merge = _checks.choice("merge", merge, ("concat", "sum"))
+        self.bidirectional = checked_directions(bidirectional, n_layers)
+        self.merge = _checks.choice("merge", merge, MERGES)
         self.cell = _checks.choice("cell", cell, CELLS)
         self.output_bias = _checks.flag("output_bias", output_bias)
         self.dropout = _checks.number("dropout", dropout, 0, 1)
@@ -221,36 +188,28 @@ class Network:
         self._build(_checks.generator(seed))
 
     def _build(self, rng: np.random.Generator) -> None:
-        make: Any = CELLS[self.cell]
-        size = self.input_size
-        self.layers: list[list[RecurrentLayer]] = []
+        names = ("bidirectional", "merge", "cell", "init", "dtype")
+        options = {name: getattr(self, name) for name in names} | self.layer_options
+        self.stack = Stack(self.input_size, self.hidden_sizes, **options, seed=rng)
+        self.layers = self.stack.layers
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding and self.embedding.size:
             shapes["embedding.E"] = (self.embedding.n_learned, self.embedding.size)
-        for number, (units, both) in enumerate(zip(self.hidden_sizes, self.bidirectional, strict=True)):
-            options = {**self.layer_options, "init": self.init, "dtype": self.dtype}
-            directions = [make(size, units, reverse=back, seed=rng, **options) for back in (False, True)[: 1 + both]]
-            for direction, layer in zip(DIRECTIONS, directions, strict=False):
-                shapes |= {f"layers.{number}.{direction}.{k}": v.shape for k, v in layer.parameters().items()}
-            self.layers.append(directions)
-            size = units * (1 + (both and self.merge == "concat"))
-        top = self.hidden_sizes[-1] * (1 + self.bidirectional[-1])
+        shapes |= self.stack.parameters().shapes
+        top = self.stack.output_size
         shapes["output.S"] = (self.n_classes, top)
         if self.output_bias:
             shapes["output.b"] = (self.n_classes,)
         self._parameters = Parameters(shapes, self.dtype)
-        for number, direction, layer in self._each_layer():
-            layer._move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
+        self.stack._move_to(self._parameters.part("layers.").flat)
         limit = 0.12 if self.init == "uniform" else np.sqrt(6 / (self.n_classes + top))
         self._parameters["output.S"] = rng.uniform(-limit, limit, (self.n_classes, top))
         if "embedding.E" in shapes:
             self._parameters["embedding.E"] = rng.normal(0, 0.1, shapes["embedding.E"])
             self._parameters["embedding.E"][0] = 0  # padding
 
-    def _each_layer(self) -> Iterator[tuple[int, str, RecurrentLayer]]:
-        for number, directions in enumerate(self.layers):
-            for direction, layer in zip(DIRECTIONS, directions, strict=False):
-                yield number, direction, layer
+    def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
+        return self.stack._each_layer()
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -286,8 +245,7 @@ class Network:
         other._parameters.flat[:] = self._parameters.flat
         return other
 
-    # -- forward
-    # --------------------------------------------------------------------------------------------------------
+    # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(
         self, x: ArrayLike, lengths: ArrayLike | None = None, rng: np.random.Generator | None = None
@@ -336,17 +294,13 @@ class Network:
             x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
         assert x is not None
         trace = NetworkTrace(self, x, ids, steps, Dropped([], words))
-        z = x
-        for number, directions in enumerate(self.layers):
-            z = self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
-            source = np.ascontiguousarray(z)
-            run: list[Any] = [each._forward for each in directions]  # type: ignore[attr-defined]
-            # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
-            training = {"from_zero": rng is not None, "lean": rng is not None}
-            passes = [partial(each, source, None, None, steps, **training) for each in run]
-            trace.layers.append(threads.run(passes))
-            last = number == len(self.layers) - 1
-            z = self._merge([each.h for each in trace.layers[-1]], "concat" if last else self.merge)
+        training = rng is not None
+
+        def entering(number: int, z: NDArray) -> NDArray:
+            return self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
+
+        # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
+        trace.layers, z = self.stack._forward(x, steps, entering=entering, from_zero=training, lean=training)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
         trace.log_probabilities = losses.log_softmax(trace.logits)
@@ -362,18 +316,6 @@ class Network:
         dropped.factors.append(factor)
         return z * factor
 
-    @staticmethod
-    def _merge(outputs: list[NDArray], merge: str) -> NDArray:
-        if len(outputs) == 1:
-            return outputs[0]
-        return np.concatenate(outputs, axis=2) if merge == "concat" else outputs[0] + outputs[1]
-
-    @staticmethod
-    def _unmerge(dz: NDArray, n: int, merge: str) -> list[NDArray]:
-        if n == 1:
-            return [dz]
-        return np.split(dz, 2, axis=2) if merge == "concat" else [dz, dz]
-
     def _logits(self, top: NDArray) -> NDArray:
         """S h + b for all steps (T, B, C)."""
         T, B, D = top.shape
@@ -386,8 +328,7 @@ class Network:
         kernels.linear(top.reshape(T * B, D), packed, b_packed, logits)
         return logits.reshape(T, B, C)
 
-    # -- loss and backward
-    # ------------------------------------------------------------------------------------------------
+    # -- loss and backward --------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
         if not isinstance(trace, NetworkTrace):
@@ -498,31 +439,22 @@ class Network:
         gradients = NetworkGradients(parameters)
         factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
         factors = factors if squared else trace._dropped.factors
-        dz = self._output_backward(trace.top, seed, parameters, squared)
-        for number in reversed(range(len(self.layers))):
-            last = number == len(self.layers) - 1
-            if factors[number + 1] is not None:
-                dz = dz * factors[number + 1]
-            directions = self.layers[number]
-            parts = self._unmerge(dz, len(directions), "concat" if last else self.merge)
-            z_squared = self._input_squared(trace, number, factors[number]) if squared else None
 
-            def one(d: int, number: int = number, parts: list = parts, z_squared: NDArray | None = z_squared) -> Any:
-                prefix = f"layers.{number}.{DIRECTIONS[d]}."
-                layer, own = self.layers[number][d], parameters.part(prefix)
-                options = {
-                    "squared": squared,
-                    "x_squared": z_squared,
-                    "need_dx": number > 0 or learned or not training,
-                    "from_zero": training,
-                    "weight_decay": self.weight_decay[number],
-                }
-                return layer._backward(trace.layers[number][d], parts[d], None, None, own, **options)  # type: ignore[attr-defined]
+        def leaving(number: int, dz: NDArray) -> NDArray:
+            factor = factors[number]
+            return dz if factor is None or not dz.size else dz * factor
 
-            results = threads.run([partial(one, d) for d in range(len(directions))])
-            gradients.layers.insert(0, results)
-            dz = results[0].x if len(results) == 1 else results[0].x + results[1].x
-        gradients.x = dz if factors[0] is None or not dz.size else dz * factors[0]
+        gradients.layers, gradients.x = self.stack._backward(
+            trace.layers,
+            leaving(-1, self._output_backward(trace.top, seed, parameters, squared)),
+            parameters,
+            leaving=leaving,
+            squared=squared,
+            x_squared=(lambda number: self._input_squared(trace, number, factors[number])) if squared else None,
+            need_dx=learned or not training,
+            from_zero=training,
+            weight_decay=self.weight_decay,
+        )
         if learned and self.embedding is not None and trace.ids is not None:
             parameters["embedding.E"][...] = 0
             self.embedding.backward(gradients.x, trace.ids, trace._dropped.words, parameters["embedding.E"])

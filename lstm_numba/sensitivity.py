@@ -21,7 +21,8 @@ each a vector of H numbers, the blocks of D are
     ∂cᵗ/∂cᵗ⁻¹ = diag(fᵗ + V_i ∂cᵗ/∂a_iᵗ + V_f ∂cᵗ/∂a_fᵗ)
     ∂hᵗ/∂cᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂cᵗ⁻¹
 
-and X has U in the place of W. In a simple recurrent net D = diag(φ′(aᵗ)) W and X = diag(φ′(aᵗ)) U.
+and X has U in the place of W. In a simple recurrent net D = diag(φ′(aᵗ)) W and X = diag(φ′(aᵗ)) U. A stack of layers
+has no single chain; `lstm_numba.stack_sensitivity` goes through its layers one after the other.
 
 Everything is computed in float64, for float32 layers in a float64 copy: what vanishes is soon below the
 smallest number of float32. Nothing is clipped; NaN and infinity come through.
@@ -39,6 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from lstm_numba import _checks, nonlinearities
 from lstm_numba.lstm import LSTM, Trace
 from lstm_numba.rnn import SimpleRNN, SimpleRNNTrace
+from lstm_numba.stack import Stack, StackTrace
 
 # The rows that are carried along at one time: at most this many numbers (128 MB).
 _ROOM = 2**24
@@ -83,7 +85,8 @@ def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
     """
     if not isinstance(trace, Trace | SimpleRNNTrace):
         raise TypeError(
-            f"trace: expected what forward of an LSTM or a SimpleRNN returned, got {type(trace).__name__}"
+            "trace: expected what forward of an LSTM or a SimpleRNN returned (of a stack's trace one of its layers,"
+            f" such as trace.layers[0][0]), got {type(trace).__name__}"
         )
     slopes = _slopes(trace)
     T, B, Z = trace.T, trace.B, slopes.n_parts * trace.layer.hidden_size
@@ -99,7 +102,7 @@ def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
 
 
 def sensitivity(
-    layer: LSTM | SimpleRNN,
+    layer: LSTM | SimpleRNN | Stack,
     x: ArrayLike,
     *,
     of: str = "h",
@@ -124,28 +127,35 @@ def sensitivity(
     The Jacobians of all pairs are carried through the steps together, in the direction that takes fewer
     multiplications: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
 
+    Of a `Stack`, hᵗ is the top layer's output (D·H), both directions side by side, cᵗ the top layer's cells in the same
+    order, and h⁰, c⁰ are the initial states of all layers, one beside the other. A layer that runs backward makes hᵗ
+    depend on later steps: with both directions S has no zeros.
+
     Parameters
     ----------
     layer
-        An `LSTM` or a `SimpleRNN`, of any dtype.
+        An `LSTM`, a `SimpleRNN` or a `Stack`, of any dtype.
     x : (T, I) or (T, B, I)
         Input.
     of
         "h", or "c" for an LSTM: the numerator.
     wrt
-        "x", "h", "c", "h0" or "c0": the denominator. The c's are for an LSTM only.
+        "x", "h", "c", "h0" or "c0": the denominator. The c's are for an LSTM only, "h" and "c" not for a Stack, where
+        every layer has its own.
     t, s
         Times of the numerator and of the denominator, 0 … T-1: a number, several, or None for all. Others are
         not computed. h⁰ and c⁰ have no s, a loss has no t.
     h0, c0 : (B, H), optional
-        Initial state, zero by default; (H,) will do for an x of shape (T, I).
+        Initial state, zero by default; (H,) will do for an x of shape (T, I). Of a Stack as its ``forward`` takes
+        them; (L·D, H) will do for an x of shape (T, I).
     lengths : (B,) whole numbers, optional
         Steps of each sequence.
     norm
         "frobenius": the root of the sum of all squares. "spectral": the largest singular value, that is, by
         how much the most effective small change of xˢ is stretched; never larger than the other.
     loss : (T, B, H), optional
-        ∂L/∂hᵗ of a loss, as ``layer.backward`` takes it; (T, H) will do for an x of shape (T, I).
+        ∂L/∂hᵗ of a loss, as ``layer.backward`` takes it; (T, H) will do for an x of shape (T, I). Of a Stack D·H in
+        the place of H.
 
     Returns
     -------
@@ -158,7 +168,8 @@ def sensitivity(
     TypeError
         For something that is no layer, whole or complex numbers in an array, times that aren't whole numbers.
     ValueError
-        For an unknown `of`, `wrt` or `norm`, a "c" of a simple recurrent net, times outside 0 … T-1, an `s`
+        For an unknown `of`, `wrt` or `norm`, a "c" of a simple recurrent net, "h" or "c" as `wrt` of a Stack, times
+        outside 0 … T-1, an `s`
         with h⁰ or c⁰, a `t` or of="c" with a loss, wrong shapes, NaN or infinity in the input; the text names
         the argument.
 
@@ -192,7 +203,7 @@ def sensitivity(
 
 
 def jacobian(
-    layer: LSTM | SimpleRNN,
+    layer: LSTM | SimpleRNN | Stack,
     x: ArrayLike,
     t: int,
     s: int | None = None,
@@ -215,7 +226,8 @@ def jacobian(
     Returns
     -------
     ndarray, float64
-        (H, I) for wrt="x", (H, H) otherwise; (B, H, …) for more than one sequence.
+        (H, I) for wrt="x", (H, H) otherwise; (B, H, …) for more than one sequence. Of a Stack (D·H, I), and for the
+        initial states (D·H, ΣH) with those of all layers and directions side by side.
 
     Raises
     ------
@@ -231,7 +243,8 @@ def jacobian(
         (source,), _ = _sources(wrt, s, trace.T)
     else:
         source = _time("s", s, trace.T)
-    J = np.zeros((trace.B, layer.hidden_size, layer.input_size if wrt == "x" else layer.hidden_size))
+    own = (layer.output_size, sum(layer._state_sizes)) if isinstance(layer, Stack) else (layer.hidden_size,) * 2
+    J = np.zeros((trace.B, own[0], layer.input_size if wrt == "x" else own[1]))
     with np.errstate(all="ignore"):
         for b, chain in enumerate(_chains(trace, of, wrt)):
             for _, blocks in chain.jacobians([source], [t]):
@@ -245,13 +258,15 @@ _INITIAL = -1  # stands for "before the first step", where h⁰ and c⁰ enter
 
 
 def _check_names(layer: Any, of: str, wrt: str) -> None:
-    if not isinstance(layer, LSTM | SimpleRNN):
-        raise TypeError(f"layer: expected an LSTM or a SimpleRNN, got {type(layer).__name__}")
-    cell = isinstance(layer, LSTM)
+    if not isinstance(layer, LSTM | SimpleRNN | Stack):
+        raise TypeError(f"layer: expected an LSTM, a SimpleRNN or a Stack, got {type(layer).__name__}")
+    cell = layer.cell == "lstm" if isinstance(layer, Stack) else isinstance(layer, LSTM)
     for name, value, choices in (("of", of, ("h", "c")), ("wrt", wrt, ("x", "h", "c", "h0", "c0"))):
         _checks.choice(name, value, choices)
         if value.startswith("c") and not cell:
             raise ValueError(f"{name}: expected 'h' or 'x', for a SimpleRNN has no cell state, got {value!r}")
+    if isinstance(layer, Stack) and wrt in ("h", "c"):
+        raise ValueError(f"wrt: expected 'x', 'h0' or 'c0', for every layer of a Stack has its own {wrt}, got {wrt!r}")
 
 
 def _in_float64(layer: Any) -> Any:
@@ -274,10 +289,12 @@ def _forward(
     c0: ArrayLike | None,
     lengths: ArrayLike | None,
 ) -> Any:
-    if c0 is not None and not isinstance(layer, LSTM):
+    if c0 is not None and isinstance(layer, SimpleRNN):
         raise ValueError("c0: expected None, for a SimpleRNN has no cell state")
-    given = {name: value for name, value in (("h0", h0), ("c0", c0)) if value is not None}
-    if squeeze:
+    given: dict[str, Any] = {name: value for name, value in (("h0", h0), ("c0", c0)) if value is not None}
+    if squeeze and isinstance(layer, Stack):
+        given = {name: [np.atleast_2d(state) for state in value] for name, value in given.items()}
+    elif squeeze:
         given = {
             name: np.asarray(value)[None] if np.ndim(value) == 1 else value for name, value in given.items()
         }
@@ -339,12 +356,15 @@ def _sensitivity_of_loss(
     dh = np.asarray(loss)
     if squeeze and dh.ndim == 2:
         dh = dh[:, None]
-    _checks.floats("loss", dh, (*x.shape[:2], layer.hidden_size), np.dtype(np.float64))
+    size = layer.output_size if isinstance(layer, Stack) else layer.hidden_size
+    _checks.floats("loss", dh, (*x.shape[:2], size), np.dtype(np.float64))
     trace = _forward(layer, x, squeeze, h0, c0, lengths)
     ss, one_s = _sources(wrt, s, trace.T)
     gradients = layer.backward(trace, dh)
     names = {"h": "epsilon_h", "c": "epsilon_c"}
     vectors = getattr(gradients, names.get(wrt, wrt))  # (T, B, n), or (B, n) of an initial state
+    if isinstance(layer, Stack) and wrt != "x":
+        vectors = np.concatenate(list(vectors), axis=1)
     vectors = vectors[None] if wrt in ("h0", "c0") else vectors[ss]
     with np.errstate(all="ignore"):
         S = _frobenius(vectors.reshape(-1, 1, vectors.shape[-1])).reshape(vectors.shape[:2]).T
@@ -454,8 +474,13 @@ def _rnn_slopes(trace: SimpleRNNTrace) -> _Slopes:
 # Products over many steps
 
 
-def _chains(trace: Any, of: str, wrt: str) -> Iterator[_Chain]:
+def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
     """One chain of steps for each sequence."""
+    if isinstance(trace, StackTrace):
+        from lstm_numba import stack_sensitivity
+
+        yield from stack_sensitivity.chains(trace, of, wrt)
+        return
     slopes = _slopes(trace)
     for b in range(trace.B):
         yield _Chain(slopes, trace, b, of, wrt)

@@ -603,7 +603,7 @@ def test_refuses_bad_arguments(arguments, error, text):
 
 def test_refuses_what_is_no_layer_or_has_no_cell():
     x = np.ones((T, I))
-    with pytest.raises(TypeError, match="layer: expected an LSTM or a SimpleRNN, got dict"):
+    with pytest.raises(TypeError, match="layer: expected an LSTM, a SimpleRNN or a Stack, got dict"):
         sensitivity({}, x)
     with pytest.raises(TypeError, match="trace: expected what forward"):
         step_jacobians(make_lstm())
