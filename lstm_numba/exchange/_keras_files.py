@@ -1,0 +1,325 @@
+"""Keras' files: what recurrent layers are in them, and their weights. h5py reads them; Keras isn't needed.
+
+Three kinds, told apart by their content:
+
+    .keras          a zip archive of config.json (the layers) and model.weights.h5 (the weights)
+    .weights.h5     HDF5: the arrays 0, 1, 2 (kernel, recurrent kernel, bias) in PATH/cell/vars; PATH as `walk` says
+    .h5             HDF5 of Keras 2: arrays kernel:0, recurrent_kernel:0, bias:0, which the attribute weight_names of
+                    each layer's group lists; if the whole model was saved, the layers as JSON in model_config
+
+Arrays are read from the file itself only, never through links to other files. Nothing in a file is executed.
+
+Source: Keras' saving_lib.py and legacy_h5_format.py, https://github.com/keras-team/keras/tree/master/keras/src.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba.exchange._keras_layers import Described, Found, Refused, problem_of, walk
+
+HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+PARTS = ("kernel", "recurrent_kernel", "bias")
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CELL_NAME = re.compile(r"(\w+_)?cell(_\d+)?$")
+# Below this a declared size is read whatever the file holds of it.
+SMALL = 1 << 20
+PICKLE = (
+    "expected a Keras file, got a pickle, which can run any program when it is loaded; load it where you trust it and "
+    "save the model with model.save('model.keras')"
+)
+
+
+class Stored(NamedTuple):
+    """The weights of one direction in a file: which layer they belong to, and which datasets they are."""
+
+    layer: tuple[str, ...]  # the layer's path
+    direction: int | None  # 0 forward, 1 backward of a Bidirectional
+    label: str  # the layer's name, as far as the file tells it
+    group: Any
+    keys: dict[str, str]  # part → name of its dataset; those that the file has or says it has
+    problem: str = ""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[list[Found]]:
+    """Open a file and yield its recurrent layers, whose weights can be read until it is closed.
+
+    Raises
+    ------
+    Refused
+        If it isn't a Keras file, or not whole.
+    ImportError
+        Without h5py.
+    """
+    raw, config = _weights_file(path)
+    h5py = _h5py()
+    with _readable():
+        file = h5py.File(raw, "r")
+    with file:
+        with _readable():
+            found = _layers(file, config)
+        yield found
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say of whatever h5py raises that the file is damaged; it has no class of errors of its own."""
+    try:
+        yield
+    except Refused:
+        raise
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        raise Refused(f"expected a whole HDF5 file, got one that can't be read ({error})") from None
+
+
+def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | None]:
+    """(what h5py shall open, the model's configuration or None)."""
+    with open(path, "rb") as file:
+        head = file.read(len(HDF5))
+    if head == HDF5:
+        return os.fspath(path), None
+    if head.startswith(ZIP):
+        return _archive(path)
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise Refused(PICKLE)
+    raise Refused("expected a .keras, .weights.h5 or .h5 file, got one of another kind, or the start of one")
+
+
+def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith(".pkl") for name in names):
+                raise Refused(PICKLE)
+            for name in (CONFIG, WEIGHTS):
+                if name not in names:
+                    raise Refused(f"expected a .keras archive with {name} in it, got one with {', '.join(names[:5])}")
+            return io.BytesIO(archive.read(WEIGHTS)), _parsed(archive.read(CONFIG), CONFIG)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+        raise Refused(f"expected a whole .keras archive, got one that can't be read ({error})") from None
+
+
+def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{where}: expected a model's configuration as JSON, got what can't be read ({error})") from None
+    if not isinstance(config, Mapping):
+        raise Refused(f"{where}: expected a model's configuration, got {type(config).__name__}")
+    return config
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError('h5py, which reads Keras files, is not installed: pip install "lstm-numba[keras]"') from None
+    return h5py
+
+
+# -- which layers there are -------------------------------------------------------------------------------------------
+
+
+def _layers(file: Any, config: Mapping[str, Any] | None) -> list[Found]:
+    legacy = file["model_weights"] if "model_weights" in file else file
+    if not any(name.startswith("layer_names") for name in legacy.attrs):
+        stored = list(_stored(file))
+        return _joined(stored, list(walk(config)) if config else [], _owner_by_path)
+    if "model_config" in file.attrs:
+        config = _parsed(_text(file.attrs["model_config"]), "model_config")
+    return _joined(list(_stored_by_keras_2(legacy)), list(walk(config)) if config else [], _owner_by_name)
+
+
+Node = tuple[str, str, str, Described | None]
+
+
+def _joined(stored: list[Stored], nodes: list[Node], owner: Any) -> list[Found]:
+    """What the file says of its layers, and where it keeps their weights; layers without a description at the end."""
+    weights: dict[int, list[Stored]] = {}
+    found, unknown = [], []
+    for each in stored:
+        number = owner(each, nodes)
+        if number is None:
+            unknown.append(each)
+        else:
+            weights.setdefault(number, []).append(each)
+    for number, (path, name, kind, described) in enumerate(nodes):
+        if described is None and number in weights:
+            described = Described(problem=problem_of(kind))
+        if described is not None:
+            found.append(Found(name, path, described, _reader(weights.get(number, []), len(described.cells))))
+    return found + _undescribed(unknown)
+
+
+def _owner_by_path(stored: Stored, nodes: list[Node]) -> int | None:
+    path = "/".join(stored.layer)
+    for number, (at, _, _, described) in enumerate(nodes):
+        if at and (path == at or (described is not None and path.startswith(f"{at}/"))):
+            return number
+    return None
+
+
+def _owner_by_name(stored: Stored, nodes: list[Node]) -> int | None:
+    names = {name: number for number, (_, name, _, described) in enumerate(nodes) if described is not None}
+    for part in reversed(stored.layer):
+        if part in names:
+            return names[part]
+    others = {name: number for number, (_, name, _, _) in enumerate(nodes)}
+    return others.get(stored.layer[-1])
+
+
+def _undescribed(stored: list[Stored]) -> list[Found]:
+    """Layers of which only the weights are known."""
+    layers: dict[tuple[str, ...], list[Stored]] = {}
+    for each in stored:
+        layers.setdefault(each.layer, []).append(each)
+    found = []
+    for path, parts in layers.items():
+        described = Described(problem=next((each.problem for each in parts if each.problem), ""))
+        n_directions = 2 if any(each.direction is not None for each in parts) else 1
+        name = parts[0].label or (path[-1] if path else "cell")
+        found.append(Found(name, "/".join(path), described, _reader(parts, n_directions)))
+    return found
+
+
+def _reader(stored: list[Stored], n_directions: int) -> Any:
+    def read() -> list[list[NDArray]]:
+        ordered = sorted(stored, key=lambda each: each.direction or 0)
+        if len(ordered) != n_directions:
+            there = ", ".join(each.group.name for each in ordered) or "none"
+            raise Refused(f"expected the weights of {n_directions} direction(s), got {there}")
+        with _readable():
+            return [_read(each) for each in ordered]
+
+    return read
+
+
+# -- where their weights are ------------------------------------------------------------------------------------------
+
+
+def _stored(file: Any) -> Iterator[Stored]:
+    """Every cell's weights in the layout of Keras 3."""
+    groups: list[str] = []
+    file.visit(lambda name: groups.append(name) if name.rpartition("/")[2] == "vars" else None)
+    for name in groups:
+        *path, _ = name.split("/")
+        if path and path[0] == "_layer_checkpoint_dependencies":  # as TensorFlow 2.12 and 2.13 called it
+            path[0] = "layers"
+        group = file[name]
+        called = _text(group.attrs.get("name", ""))
+        if not path or not (CELL_NAME.match(path[-1]) or path[-2:-1] == ["cells"] or CELL_NAME.match(called)):
+            continue
+        if not hasattr(group, "keys"):
+            raise Refused(f"{group.name}: expected a group, got an array")
+        numbers = {part: str(n) for n, part in enumerate(PARTS) if str(n) in group}
+        if not numbers:  # a cell of cells
+            continue
+        direction, layer = None, tuple(path[:-1] if path[-1] == "cell" else path)
+        if layer and layer[-1] in ("forward_layer", "backward_layer"):
+            direction, layer = int(layer[-1] == "backward_layer"), layer[:-1]
+        label = _label(file, "/".join([*name.split("/")[: len(layer)], "vars"])) or called
+        problem = _stored_problem(group.parent.parent, path, called)
+        yield Stored(layer, direction, label, group, numbers, problem)
+
+
+def _stored_problem(above: Any, path: list[str], called: str) -> str:
+    """Say what the names in a file tell of a cell: that it is another kind, or has a layer as its non-linearity."""
+    for name in (called, path[-1]):
+        if match := re.match(r"(gru|conv_lstm)_cell(_\d+)?$", name):
+            return problem_of({"gru": "GRU", "conv_lstm": "ConvLSTM"}[match[1]])
+    for name in ("activation", "recurrent_activation"):
+        if path[-1] == "cell" and name in above:
+            return f"a layer whose {name} is another layer ({_label(above, f'{name}/vars')})"
+    return ""
+
+
+def _label(file: Any, path: str) -> str:
+    return _text(file[path].attrs.get("name", "")) if path in file else ""
+
+
+def _stored_by_keras_2(root: Any) -> Iterator[Stored]:
+    """Every cell's weights in the layout of Keras 2."""
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for top in root:
+        if root.get(top, getclass=True, getlink=True) is not _h5py().HardLink:
+            continue
+        for weight in _weight_names(root[top].attrs):
+            *folder, last = weight.split("/")
+            cells.setdefault((top, *folder), {})[last.partition(":")[0]] = weight
+    cells = {path: parts for path, parts in cells.items() if "recurrent_kernel" in parts}
+    layers = [path[:-1] if len(path) > 2 and CELL_NAME.match(path[-1]) else path for path in cells]
+    for path, layer, parts in zip(cells, layers, cells.values(), strict=True):
+        if layers.count(layer) > 1:  # cells upon cells
+            layer = path
+        direction = None
+        for number, (own, other) in enumerate((("forward_", "backward_"), ("backward_", "forward_"))):
+            beside = (each for each in layers if each[:-1] == layer[:-1] and each[-1].startswith(other))
+            if layer[-1].startswith(own) and any(beside):
+                direction = number
+        if direction is not None:
+            layer = layer[:-1]
+        keys = {part: parts[part] for part in PARTS if part in parts}
+        yield Stored(layer, direction, layer[-1], root[path[0]], keys)
+
+
+def _weight_names(attributes: Any) -> list[str]:
+    """Return a layer's weight_names; long lists are spread over weight_names0, weight_names1, and so on."""
+    names = sorted(
+        (name for name in attributes if re.fullmatch(r"weight_names\d*", name)), key=lambda name: (len(name), name)
+    )
+    return [_text(weight) for name in names for weight in attributes[name]]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _read(stored: Stored) -> list[NDArray]:
+    for part in PARTS[:2]:
+        if part not in stored.keys:
+            raise Refused(f"{stored.group.name}: expected a {part}, got none")
+    return [_array(stored.group, stored.keys[part], part) for part in PARTS if part in stored.keys]
+
+
+def _array(group: Any, name: str, part: str) -> NDArray:
+    h5py = _h5py()
+    where = f"{group.name}/{name} ({part})"
+    *folders, last = name.split("/")
+    for folder in folders:
+        if folder not in group or not isinstance(group.get(folder, getlink=True), h5py.HardLink):
+            raise Refused(f"{where}: expected an array, got none")
+        group = group[folder]
+    if last not in group:
+        raise Refused(f"{where}: expected an array, got none")
+    if not isinstance(group.get(last, getlink=True), h5py.HardLink) or not isinstance(group[last], h5py.Dataset):
+        raise Refused(f"{where}: expected an array, got a link or a group")
+    dataset = group[last]
+    if dataset.external or dataset.is_virtual:
+        raise Refused(f"{where}: expected an array in this file, got one in another file")
+    # An array that was never written reads as zeros.
+    if dataset.size and (not dataset.id.get_storage_size() or dataset.nbytes > SMALL + 1000 * _stored_bytes(dataset)):
+        raise Refused(f"{where}: expected {dataset.nbytes} bytes, and the file holds {_stored_bytes(dataset)} of them")
+    if _text(dataset.attrs.get("dtype", "")) == "bfloat16" and dataset.dtype.itemsize == 2:
+        upper = np.frombuffer(np.ascontiguousarray(dataset[()]).tobytes(), "<u2").astype(np.uint32)
+        return (upper << 16).view(np.float32).reshape(dataset.shape)
+    return np.asarray(dataset[()])
+
+
+def _stored_bytes(dataset: Any) -> int:
+    return dataset.id.get_storage_size()

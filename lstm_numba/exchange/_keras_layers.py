@@ -1,0 +1,219 @@
+"""What Keras says of its recurrent layers, in a configuration or of a live object.
+
+Keras' words and ours:
+
+    LSTM, SimpleRNN; RNN(LSTMCell), RNN(SimpleRNNCell)     one layer
+    go_backwards=True                                      reverse=True
+    Bidirectional, merge_mode "concat" or "sum"            two directions, merge "concat" or "sum"
+    recurrent_activation                                   σ: gate
+    activation                                             g and h(·): cell_input and cell_output; a SimpleRNN's φ
+    "linear"                                               "identity"
+
+What matters in training only (dropout, recurrent_dropout, initializers, regularizers, constraints), for the input's
+axes (time_major), or for how much of the output Keras hands on (return_sequences, return_state, stateful, unroll)
+changes no weight and is passed over.
+
+Source: the ``get_config`` of Keras' layers, https://keras.io/api/layers/recurrent_layers/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+# Keras' name of a non-linearity → ours.
+ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "linear": "identity"}
+CELLS = {"LSTM": "LSTM", "SimpleRNN": "SimpleRNN", "LSTMCell": "LSTM", "SimpleRNNCell": "SimpleRNN"}
+# Recurrent layers of Keras with other equations.
+OTHERS = re.compile(r"(GRU|ConvLSTM[123]D|ConvLSTM|CuDNNLSTM|CuDNNGRU)(Cell)?$")
+# How Keras' own classes are known: by the package that they come from.
+PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
+
+
+class Refused(ValueError):
+    """Something that can't be loaded; the text doesn't name the source yet."""
+
+
+class Cell(NamedTuple):
+    """One direction of a layer, in Keras' words; None where the source doesn't say."""
+
+    kind: str | None = None  # "LSTM" or "SimpleRNN"
+    activation: str | None = None
+    recurrent_activation: str | None = None
+    use_bias: bool | None = None
+    go_backwards: bool | None = None
+
+
+class Described(NamedTuple):
+    """One recurrent layer: a cell for each direction, or why it can't be loaded."""
+
+    cells: tuple[Cell, ...] = ()
+    merge_mode: str | None = "concat"
+    problem: str = ""
+
+
+class Found(NamedTuple):
+    """A recurrent layer of a source, with a way to its weights: kernel, recurrent kernel, bias of each direction."""
+
+    name: str
+    path: str
+    described: Described
+    read: Callable[[], list[list[NDArray]]]
+
+
+def activation_name(value: Any) -> str:
+    """Return the name of a non-linearity as configurations write it: a name, a function, a layer."""
+    if value is None:
+        return "linear"
+    if isinstance(value, Mapping):
+        inner = value.get("config")
+        return inner if isinstance(inner, str) else str(value.get("class_name"))
+    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+
+
+def problem_of(kind: str) -> str:
+    """Say why a layer of this class can't be loaded."""
+    if OTHERS.match(kind):
+        return f"a {kind}, whose equations are others; LSTM and SimpleRNN can be loaded"
+    return (
+        f"a {kind}, which is not a class of Keras' own; if it computes what Keras' LSTM or SimpleRNN does, pass the "
+        "arrays of its get_weights()"
+    )
+
+
+def describe(kind: str, own: bool, config: Mapping[str, Any]) -> Described | None:
+    """Return what a layer's class name and configuration say; None where it isn't a recurrent layer.
+
+    Parameters
+    ----------
+    kind
+        Its class's name.
+    own
+        Whether the class is Keras' own.
+    config
+        What its ``get_config`` returns.
+    """
+    if own and kind in CELLS:
+        return Described((_cell(CELLS[kind], config, config),))
+    if own and kind == "RNN":
+        return _wrapped_cell(config)
+    if own and kind == "Bidirectional":
+        return _both_directions(config)
+    if OTHERS.match(kind):
+        return Described(problem=problem_of(kind))
+    return None
+
+
+def _cell(kind: str, config: Mapping[str, Any], layer: Mapping[str, Any]) -> Cell:
+    recurrent = activation_name(config.get("recurrent_activation", "sigmoid")) if kind == "LSTM" else None
+    return Cell(
+        kind,
+        activation_name(config.get("activation", "tanh")),
+        recurrent,
+        bool(config.get("use_bias", True)),
+        bool(layer.get("go_backwards", False)),
+    )
+
+
+def _wrapped_cell(config: Mapping[str, Any]) -> Described:
+    cell = config.get("cell")
+    kind, own, inner = read_node(cell) if isinstance(cell, Mapping) else ("cell", False, {})
+    if own and kind in ("LSTMCell", "SimpleRNNCell"):
+        return Described((_cell(CELLS[kind], inner, config),))
+    if own and kind == "StackedRNNCells":
+        return Described(
+            problem="an RNN of StackedRNNCells; pass the arrays of its cells, a list of cell.get_weights() for each"
+        )
+    return Described(problem=f"an RNN of {problem_of(kind)}")
+
+
+def _both_directions(config: Mapping[str, Any]) -> Described:
+    forward = _one_direction(config.get("layer"))
+    backward = forward._replace(cells=tuple(cell._replace(go_backwards=True) for cell in forward.cells))
+    if config.get("backward_layer") is not None:
+        backward = _one_direction(config["backward_layer"])
+    for each in (forward, backward):
+        if each.problem:
+            return Described(problem=f"a Bidirectional of {each.problem}")
+    return Described(forward.cells + backward.cells, config.get("merge_mode", "concat"))
+
+
+def _one_direction(node: Any) -> Described:
+    if not isinstance(node, Mapping):
+        return Described(problem=f"a layer that its configuration tells nothing of ({node!r:.50})")
+    kind, own, config = read_node(node)
+    described = describe(kind, own, config) or Described(problem=problem_of(kind))
+    return Described(problem="a Bidirectional") if len(described.cells) > 1 else described
+
+
+def read_node(node: Mapping[str, Any]) -> tuple[str, bool, Mapping[str, Any]]:
+    """(class name, whether it is Keras' own, configuration) of a layer as configurations nest them."""
+    kind, module, registered = str(node.get("class_name")), node.get("module"), node.get("registered_name")
+    own = registered in (None, kind) and (module is None or str(module).partition(".")[0] in PACKAGES)
+    config = node.get("config")
+    if isinstance(config, list):  # a Sequential of Keras before 2.2.3
+        config = {"layers": config}
+    return kind, own and ">" not in kind, config if isinstance(config, Mapping) else {}
+
+
+def snake_case(name: str) -> str:
+    """Return Keras' name for a class in its files: "SimpleRNN" → "simple_rnn"."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def walk(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str, Described | None]]:
+    """(path, name, class name, description) of every layer in a model's configuration.
+
+    The path is where Keras 3 files keep its weights: below "layers", each under its class's name and, from the second
+    of a class, a number. The description is None for layers that aren't recurrent.
+    """
+    kind, own, config = read_node(node)
+    described = describe(kind, own, config)
+    yield path, str(config.get("name", path.rpartition("/")[2])), kind, described
+    if described is not None:
+        return
+    used: dict[str, int] = {}
+    layers = config.get("layers")
+    for child in layers if isinstance(layers, list) else ():
+        if isinstance(child, Mapping) and "class_name" in child:
+            short = snake_case(str(child["class_name"]).rpartition(">")[2])
+            number = used[short] = used.get(short, -1) + 1
+            yield from walk(child, f"{path}/layers/{short}{f'_{number}' if number else ''}".lstrip("/"))
+    if isinstance(config.get("layer"), Mapping):  # TimeDistributed and its like
+        yield from walk(config["layer"], f"{path}/layer".lstrip("/"))
+
+
+def of_object(source: Any) -> Iterator[Found]:
+    """Every recurrent layer of a Keras layer or model, without importing Keras."""
+    yield from _objects(source, "", set())
+
+
+def _objects(layer: Any, outer: str, seen: set[int]) -> Iterator[Found]:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    kind = type(layer).__name__
+    own = type(layer).__module__.partition(".")[0] in PACKAGES
+    name = str(getattr(layer, "name", kind))
+    path = f"{outer}/{name}".lstrip("/")
+    if (own and kind in (*CELLS, "RNN", "Bidirectional")) or OTHERS.match(kind):
+        described = describe(kind, own, layer.get_config())
+        assert described is not None
+        yield Found(name, path, described, lambda: _weights_of(layer))
+    elif any(base.__name__ in (*CELLS, "RNN", "Bidirectional") for base in type(layer).__mro__):
+        yield Found(name, path, Described(problem=problem_of(kind)), list)
+    else:
+        for child in getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ():
+            yield from _objects(child, path if outer or hasattr(layer, "layers") else outer, seen)
+
+
+def _weights_of(layer: Any) -> list[list[NDArray]]:
+    directions = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+    weights = [list(direction.get_weights()) for direction in directions]
+    if not all(weights):
+        raise Refused("it has no weights yet; call it once on an input, or build it")
+    return weights

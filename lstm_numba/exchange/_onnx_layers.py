@@ -1,0 +1,429 @@
+"""LSTM and RNN nodes of ONNX as layers, and how one node's output becomes the next one's input.
+
+    here                ONNX                                              shapes (D directions)
+    U_k, W_k            W, R: the gates in the order i, o, f, c           (D, 4H, I), (D, 4H, H)
+    b_k                 B: Wb_k + Rb_k                                    (D, 8H)
+    V_i, V_o, V_f       P                                                 (D, 3H)
+    σ, g, h(·)          activations f, g, h                               3 D names
+    h⁰, c⁰, lengths     initial_h, initial_c, sequence_lens               (D, B, H), (B,)
+
+Source: the ONNX specification, docs/Operators.md, operators LSTM and RNN, versions 1 to 22.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba.checkpoints import ModelFileError
+from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
+from lstm_numba.layer import RecurrentLayer
+from lstm_numba.lstm import LSTM
+from lstm_numba.rnn import SimpleRNN
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, NodeProto
+
+GATES = {"LSTM": [0, 2, 1, 3], "RNN": [0]}  # where ONNX keeps our gates i, f, o, c; its own inverse
+INPUTS = {
+    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
+    "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+}
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "identity": "Affine"}  # Affine(x) = 1 x + 0
+_OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items()}
+_DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "RNN": ["Tanh"]}
+_READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "input_forget", "layout"}
+_HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
+_REFUSED = {
+    "clip": "the engine doesn't clip what enters a non-linearity",
+    "input_forget": "the engine's forget gate has weights of its own and is not 1 - i",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrent:
+    """An LSTM or RNN node where it stands.
+
+    Attributes
+    ----------
+    node, scope
+        The node, and the tensors it can name.
+    label
+        What it is called here, unlike all others.
+    notes
+        What a reader of its layers should be told.
+    """
+
+    node: NodeProto
+    scope: Scope
+    label: str
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, text: str) -> ModelFileError:
+        """Return an error that names the model and the node."""
+        return self.scope.model.refuse(f"{self.node.op_type} {self.label!r}: {text}")
+
+    @property
+    def kind(self) -> str:
+        """Return "LSTM" or "RNN"."""
+        return self.node.op_type
+
+    def input(self, what: str) -> str:
+        """The name of the tensor that the node takes as W, R, …; "" where it takes none."""
+        position = INPUTS[self.kind].index(what)
+        return self.node.input[position] if position < len(self.node.input) else ""
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    def _attribute(self, name: str, type_name: str) -> AttributeProto | None:
+        from onnx import AttributeProto
+
+        found: AttributeProto | None = attribute(self.node, name)
+        if found is not None and found.type != AttributeProto.AttributeType.Value(type_name):
+            raise self.refuse(f"attribute {name}: expected the type {type_name}, got type number {found.type}")
+        return found
+
+    def integer(self, name: str, default: int) -> int:
+        """Return a whole number among the attributes."""
+        found = self._attribute(name, "INT")
+        return default if found is None else int(found.i)
+
+    @property
+    def directions(self) -> tuple[bool, ...]:
+        """For each direction, whether it is the reverse one."""
+        found = self._attribute("direction", "STRING")
+        name = "forward" if found is None else found.s.decode("utf-8", "replace")
+        if name not in DIRECTIONS:
+            raise self.refuse(f"direction: expected one of {', '.join(DIRECTIONS)}, got {name!r}")
+        return DIRECTIONS[name]
+
+    @property
+    def layout(self) -> int:
+        """0 where time is the first axis, 1 where the batch is."""
+        layout = self.integer("layout", 0)
+        if layout not in (0, 1):
+            raise self.refuse(f"layout: expected 0 or 1, got {layout}")
+        return layout
+
+    def functions(self) -> list[list[str]]:
+        """Our names of the non-linearities, a list for each direction."""
+        found = self._attribute("activations", "STRINGS")
+        D, default = len(self.directions), _DEFAULTS[self.kind]
+        names = default * D if found is None else [each.decode("utf-8", "replace") for each in found.strings]
+        if self.kind == "RNN" and D == 1 and len(names) == 2:
+            names = names[:1]  # the operator's own default has one for a second direction too
+        if len(names) != D * len(default):
+            raise self.refuse(f"activations: expected {D * len(default)} names, got {len(names)}: {', '.join(names)}")
+        ours = [_OURS.get(name.lower()) for name in names]
+        for name, known in zip(names, ours, strict=True):
+            if known is None:
+                raise self.refuse(
+                    f"activation {name!r}: the engine hasn't it; expected one of {', '.join(FUNCTIONS.values())}"
+                )
+        self._check_affine(ours.count("identity"))
+        return [[str(name) for name in ours[d * len(default) : (d + 1) * len(default)]] for d in range(D)]
+
+    def _check_affine(self, needed: int) -> None:
+        # Of our functions only Affine reads them. Programs count them in different ways, and some take a missing
+        # alpha for 0: what can't be misread is an alpha of 1 for each, and betas of 0.
+        alpha, beta = (self._attribute(f"activation_{name}", "FLOATS") for name in ("alpha", "beta"))
+        alphas, betas = ([] if each is None else list(each.floats) for each in (alpha, beta))
+        if needed and (len(alphas) < needed or set(alphas) != {1.0} or set(betas) - {0.0}):
+            raise self.refuse(
+                f"activation 'Affine': expected activation_alpha 1 and activation_beta 0 (the identity; the engine has "
+                f"no other Affine), got {alphas} and {betas}"
+            )
+
+    def check_attributes(self) -> None:
+        """Refuse by name what the engine hasn't, and what the operator hasn't."""
+        _ = self.layout
+        for each in self.node.attribute:
+            if each.name == "clip" or (each.name == "input_forget" and self.integer("input_forget", 0)):
+                raise self.refuse(f"attribute {each.name}: {_REFUSED[each.name]}")
+            if each.name not in _READ | _HARMLESS:
+                raise self.refuse(f"attribute {each.name}: expected an attribute of the operator, got an unknown one")
+        if len(self.node.input) > len(INPUTS[self.kind]):
+            extra = self.node.input[len(INPUTS[self.kind])]
+            raise self.refuse(f"expected at most {len(INPUTS[self.kind])} inputs, got another one, {extra!r}")
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, NDArray]:
+        """W, R and those of B, P that there are, in float32 or float64, shapes checked."""
+        gates, D = len(GATES[self.kind]), len(self.directions)
+        names = [name for name in INPUTS[self.kind] if name in ("W", "R", "B", "P")]
+        found = {name: self._weight(name, name in "WR") for name in names}
+        weights = {name: array for name, array in found.items() if array is not None}
+        H = weights["R"].shape[-1] if weights["R"].ndim else 0
+        I = weights["W"].shape[-1] if weights["W"].ndim else 0
+        if not H or not I:
+            name = "W" if H else "R"
+            raise self.refuse(f"{name}: expected 3 dimensions, none of them empty, got shape {weights[name].shape}")
+        shapes = {"W": (D, gates * H, I), "R": (D, gates * H, H), "B": (D, 2 * gates * H), "P": (D, 3 * H)}
+        for name, array in weights.items():
+            if array.shape != shapes[name]:
+                raise self.refuse(f"{name}: expected shape {shapes[name]}, got {array.shape}")
+            if array.dtype != weights["W"].dtype:
+                raise self.refuse(f"{name}: expected {weights['W'].dtype} as in W, got {array.dtype}")
+        if self.integer("hidden_size", H) != H:
+            raise self.refuse(f"R: expected hidden_size {self.integer('hidden_size', H)}, got shape {shapes['R']}")
+        return weights
+
+    def _weight(self, what: str, needed: bool) -> NDArray | None:
+        name = self.input(what)
+        if not name:
+            if needed:
+                raise self.refuse(f"{what}: expected a tensor, got none")
+            return None
+        array = self.scope.constant(name)
+        if array is None:
+            origin = {
+                "nowhere": "which is missing in the graph",
+                "input": "an input of the graph: its values are not in the model",
+            }.get(self.scope.origin(name), "which the graph computes as it runs: its values are not in the model")
+            raise self.refuse(f"{what}: expected a constant, got {name!r}, {origin}")
+        return self._as_floats(what, array)
+
+    def _as_floats(self, what: str, array: NDArray) -> NDArray:
+        if array.dtype.name in ("float16", "bfloat16"):
+            return array.astype(np.float32)
+        if array.dtype not in (np.float32, np.float64):
+            raise self.refuse(f"{what}: expected floating-point numbers, got {array.dtype}")
+        return array
+
+    def state(self, what: str, H: int) -> NDArray | None:
+        """initial_h or initial_c (D, B or 1, H) where it is constant and not zero; else None."""
+        if what not in INPUTS[self.kind] or not self.input(what):
+            return None
+        name = self.input(what)
+        array = self.scope.constant(name)
+        if array is None:
+            array = self.scope.before_widening(name)
+        if array is None:
+            self._say_who_gives(what, "zeros")
+            return None
+        array = self._as_floats(what, array)
+        if self.layout == 1 and array.ndim == 3:
+            array = array.swapaxes(0, 1)
+        D = len(self.directions)
+        if array.ndim != 3 or array.shape[0] != D or array.shape[2] != H or not array.shape[1]:
+            if not array.any():  # a zero made as wide as it has to be
+                return None
+            wanted = f"({D}, B, {H})" if self.layout == 0 else f"(B, {D}, {H})"
+            got = array.swapaxes(0, 1).shape if self.layout == 1 and array.ndim == 3 else array.shape
+            raise self.refuse(f"{what}: expected shape {wanted}, got {got}")
+        if not np.isfinite(array).all():
+            raise self.refuse(f"{what}: expected finite numbers, got NaN or infinity")
+        return array if array.any() else None
+
+    def lengths(self) -> NDArray | None:
+        """sequence_lens (B,) where they are constant, else None."""
+        name = self.input("sequence_lens")
+        if not name:
+            return None
+        array = self.scope.constant(name)
+        if array is None:
+            self._say_who_gives("sequence_lens", "all steps of all sequences")
+            return None
+        if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size or array.min() < 1:
+            raise self.refuse(f"sequence_lens: expected whole numbers of at least 1 in one dimension, got {array}")
+        return array
+
+    def _say_who_gives(self, what: str, without: str) -> None:
+        name = self.input(what)
+        origin = self.scope.origin(name)
+        if origin == "nowhere":
+            raise self.refuse(f"{what}: expected a tensor, got {name!r}, which is missing in the graph")
+        if origin in ("computed", "constant"):
+            self.notes.append(
+                f"{self.scope.model.source}: {self.kind} {self.label!r}: the graph computes its {what} as it runs; "
+                f"give it to forward, which takes {without} otherwise"
+            )
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+
+    def layers(self, dtype: np.dtype | None) -> list[RecurrentLayer]:
+        """One layer for each direction, with the node's weights."""
+        self.check_attributes()
+        functions, weights = self.functions(), self.weights()
+        D, G, H, I = len(self.directions), len(GATES[self.kind]), weights["R"].shape[-1], weights["W"].shape[-1]
+        order = GATES[self.kind]
+        parts = {
+            "U": weights["W"].reshape(D, G, H, I)[:, order],
+            "W": weights["R"].reshape(D, G, H, H)[:, order],
+        }
+        if "P" in weights:
+            parts["V"] = weights["P"].reshape(D, 3, H)[:, order[:3]]
+        if "B" in weights:
+            Wb, Rb = weights["B"].reshape(D, 2, G, H)[:, :, order].swapaxes(0, 1)
+            parts["b"] = _sum(Wb, Rb)
+        result = []
+        for d, reverse in enumerate(self.directions):
+            options: dict[str, Any] = {"bias": "b" in parts, "reverse": reverse, "dtype": dtype or weights["W"].dtype}
+            layer = self._layer(I, H, functions[d], "V" in parts, options)
+            for name, array in parts.items():
+                layer[name] = array[d] if G > 1 else array[d, 0]
+            result.append(layer)
+        return result
+
+    def _layer(
+        self, I: int, H: int, functions: list[str], peepholes: bool, options: dict[str, Any]
+    ) -> RecurrentLayer:
+        if self.kind == "RNN":
+            return SimpleRNN(I, H, nonlinearity=functions[0], seed=0, **options)
+        gate, cell_input, cell_output = functions
+        return LSTM(
+            I, H, peepholes=peepholes, gate=gate, cell_input=cell_input, cell_output=cell_output, seed=0, **options
+        )
+
+
+def _sum(Wb: NDArray, Rb: NDArray) -> NDArray:
+    """Both biases added up; where one is nothing but zeros exactly the other, to its -0."""
+    if not Rb.any():
+        return Wb
+    return Wb + Rb if Wb.any() else Rb
+
+
+def recurrent_nodes(model: Model) -> list[Recurrent]:
+    """Return the LSTM and RNN nodes of all graphs in the model, each with a label of its own."""
+    found = [(node, scope, path) for node, scope, path in walk(model) if node.op_type in INPUTS and _is_standard(node)]
+    names = [path + node.name for node, _, path in found]
+    result: list[Recurrent] = []
+    taken: set[str] = set()
+    for (node, scope, path), name in zip(found, names, strict=True):
+        outputs = [path + output for output in node.output if output]
+        choices = [name] if node.name and names.count(name) == 1 else outputs
+        label = next(iter(choices), f"{path}{node.op_type}")
+        number = 1
+        while label in taken:
+            number += 1
+            label = f"{next(iter(choices), path + node.op_type)}#{number}"
+        taken.add(label)
+        result.append(Recurrent(node, scope, label))
+    return result
+
+
+def _is_standard(node: NodeProto) -> bool:
+    return node.domain in STANDARD
+
+
+# -- one node above the other
+
+
+@dataclass(frozen=True)
+class Link:
+    """The node whose output another one takes as its input, and how directions are joined (None: there is one)."""
+
+    lower: Recurrent
+    merge: str | None
+
+
+def link_below(upper: Recurrent, nodes: list[Recurrent]) -> Link | None:
+    """The node that `upper` stands on directly, as a layer of a stack does on the one below; None if there is none.
+
+    What lies between may only move axes: Y (T, D, B, H), or (B, T, D, H) with layout 1, becomes X (T, B, D H) with
+    both directions side by side, or their sum (T, B, H).
+    """
+    name = upper.input("X")
+    between: list[tuple[NodeProto, Scope]] = []
+    while True:
+        home = upper.scope.home(name)
+        node = home.maker(name) if home else None
+        if home is None or node is None or len(between) > 100:
+            return None
+        lower = next((each for each in nodes if each.scope is home and name in each.node.output), None)
+        if lower:
+            break
+        between.append((node, home))
+        name = next(iter(node.input), "")
+    if name != lower.node.output[0] or not _alike(lower, upper):
+        return None
+    axes: list[str] | None = ["T", "D", "B", "H"] if lower.layout == 0 else ["B", "T", "D", "H"]
+    merge: str | None = "concat" if len(lower.directions) == 2 else None
+    for node, home in reversed(between):
+        if node.op_type == "ReduceSum" and node.domain in STANDARD and axes and merge:
+            axes, merge = _summed(axes, node, home), "sum"
+        else:
+            axes = _moved(axes, node, home, lower) if axes and node.domain in STANDARD else None
+        if axes is None:
+            return None
+    both = merge == "concat"
+    return Link(lower, merge) if axes == [*("TB" if upper.layout == 0 else "BT"), "DH" if both else "H"] else None
+
+
+def _alike(lower: Recurrent, upper: Recurrent) -> bool:
+    """Tell whether both are nodes of one kind that take the same lengths."""
+    given = [each.input("sequence_lens") for each in (lower, upper)]
+    if lower.kind != upper.kind or (given[0] == "") != (given[1] == ""):
+        return False
+    if given[0] == given[1]:
+        return True
+    one, other = lower.scope.constant(given[0]), upper.scope.constant(given[1])
+    return one is not None and other is not None and np.array_equal(one, other)
+
+
+def _numbers(node: NodeProto, scope: Scope, name: str) -> list[int] | None:
+    """Whole numbers that a node takes as its second input or, in older versions, as an attribute."""
+    found = attribute(node, name)
+    if found is not None:
+        return list(found.ints)
+    array = scope.constant(node.input[1]) if len(node.input) > 1 else None
+    return None if array is None or array.dtype.kind not in "iu" else [int(n) for n in array.ravel()]
+
+
+def _moved(axes: list[str], node: NodeProto, scope: Scope, lower: Recurrent) -> list[str] | None:
+    """The axes after a node that does no arithmetic; None after any other."""
+    if node.op_type == "Identity":
+        return axes
+    if node.op_type == "Dropout":  # in inference it leaves all as it is
+        training = node.input[2] if len(node.input) > 2 else ""
+        return axes if not training or scope.origin(training) == "zero" else None
+    if node.op_type == "Transpose":
+        perm = attribute(node, "perm")
+        order = list(perm.ints) if perm is not None else [*range(len(axes))][::-1]
+        return [axes[n] for n in order] if sorted(order) == [*range(len(axes))] else None
+    if node.op_type == "Squeeze":
+        gone = _numbers(node, scope, "axes")
+        one = gone is not None and len(gone) == 1 and -len(axes) <= gone[0] < len(axes)
+        if not one or gone is None or axes[gone[0]] != "D" or len(lower.directions) > 1:
+            return None
+        return [axis for axis in axes if axis != "D"]
+    return _reshaped(axes, node, scope, lower) if node.op_type == "Reshape" else None
+
+
+def _summed(axes: list[str], node: NodeProto, scope: Scope) -> list[str] | None:
+    """The axes after the directions were added up; None where something else was."""
+    over, keep = _numbers(node, scope, "axes"), attribute(node, "keepdims")
+    one = over is not None and len(over) == 1 and -len(axes) <= over[0] < len(axes)
+    if not one or over is None or axes[over[0]] != "D" or keep is None or keep.i:
+        return None
+    return [axis for axis in axes if axis != "D"]
+
+
+def _reshaped(axes: list[str], node: NodeProto, scope: Scope, lower: Recurrent) -> list[str] | None:
+    """The axes after a Reshape that puts D and H together, or drops a D of 1; None after any other."""
+    shape, zero = _numbers(node, scope, "shape"), attribute(node, "allowzero")
+    D, H = len(lower.directions), lower.integer("hidden_size", 0) or _units(lower)
+    if D == 1:
+        after, last = [axis for axis in axes if axis != "D"], "H"
+    else:
+        after, last = [*axes[:-2], "DH"], "DH"
+        if axes[-2:] != ["D", "H"]:
+            return None
+    if shape is None or len(shape) != len(after) or after[-1] != last or len(after) != 3 or shape.count(-1) > 1:
+        return None
+    for place, (axis, wanted) in enumerate(zip(after, shape, strict=True)):
+        kept = wanted == 0 and axes[place] == axis and not (zero is not None and zero.i)
+        size = D * H if axis == last else scope.size(node.input[0], axes.index(axis))
+        if not (wanted == -1 or kept or (wanted > 0 and wanted == size)):
+            return None
+    return after
+
+
+def _units(node: Recurrent) -> int:
+    weights = node.scope.constant(node.input("R"))
+    return 0 if weights is None or not weights.ndim else weights.shape[-1]

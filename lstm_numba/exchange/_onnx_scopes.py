@@ -1,0 +1,282 @@
+"""What an ONNX model holds before it runs: its graphs one inside the other, and the tensors in them that are constant.
+
+A weight is seldom an initializer alone. Exporters put it through Unsqueeze, Concat or Slice, or in a Constant node, or
+in a file beside the model. Here every tensor that follows from constants by such nodes has a value.
+
+Source: the ONNX specification, docs/IR.md (scopes, initializers, external data) and docs/Operators.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba.checkpoints import ModelFileError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+STANDARD = ("", "ai.onnx")
+# Nodes that only move numbers; the first input holds them (with Concat every input does).
+_MOVES = frozenset(
+    "Identity Cast Concat Expand Gather Reshape Slice Split Squeeze Tile Transpose Unsqueeze Flatten".split()
+)
+# Nodes that weights may come through: those, and what makes or unpacks numbers.
+_EVALUATED = _MOVES | {"Constant", "ConstantOfShape", "DequantizeLinear"}
+# More numbers than any weight has: a file that asks for them is not to be trusted.
+_MOST_NUMBERS = 2**31
+
+
+def require_onnx(asked: str) -> Any:
+    """Return the onnx package, or say how to install it."""
+    try:
+        import onnx
+    except ImportError:
+        raise ImportError(f'{asked}: needs the package onnx; pip install "lstm-numba[onnx]"') from None
+    return onnx
+
+
+class Model:
+    """An ONNX model and where it came from.
+
+    Attributes
+    ----------
+    proto
+        The model, its functions inlined.
+    source
+        What messages call it: the file's path, or "model".
+    folder
+        Where external data lie; None where the model didn't come from a file.
+    """
+
+    def __init__(self, proto: ModelProto, source: str, folder: Path | None) -> None:
+        self.proto = proto
+        self.source = source
+        self.folder = folder
+
+    def refuse(self, text: str) -> ModelFileError:
+        """Return an error that names the model."""
+        return ModelFileError(f"{self.source}: {text}")
+
+
+def read_model(source: str | os.PathLike[str] | ModelProto) -> Model:
+    """Return the model in a file, or the one given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is no ONNX model, or not a whole one.
+    TypeError
+        If `source` is neither a path nor a model.
+    """
+    onnx = require_onnx("from_onnx")
+    if isinstance(source, onnx.ModelProto):
+        model = Model(source, "model", None)
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such ONNX file")
+        model = Model(_parse(path), str(path), path.parent)
+    else:
+        raise TypeError(f"source: expected the path of an ONNX file or an onnx.ModelProto, got {type(source).__name__}")
+    proto = model.proto
+    if not (proto.ir_version and proto.graph.node and proto.opset_import):
+        raise model.refuse("expected an ONNX model with a graph and an opset, got one without: cut short, or no ONNX?")
+    if proto.functions:
+        try:
+            model.proto = importlib.import_module("onnx.inliner").inline_local_functions(proto)
+        except Exception as error:  # a C++ library's, of any type
+            raise model.refuse(f"its functions can't be put in the place of their calls ({error})") from None
+    return model
+
+
+def _parse(path: Path) -> ModelProto:
+    from onnx import load_model_from_string
+
+    raw = path.read_bytes()
+    try:
+        return load_model_from_string(raw)
+    except MemoryError:
+        raise
+    except Exception:  # protobuf's own, which its implementations name differently
+        raise ModelFileError(f"{path}: expected an ONNX model, got a file of another kind or one cut short") from None
+
+
+def _check_texts(model: Model, graph: GraphProto) -> None:
+    """Refuse names that aren't UTF-8: protobuf gives them as bytes."""
+    for node in graph.node:
+        own = [node.name, node.op_type, node.domain, *node.input, *node.output]
+        _check_text(model, [*own, *(each.name for each in node.attribute)])
+    _check_text(model, [each.name for each in [*graph.initializer, *graph.input, *graph.value_info]])
+
+
+def _check_text(model: Model, names: list[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise model.refuse(f"expected names in UTF-8, got {name!r}: the file is damaged")
+
+
+class Scope:
+    """The tensors that the nodes of a graph can name: its own, and those of the graphs around it."""
+
+    def __init__(self, model: Model, graph: GraphProto, outer: Scope | None = None) -> None:
+        self.model = model
+        self.outer = outer
+        _check_texts(model, graph)
+        self.initializers: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self.makers: dict[str, NodeProto] = {name: node for node in graph.node for name in node.output if name}
+        self.inputs = {value.name for value in graph.input} - set(self.initializers)
+        self._values = {value.name: value for value in [*graph.value_info, *graph.input]}
+        self._known: dict[str, NDArray | None] = {}
+
+    def home(self, name: str) -> Scope | None:
+        """The graph that a name belongs to, this one or one around it; None where nobody has it."""
+        scope: Scope | None = self
+        while scope and not (name in scope.initializers or name in scope.makers or name in scope.inputs):
+            scope = scope.outer
+        return scope
+
+    def maker(self, name: str) -> NodeProto | None:
+        """The node of this graph that makes a tensor."""
+        return self.makers.get(name)
+
+    def size(self, name: str, axis: int) -> int | None:
+        """The size of an axis as the file declares it, where it does."""
+        value = self._values.get(name)
+        dims = value.type.tensor_type.shape.dim if value else []
+        return dims[axis].dim_value or None if axis < len(dims) else None
+
+    def constant(self, name: str) -> NDArray | None:
+        """The value of a tensor that doesn't depend on the graph's inputs, or None."""
+        home = self.home(name)
+        if home is not self:
+            return home.constant(name) if home else None
+        if name not in self._known:
+            self._known[name] = None  # so that what depends on itself is no constant
+            if name in self.initializers:
+                self._known[name] = self._array(self.initializers[name])
+            elif name in self.makers:
+                self._known[name] = self._evaluated(self.makers[name], name)
+        return self._known[name]
+
+    def origin(self, name: str, above: tuple[str, ...] = ()) -> str:
+        """Where a tensor's numbers come from: "zero", "constant", "input" (the whole model's), "computed", "nowhere".
+
+        `above` are the tensors that are made of it.
+        """
+        home = self.home(name)
+        if home is None or name in above:
+            return "nowhere"
+        value = home.constant(name)
+        if value is not None:
+            return "constant" if np.any(value) else "zero"
+        if name in home.inputs:
+            return "computed" if home.outer else "input"
+        node = home.makers[name]
+        if node.op_type == "ConstantOfShape" and node.domain in STANDARD:
+            filled = attribute(node, "value")
+            return "zero" if filled is None or not np.any(home._array(filled.t)) else "constant"
+        if node.op_type not in _MOVES or node.domain not in STANDARD:
+            return "computed"
+        sources = node.input if node.op_type == "Concat" else node.input[:1]
+        parts = {home.origin(each, (*above, name)) for each in sources}
+        return parts.pop() if len(parts) == 1 else "input" if parts == {"zero", "input"} else "computed"
+
+    def before_widening(self, name: str) -> NDArray | None:
+        """The constant that Expand or Tile makes as wide as the batch to come, or None if it isn't so."""
+        home = self.home(name)
+        node = home.maker(name) if home else None
+        if home is None or node is None or node.op_type not in ("Expand", "Tile") or node.domain not in STANDARD:
+            return None
+        return home.constant(node.input[0]) if node.input else None
+
+    def _array(self, tensor: TensorProto) -> NDArray:
+        from onnx import external_data_helper, numpy_helper
+
+        if self.model.folder is None and external_data_helper.uses_external_data(tensor):
+            raise self.model.refuse(
+                f"tensor {tensor.name!r} lies in another file; give from_onnx the model's path, or use onnx.load"
+            )
+        try:
+            return numpy_helper.to_array(tensor, str(self.model.folder or ""))
+        except MemoryError:
+            raise
+        except Exception as error:  # the file may hold anything, and onnx raises as many kinds of error
+            raise self.model.refuse(f"tensor {tensor.name!r} can't be read ({error})") from None
+
+    def _evaluated(self, node: NodeProto, name: str) -> NDArray | None:
+        """The value of an output of a node whose inputs are all constant."""
+        if node.op_type not in _EVALUATED or node.domain not in STANDARD:
+            return None
+        value = attribute(node, "value")
+        if node.op_type == "Constant" and value is not None and value.HasField("t"):
+            return self._array(value.t)
+        inputs = {}
+        for given in filter(None, node.input):
+            array = self.constant(given)
+            if array is None:
+                return None
+            inputs[given] = array
+        if node.op_type in ("ConstantOfShape", "Expand", "Tile"):
+            self._check_not_huge(node, inputs)
+        try:
+            return _run(node, inputs, self.model.proto)[name]
+        except MemoryError:
+            raise
+        except Exception as error:  # an interpreter's, on what may be any bytes
+            raise self.model.refuse(f"tensor {name!r}: its {node.op_type} node can't be evaluated ({error})") from None
+
+    def _check_not_huge(self, node: NodeProto, inputs: dict[str, NDArray]) -> None:
+        *data, shape = inputs.values()
+        numbers = math.prod(max(1, abs(int(size))) for size in np.ravel(shape))
+        if node.op_type == "Tile" and data:
+            numbers *= data[0].size
+        if numbers > _MOST_NUMBERS:
+            raise self.model.refuse(f"tensor {node.output[0]!r}: expected at most {_MOST_NUMBERS} numbers, got {shape}")
+
+
+def _run(node: NodeProto, inputs: dict[str, NDArray], proto: ModelProto) -> dict[str, NDArray]:
+    """The outputs of one node, by the interpreter that ONNX defines its operators with."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    described = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in inputs.items()
+    ]
+    names = [name for name in node.output if name]
+    graph = helper.make_graph([node], "one node", described, [helper.make_empty_tensor_value_info(n) for n in names])
+    opsets = proto.opset_import
+    if node.op_type == "DequantizeLinear":  # the interpreter has only later versions, which do the same with more types
+        opsets = [helper.make_opsetid("", max(21, *(each.version for each in opsets if each.domain in STANDARD)))]
+    model = helper.make_model(graph, opset_imports=opsets)
+    results: Any = ReferenceEvaluator(model).run(None, inputs)
+    return dict(zip(names, map(np.asarray, results), strict=True))
+
+
+def attribute(node: NodeProto, name: str) -> Any:
+    """The attribute of that name, or None."""
+    return next((each for each in node.attribute if each.name == name), None)
+
+
+def walk(model: Model) -> Iterator[tuple[NodeProto, Scope, str]]:
+    """Every node of the model, with its scope and the path to its graph ("If_1.then_branch." or "")."""
+    yield from _walk(model.proto.graph, Scope(model, model.proto.graph), "")
+
+
+def _walk(graph: GraphProto, scope: Scope, path: str) -> Iterator[tuple[NodeProto, Scope, str]]:
+    for node in graph.node:
+        yield node, scope, path
+        for each in node.attribute:
+            if each.HasField("g"):
+                inner = f"{path}{node.name or next(iter(node.output), node.op_type)}.{each.name}."
+                yield from _walk(each.g, Scope(scope.model, each.g, scope), inner)

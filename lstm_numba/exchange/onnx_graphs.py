@@ -1,0 +1,482 @@
+"""LSTM and RNN nodes of ONNX models as layers that one can see into, and layers as ONNX models.
+
+    aᵗ of gate k    X Wₖᵀ + Hᵗ⁻¹ Rₖᵀ + Pₖ ⊙ C + Wbₖ + Rbₖ        ONNX
+                    Uₖ xᵗ + Wₖ hᵗ⁻¹ + Vₖ ⊙ c + bₖ                 here
+
+Both operators have what the layers here have: peepholes (Pₒ looks at Cᵗ, the others at Cᵗ⁻¹), biases, both directions,
+initial states, lengths. ONNX stacks gates in the order i, o, f, c and peepholes in the order i, o, f.
+
+Source: the ONNX specification, docs/Operators.md, operators LSTM and RNN.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba._files import write_whole
+from lstm_numba.exchange._onnx_layers import DIRECTIONS, FUNCTIONS, GATES, Link, Recurrent, link_below, recurrent_nodes
+from lstm_numba.exchange._onnx_scopes import Model, read_model, require_onnx, walk
+from lstm_numba.layer import RecurrentLayer
+from lstm_numba.lstm import LSTM
+from lstm_numba.rnn import SimpleRNN
+from lstm_numba.stack import Stack, as_stack, simplest
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET, IR_VERSION = 14, 8  # the first with `layout`, and what goes with it: older programs read it too
+_OTHERS = ("GRU", "DynamicQuantizeLSTM", "AttnLSTM", "QLSTM", "QGRU")
+
+
+# -- in
+
+
+def from_onnx(
+    source: str | os.PathLike[str] | ModelProto,
+    *,
+    name: str | Sequence[str] | None = None,
+    dtype: DTypeLike | None = None,
+) -> LSTM | SimpleRNN | Stack:
+    """Return the LSTM or RNN of an ONNX model, with its weights, as a layer or a stack of this package.
+
+    >>> layer = from_onnx("model.onnx")             # doctest: +SKIP
+    >>> trace = layer.forward(x)                    # doctest: +SKIP
+    >>> trace.f                                     # doctest: +SKIP
+
+    Weights may be initializers or constants, in the model's file or beside it, and may pass through nodes that only
+    move numbers. Constant initial states and sequence lengths become the stack's own. Where the graph takes them as
+    inputs they are the caller's to give to `forward`; where it computes them, too, and a warning says so. Arrays here
+    are time-major, whatever the node's layout.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a model that was loaded already.
+    name
+        Which node, where there are several: its name, or the name of one of its outputs. A list of names (or one text
+        with commas) means layers of one stack, the lowest first; they have to follow each other directly, as they do
+        in what PyTorch exports. Where all nodes do, no name is needed.
+    dtype
+        float32 or float64; by default that of the weights, and float32 for those in half precision, exactly.
+
+    Returns
+    -------
+    LSTM, SimpleRNN or Stack
+        A bare layer where there is one node in one direction with no states or lengths of its own; else a stack:
+        ``trace.layers[0][1].f`` is layer 0, backward.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is no whole ONNX model, holds no LSTM or RNN, misses a tensor or has one of a wrong shape; or if the node
+        has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu and the identity).
+    ValueError
+        If `name` isn't there, or was needed; the text lists the names there are.
+    TypeError
+        If `source` is neither a path nor a model.
+    ImportError
+        If the package onnx isn't installed.
+
+    Notes
+    -----
+    b = Wb + Rb. Source: the ONNX specification, docs/Operators.md (LSTM, RNN).
+    """
+    kept = None if dtype is None else _checks.float_dtype(dtype)
+    model = read_model(source)
+    nodes = recurrent_nodes(model)
+    if not nodes:
+        raise _nothing_found(model)
+    links = _links(nodes)
+    chosen = _chosen(nodes, links, name)
+    with np.errstate(invalid="ignore"):  # weights may be NaN
+        stack = _stack(chosen, [links[node] for node in chosen[1:]], kept)
+    for note in (note for node in chosen for note in node.notes):
+        warnings.warn(note, stacklevel=2)
+    return simplest(stack)
+
+
+def _nothing_found(model: Model) -> ValueError:
+    others = sorted({node.op_type for node, _, _ in walk(model) if node.op_type in _OTHERS})
+    got = f"only {', '.join(others)}, which the engine hasn't" if others else "none"
+    return model.refuse(f"expected a graph with an LSTM or RNN node, got {got}")
+
+
+def _links(nodes: list[Recurrent]) -> dict[Recurrent, Link]:
+    """For each node that stands directly on another, what it stands on."""
+    found = {node: link_below(node, nodes) for node in nodes}
+    return {node: link for node, link in found.items() if link}
+
+
+def _chains(nodes: list[Recurrent], links: dict[Recurrent, Link]) -> list[list[Recurrent]]:
+    """Return the nodes in lists of those that follow each other, the lowest first; each node in one list or more."""
+    lower = {link.lower for link in links.values()}
+    chains = []
+    for top in (node for node in nodes if node not in lower):
+        chain = [top]
+        while chain[0] in links and links[chain[0]].lower not in chain:
+            chain.insert(0, links[chain[0]].lower)
+        chains.append(chain)
+    return chains
+
+
+def _chosen(
+    nodes: list[Recurrent], links: dict[Recurrent, Link], name: str | Sequence[str] | None
+) -> list[Recurrent]:
+    """The nodes that `name` means, the lowest first."""
+    chains = _chains(nodes, links)
+    if name is None:
+        if len(chains) == 1 and len(chains[0]) == len(nodes):
+            return chains[0]
+        raise ValueError(f"name: expected one of {_listed(nodes, chains)}, as there are several; got none")
+    if isinstance(name, str):
+        known = {node.label for node in nodes} | {output for node in nodes for output in node.node.output}
+        names = [name] if name in known else [part.strip() for part in name.split(",")]
+    else:
+        names = list(name)
+    if not names or not all(isinstance(each, str) for each in names):
+        raise TypeError(f"name: expected a name or a list of names, got {name!r}")
+    chosen = [_named(nodes, chains, each) for each in names]
+    for upper, lower in zip(chosen[1:], chosen, strict=False):
+        if upper not in links or links[upper].lower is not lower:
+            raise ValueError(
+                f"name: expected nodes of which each takes the output of the one before, got {upper.label!r}, which "
+                f"doesn't take {lower.label!r}'s as it is; load them one by one, and Stack.of stacks them"
+            )
+    return chosen
+
+
+def _named(nodes: list[Recurrent], chains: list[list[Recurrent]], name: str) -> Recurrent:
+    matches = [node for node in nodes if node.label == name]
+    matches = matches or [node for node in nodes if name and (node.node.name == name or name in node.node.output)]
+    if len(matches) != 1:
+        several = "several nodes are called so; " * (len(matches) > 1)
+        raise ValueError(f"name: {several}expected one of {_listed(nodes, chains)}, got {name!r}")
+    return matches[0]
+
+
+def _listed(nodes: list[Recurrent], chains: list[list[Recurrent]]) -> str:
+    """The names there are, and which of them together are a stack."""
+    text = ", ".join(repr(node.label) for node in nodes)
+    stacks = [[node.label for node in chain] for chain in chains if len(chain) > 1]
+    return text + "".join(f" (or {labels}, layers of one stack)" for labels in stacks)
+
+
+def _stack(chosen: list[Recurrent], links: list[Link], dtype: np.dtype | None) -> Stack:
+    """Layers of a chain of nodes as a stack, with the constant states and lengths of the nodes."""
+    layers = [node.layers(dtype) for node in chosen]
+    merges = {link.merge for link in links} - {None}
+    if len(merges) > 1:
+        raise chosen[0].refuse("some layers above it take both directions side by side, others their sum; expected one")
+    if len({each.dtype for level in layers for each in level}) > 1:
+        found = ", ".join(f"{node.label!r} {level[0].dtype}" for node, level in zip(chosen, layers, strict=True))
+        raise chosen[0].refuse(f"expected weights of one type in all layers (or give dtype=), got {found}")
+    for node, below, level in zip(chosen[1:], layers, layers[1:], strict=False):
+        width = below[0].hidden_size * (len(below) if "sum" not in merges else 1)
+        if level[0].input_size != width:
+            raise node.refuse(f"W: expected input size {width}, as the layer below has it, got {level[0].input_size}")
+    own = np.dtype(layers[0][0].dtype)
+    states = {
+        what: _joined([node.state(what, level[0].hidden_size) for node, level in zip(chosen, layers, strict=True)],
+                      layers, own)
+        for what in ("initial_h", "initial_c")
+    }  # fmt: skip
+    return Stack.of(
+        layers,
+        merge=merges.pop() or "concat" if merges else "concat",
+        h0=states["initial_h"],
+        c0=states["initial_c"],
+        lengths=chosen[0].lengths(),
+    )
+
+
+def _joined(
+    states: list[NDArray | None], layers: list[list[RecurrentLayer]], dtype: np.dtype
+) -> NDArray | list[NDArray] | None:
+    """The states of all nodes as one array (L D, B, H), as a list where sizes differ, or None if there are none."""
+    if all(state is None for state in states):
+        return None
+    B = max(state.shape[1] for state in states if state is not None)
+    rows: list[NDArray] = []
+    for state, level in zip(states, layers, strict=True):
+        whole = np.zeros((len(level), B, level[0].hidden_size), dtype)
+        if state is not None:
+            whole[:] = state
+        rows.extend(whole)
+    return np.stack(rows) if len({row.shape for row in rows}) == 1 else rows
+
+
+# -- out
+
+
+def to_onnx(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    layout: int = 0,
+    lengths: bool = False,
+    initial_state: bool = False,
+) -> ModelProto:
+    """Return an ONNX model that computes what `model.forward` computes; written to `path` if one is given.
+
+    The graph takes X (T, B, I). It returns Y, which is ``trace.h`` (T, B, D H) with both directions side by side, and
+    Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM or RNN node a layer,
+    "layers.0" and so on. `from_onnx` gives the same weights back, bit for bit.
+
+    Parameters
+    ----------
+    model
+        An LSTM, a SimpleRNN or a Stack; of a Network its recurrent layers.
+    path
+        Where to write; an existing file is replaced, whole or not at all.
+    layout
+        0: as above. 1: the batch comes first in all of them, X (B, T, I), Y (B, T, D H), Y_h (B, L D, H). ONNX
+        Runtime's CPU kernels take only 0.
+    lengths
+        Whether the graph takes sequence_lens (B,) int32 as an input. Otherwise a stack's own lengths, if it has any,
+        become a constant.
+    initial_state
+        Whether the graph takes initial_h and, of an LSTM, initial_c as inputs, in the shape of Y_h. Otherwise a
+        stack's own states become constants; without any they are zero.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 14. Where layers differ in size, states have one tensor a layer: Y_h_0, Y_h_1, initial_h_0, …
+
+    Raises
+    ------
+    TypeError
+        If `model` is something else.
+    ValueError
+        If `layout` is neither 0 nor 1, or directions of a layer have different options.
+    ImportError
+        If the package onnx isn't installed.
+    OSError
+        If the file can't be written.
+
+    Notes
+    -----
+    Source: the ONNX specification, docs/Operators.md (LSTM, RNN).
+    """
+    onnx = require_onnx("to_onnx")
+    stack = as_stack(model)
+    if isinstance(layout, bool) or layout not in (0, 1):
+        raise ValueError(f"layout: expected 0 (time first) or 1 (batch first), got {layout!r}")
+    writer = _Writer(stack, int(layout))
+    proto = writer.model(_checks.flag("lengths", lengths), _checks.flag("initial_state", initial_state))
+    onnx.checker.check_model(proto)
+    if path is not None:
+        write_whole(path, proto.SerializeToString())
+    return proto
+
+
+class _Writer:
+    """Builds the graph of one stack, node by node."""
+
+    def __init__(self, stack: Stack, layout: int) -> None:
+        from onnx import helper
+
+        self.stack = stack
+        self.layout = layout
+        self.kind = "LSTM" if isinstance(stack.layers[0][0], LSTM) else "RNN"
+        self.states = ("h", "c") if self.kind == "LSTM" else ("h",)
+        self.float = helper.np_dtype_to_tensor_dtype(stack.dtype)
+        self.sizes = [level[0].hidden_size for level in stack.layers]
+        self.directions = [len(level) for level in stack.layers]
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+
+    def model(self, lengths: bool, initial_state: bool) -> ModelProto:
+        from onnx import helper
+
+        self.inputs.append(self._described("X", ["T", "B", self.stack.input_size]))
+        lens = self._lengths(lengths)
+        given = {state: self._initial(state, initial_state) for state in self.states}
+        x = "X"
+        for number, level in enumerate(self.stack.layers):
+            top = number == len(self.stack.layers) - 1
+            self._recurrent(number, level, x, lens, {state: names[number] for state, names in given.items()})
+            x = self._merged(number, "Y" if top else f"layers.{number}.merged", "concat" if top else self.stack.merge)
+        self.outputs.append(self._described("Y", ["T", "B", self.directions[-1] * self.sizes[-1]]))
+        for state in self.states:
+            self._last(state)
+        graph = helper.make_graph(self.nodes, "lstm_numba", self.inputs, self.outputs, self.constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="lstm_numba")
+
+    # -- pieces
+
+    def _node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, outputs, attributes.pop("name", outputs[0]), **attributes))
+
+    def _constant(self, name: str, array: NDArray) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def _described(self, name: str, shape: list[Any], kind: int | None = None) -> Any:
+        """An input or output of the graph; `shape` with time first."""
+        from onnx import helper
+
+        if self.layout == 1 and len(shape) == 3:
+            shape = [shape[1], shape[0], shape[2]]
+        return helper.make_tensor_value_info(name, self.float if kind is None else kind, shape)
+
+    def _batch_first(self, array: NDArray) -> NDArray:
+        return array.swapaxes(0, 1) if self.layout == 1 else array
+
+    # -- what comes in
+
+    def _lengths(self, asked: bool) -> str:
+        from onnx import TensorProto
+
+        if asked:
+            self.inputs.append(self._described("sequence_lens", ["B"], TensorProto.INT32))
+        elif self.stack.lengths is not None:
+            self._constant("sequence_lens", np.asarray(self.stack.lengths, np.int32))
+        else:
+            return ""
+        return "sequence_lens"
+
+    def _initial(self, state: str, asked: bool) -> list[str]:
+        """Names of the initial states that the nodes take, one a layer; "" for zeros."""
+        name, n_layers = f"initial_{state}", len(self.sizes)
+        if not asked:
+            own = self.stack.h0 if state == "h" else self.stack.c0
+            return [""] * n_layers if own is None else self._own_states(name, own)
+        if self._same_size():
+            self.inputs.append(self._described(name, [sum(self.directions), "B", self.sizes[0]]))
+            if n_layers == 1:
+                return [name]
+            parts = [f"layers.{number}.{name}" for number in range(n_layers)]
+            split = self._constant(f"{name}.split", np.array(self.directions, np.int64))
+            self._node("Split", [name, split], parts, axis=self.layout, name=f"{name}.split")
+            return parts
+        names = [f"{name}_{number}" for number in range(n_layers)]
+        for each, D, H in zip(names, self.directions, self.sizes, strict=True):
+            self.inputs.append(self._described(each, [D, "B", H]))
+        return names
+
+    def _own_states(self, name: str, rows: Any) -> list[str]:
+        """Return the stack's own states as constants; those that serve any batch are made as wide as it is."""
+        names, start = [], 0
+        for number, D in enumerate(self.directions):
+            state, start = np.stack([np.asarray(row) for row in rows[start : start + D]]), start + D
+            own = f"layers.{number}.{name}"
+            if state.shape[1] > 1:
+                names.append(self._constant(own, self._batch_first(state)))
+                continue
+            self._constant(f"{own}.one", self._batch_first(state))
+            self._node("Expand", [f"{own}.one", self._wide(number, D, state.shape[2])], [own])
+            names.append(own)
+        return names
+
+    def _wide(self, number: int, D: int, H: int) -> str:
+        """Name of the shape (D, B, H), with B of the input."""
+        name = f"layers.{number}.state_shape"
+        if any(name in node.output for node in self.nodes):
+            return name
+        if not any("batch" in node.output for node in self.nodes):
+            self._node("Shape", ["X"], ["X.shape"])
+            self._node("Gather", ["X.shape", self._constant("batch.axis", np.array([1 - self.layout]))], ["batch"])
+        sizes = [self._constant(f"{name}.{what}", np.array([n])) for what, n in (("D", D), ("H", H))]
+        order = ["batch", sizes[0], sizes[1]] if self.layout == 1 else [sizes[0], "batch", sizes[1]]
+        self._node("Concat", order, [name], axis=0)
+        return name
+
+    def _same_size(self) -> bool:
+        return len(set(self.sizes)) == 1
+
+    # -- layers
+
+    def _recurrent(self, number: int, level: list[RecurrentLayer], x: str, lens: str, states: dict[str, str]) -> None:
+        own = f"layers.{number}"
+        weights = _weights(number, level)
+        names = {what: self._constant(f"{own}.{what}", array) for what, array in weights.items()}
+        inputs = [x, names["W"], names["R"], names.get("B", ""), lens, *states.values()]
+        if self.kind == "LSTM":
+            inputs.append(names.get("P", ""))
+        attributes: dict[str, Any] = {"hidden_size": level[0].hidden_size, "direction": _direction(level)}
+        functions = [FUNCTIONS[name] for layer in level for name in _functions(layer)]
+        if functions != ["Sigmoid", "Tanh", "Tanh"] * len(level):
+            attributes["activations"] = functions
+        if "Affine" in functions:
+            attributes["activation_alpha"] = [1.0] * functions.count("Affine")
+            attributes["activation_beta"] = [0.0] * functions.count("Affine")
+        if self.layout:
+            attributes["layout"] = self.layout
+        outputs = [f"{own}.Y", *(f"{own}.Y_{state}" for state in self.states)]
+        self._node(self.kind, inputs, outputs, name=own, **attributes)
+
+    def _merged(self, number: int, name: str, merge: str) -> str:
+        """Name of the output with its directions side by side or added up."""
+        Y, axis = f"layers.{number}.Y", 1 + self.layout
+        if self.directions[number] == 1:
+            self._node("Squeeze", [Y, self._constant(f"{name}.axis", np.array([axis]))], [name])
+        elif merge == "sum":
+            self._node("ReduceSum", [Y, self._constant(f"{name}.axis", np.array([axis]))], [name], keepdims=0)
+        else:
+            if self.layout == 0:
+                self._node("Transpose", [Y], [f"{name}.transposed"], perm=[0, 2, 1, 3])
+                Y = f"{name}.transposed"
+            self._node("Reshape", [Y, self._constant(f"{name}.shape", np.array([0, 0, -1]))], [name])
+        return name
+
+    def _last(self, state: str) -> None:
+        """The last states of all layers as an output of the graph, or as one a layer where sizes differ."""
+        parts = [f"layers.{number}.Y_{state}" for number in range(len(self.sizes))]
+        if self._same_size():
+            self._node("Concat", parts, [f"Y_{state}"], axis=self.layout)
+            self.outputs.append(self._described(f"Y_{state}", [sum(self.directions), "B", self.sizes[0]]))
+            return
+        for number, (part, D, H) in enumerate(zip(parts, self.directions, self.sizes, strict=True)):
+            self._node("Identity", [part], [f"Y_{state}_{number}"])
+            self.outputs.append(self._described(f"Y_{state}_{number}", [D, "B", H]))
+
+
+def _direction(level: list[RecurrentLayer]) -> str:
+    return next(name for name, reverse in DIRECTIONS.items() if reverse == tuple(layer.reverse for layer in level))
+
+
+def _functions(layer: RecurrentLayer) -> list[str]:
+    if isinstance(layer, LSTM):
+        return [layer.gate, layer.cell_input, layer.cell_output]
+    return [layer.nonlinearity]  # type: ignore[attr-defined]
+
+
+def _weights(number: int, level: list[RecurrentLayer]) -> dict[str, NDArray]:
+    """W, R, B and P of a node, those that there are; of the two biases of ONNX the second is zero."""
+    names = {tuple(layer.parameters()) for layer in level}
+    if len(names) > 1:
+        raise ValueError(
+            f"layers.{number}: expected biases and peepholes in both directions or in neither, as an ONNX node has "
+            f"them, got {' and '.join(', '.join(sorted(each)) for each in sorted(names))}"
+        )
+    kind = "LSTM" if isinstance(level[0], LSTM) else "RNN"
+    order, H = GATES[kind], level[0].hidden_size
+
+    def rows(name: str, gates: list[int]) -> NDArray:
+        stacked = [layer[name] if kind == "LSTM" else layer[name][None] for layer in level]
+        return np.stack([each[gates].reshape(len(gates) * H, *each.shape[2:]) for each in stacked])
+
+    weights = {"W": rows("U", order), "R": rows("W", order)}
+    if "b" in level[0].parameters():
+        b = rows("b", order)
+        weights["B"] = np.concatenate([b, np.zeros_like(b)], axis=1)
+    if "V" in level[0].parameters():
+        weights["P"] = rows("V", order[:3])
+    return weights

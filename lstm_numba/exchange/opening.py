@@ -1,0 +1,170 @@
+"""Recurrent layers out of a file, whatever program wrote it: what it holds says how it is read, not its ending."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lstm_numba.checkpoints import FORMAT, ModelFileError
+from lstm_numba.lstm import LSTM
+from lstm_numba.rnn import SimpleRNN
+from lstm_numba.stack import Stack, simplest
+
+_HDF5, _ZIP, _NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
+# A header longer than this is none: safetensors' own limit.
+_LONGEST_HEADER = 100_000_000
+_ENDINGS = {
+    ".safetensors": "torch", ".pt": "torch", ".pth": "torch", ".bin": "torch",
+    ".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras",
+}  # fmt: skip
+_EXPECTED = (
+    "expected weights as .safetensors (a PyTorch state dict, or a model of this package), .onnx, .keras or .weights.h5"
+)
+
+
+def open_weights(path: str | os.PathLike[str], *, name: str | Sequence[str] | None = None) -> LSTM | SimpleRNN | Stack:
+    """Read recurrent layers out of a file of PyTorch, ONNX, Keras or this package.
+
+    =================================  ================================================  ==========================
+    the file                           is read as by                                     and needs
+    =================================  ================================================  ==========================
+    safetensors, a state dict          `lstm_numba.from_torch`                           nothing more
+    safetensors, of this package       `Stack.load`, `Tagger.load`, `CharacterModel.load`  nothing more
+    ONNX                               `lstm_numba.from_onnx`                            onnx
+    .keras, .weights.h5, Keras 2's .h5 `lstm_numba.from_keras`                           h5py
+    =================================  ================================================  ==========================
+
+    What the file holds decides, and its ending only where that says nothing. Of a `Tagger` or a `CharacterModel` it is
+    the recurrent layers, without embedding and softmax.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Which of several recurrent nets in it; several names where `from_onnx` or `from_keras` take them, as the layers
+        of one stack.
+
+    Returns
+    -------
+    LSTM, SimpleRNN or Stack
+        A bare layer where there is one layer in one direction, else a `Stack`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is none of these, a pickle, or cut short; and as the functions above.
+    ValueError
+        For a name that isn't there, or none where there are several; for what our layers don't have.
+    ImportError
+        If the library that reads such a file is not installed; the text says what to install.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "stack.safetensors"
+    >>> Stack(input_size=2, hidden_sizes=(3,), bidirectional=True, seed=0).save(path)
+    >>> open_weights(path).hidden_sizes
+    (3,)
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(f"{path}: {_EXPECTED}; got a folder")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    kind = _kind(path)
+    if kind == "own":
+        return _own(path, name)
+    options: dict[str, Any] = {} if name is None else {"name": name}
+    if kind == "torch":
+        from lstm_numba.exchange.torch_weights import from_torch
+
+        return from_torch(path, **options)
+    if kind == "onnx":
+        from lstm_numba.exchange.onnx_graphs import from_onnx
+
+        return from_onnx(path, **options)
+    from lstm_numba.exchange.keras_weights import from_keras
+
+    return from_keras(path, **options)
+
+
+def _kind(path: Path) -> str:
+    """Whose file it is: "own", "torch", "onnx" or "keras"."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(_HDF5):
+        return "keras"
+    if start.startswith(_ZIP):
+        return _kind_of_zip(path)
+    if start.startswith(_NUMPY):
+        raise ModelFileError(f"{path}: {_EXPECTED}; got an .npy file, of which nobody knows what its numbers are")
+    header = _safetensors_header(path, start)
+    if header is not None:
+        return "own" if header.get("__metadata__", {}).get("format") == FORMAT else "torch"
+    if _is_pickle(start):
+        return "torch"  # which refuses it, and names the safe way
+    if start[:1] == b"\x08" and path.suffix.lower() not in _ENDINGS:  # ModelProto's first field, ir_version
+        return "onnx"
+    if path.suffix.lower() in _ENDINGS:
+        return _ENDINGS[path.suffix.lower()]  # cut short, then, or foreign: its own reader can say it best
+    got = f"a file that begins with {start!r}" if start else "an empty one"
+    raise ModelFileError(f"{path}: {_EXPECTED}; got {got}")
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        names = zipfile.ZipFile(path).namelist()
+    except zipfile.BadZipFile:
+        return _ENDINGS.get(path.suffix.lower(), "keras")
+    if any(each.endswith(".npy") for each in names):
+        raise ModelFileError(f"{path}: {_EXPECTED}; got an .npz archive, of which nobody knows what its arrays are")
+    return "torch" if any(each.endswith(".pkl") for each in names) else "keras"
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether a file begins as pickles of protocol 2 and later do."""
+    return len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5
+
+
+def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:
+    """The JSON at the head of a safetensors file; empty where it is cut short, None for a file of another kind."""
+    size = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:9] != b"{" or size > _LONGEST_HEADER:
+        return None
+    with path.open("rb") as file:
+        raw = file.read(8 + size)[8:]
+    try:
+        header = json.loads(raw)
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _own(path: Path, name: str | Sequence[str] | None) -> LSTM | SimpleRNN | Stack:
+    """The recurrent layers of a model that this package wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    from lstm_numba.letters import CharacterModel
+    from lstm_numba.stack import as_stack
+    from lstm_numba.tagger import Tagger
+
+    if name is not None:
+        raise ValueError(f"name: expected None for a model of {FORMAT}, which has one stack of layers, got {name!r}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            kind = (file.metadata() or {}).get("kind")
+    except SafetensorError as error:
+        text = f"{path}: expected a whole safetensors file, got one that can't be read ({error})"
+        raise ModelFileError(text) from None
+    if kind == "tagger":
+        return simplest(as_stack(Tagger.load(path).network))
+    if kind == "character model":
+        return simplest(Stack.of([[layer] for layer in CharacterModel.load(path).network.layers]))
+    return simplest(Stack.load(path))

@@ -1,0 +1,432 @@
+"""Weights in and out of PyTorch: `nn.LSTM`, `nn.RNN`, their cells, state dicts and safetensors files.
+
+torch names the tensors of layer 0 ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, those of its
+backward direction with ``_reverse`` behind, those of a cell without ``_l0``. With the gates' rows one below the other:
+
+    weight_ih         = [U_i; U_f; U_c; U_o]
+    weight_hh         = [W_i; W_f; W_c; W_o]
+    bias_ih + bias_hh = [b_i; b_f; b_c; b_o]
+
+(torch writes g for our c), where an ``nn.RNN`` has U, W and b alone. `lstm_numba.torch.LSTM` adds ``peephole_l0`` = V,
+(3, H) in the order i, f, o.
+
+Source: the formulas and tensor shapes in the documentation of ``torch.nn.LSTM`` and ``torch.nn.RNN``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.checkpoints import ModelFileError
+from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
+from lstm_numba.layer import RecurrentLayer
+from lstm_numba.lstm import LSTM
+from lstm_numba.rnn import SimpleRNN
+from lstm_numba.stack import Stack, as_stack, simplest
+
+if TYPE_CHECKING:
+    import torch
+
+    from lstm_numba.network import Network
+
+# The same places in both: ours are i, f, o, c, torch's i, f, g, o.
+_GATES = [0, 1, 3, 2]
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
+_TENSOR = re.compile(rf"({'|'.join(_KINDS)})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
+
+
+def from_torch(
+    source: Any,
+    *,
+    name: str | Sequence[str] | None = None,
+    nonlinearity: str | None = None,
+    dtype: DTypeLike | None = None,
+) -> LSTM | SimpleRNN | Stack:
+    """Take over the weights of a recurrent layer of PyTorch's.
+
+    U, W are the gates' rows of weight_ih and weight_hh, b = bias_ih + bias_hh (where one of them is zero, exactly the
+    other). Arrays are time-major here, (T, B, I), whatever the module's ``batch_first`` says: it concerns the input's
+    axes, not the weights. Dropout between layers is for training alone and is left out, as after ``module.eval()``.
+
+    Parameters
+    ----------
+    source
+        ``nn.LSTM``, ``nn.RNN``, ``nn.LSTMCell``, ``nn.RNNCell``, `lstm_numba.torch.LSTM`, or any module that holds one;
+        a state dict of torch tensors or NumPy arrays; or the path of a .safetensors file, which needs no torch.
+    name
+        Which one, where there are several: the module's dotted name, which is also the beginning of its tensors' names.
+        A list of names makes one stack of them, in that order from the input up.
+    nonlinearity
+        φ of an ``nn.RNN``, "tanh" or "relu": needed for a state dict or a file, whose weights don't say. A module knows
+        its own.
+    dtype
+        float32 or float64; by default that of the weights (float16 and bfloat16 become float32, exactly).
+
+    Returns
+    -------
+    LSTM, SimpleRNN or Stack
+        The layer itself, where there is one layer in one direction:
+        ``trace = from_torch(module).forward(x); trace.f``. Else a stack: ``trace.layers[0][1].f`` is the forget gate of
+        the first layer's backward direction. The weights are copies.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        For a file that isn't safetensors (a pickle is never opened), not whole, or without the weights of a layer.
+    ValueError
+        For what the engine hasn't (GRU, proj_size, a tensor that no recurrent layer of torch has), missing tensors,
+        wrong shapes, layers that don't fit together, or several candidates and no name; the text names the tensor.
+    TypeError
+        For a source that is none of these, or weights that are not floating-point numbers.
+
+    Examples
+    --------
+    >>> weights = torch_state_dict(LSTM(2, 3, peepholes=False, seed=0))
+    >>> from_torch(weights).forward(np.ones((5, 1, 2))).f.shape
+    (5, 1, 3)
+    """
+    wanted = None if dtype is None else _checks.float_dtype(dtype)
+    if nonlinearity is not None:
+        _checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+    if not isinstance(source, str | os.PathLike):
+        return _assemble(opened(source), name, nonlinearity, wanted)
+    file = stored(Path(source))
+    try:
+        return _assemble(file, name, nonlinearity, wanted)
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"{source}: {error}") from None
+
+
+def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = False) -> torch.nn.Module:
+    """Make a module of PyTorch's with the same weights.
+
+    b goes to bias_ih, bias_hh is zero; `from_torch` of the module gives the same bytes back.
+
+    Parameters
+    ----------
+    model
+        A layer or a stack of them (of a `Network` its recurrent layers).
+    batch_first
+        Whether the module takes and returns (B, T, ·) instead of (T, B, ·).
+
+    Returns
+    -------
+    torch.nn.Module
+        ``nn.LSTM`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't.
+
+    Raises
+    ------
+    ImportError
+        Without PyTorch.
+    ValueError
+        For what torch's modules haven't: other non-linearities, layers of different sizes or options, a reverse
+        direction alone, directions that are summed, an initial state or lengths of the stack's own.
+    TypeError
+        For something that is no layer, stack or network.
+    """
+    stack, flag = _expressible(model), _checks.flag("batch_first", batch_first)
+    try:
+        import torch
+    except ImportError:
+        raise ImportError('to_torch needs PyTorch: pip install "lstm-numba[torch]"') from None
+    first = stack.layers[0][0]
+    options: dict[str, Any] = {
+        "num_layers": len(stack.layers),
+        "bias": first.bias,
+        "batch_first": flag,
+        "bidirectional": len(stack.layers[0]) == 2,
+        "dtype": getattr(torch, first.dtype.name),
+    }
+    make: Any = torch.nn.LSTM
+    if isinstance(first, SimpleRNN):
+        make, options["nonlinearity"] = torch.nn.RNN, first.nonlinearity
+    elif _peepholes(first):
+        from lstm_numba.torch import LSTM as PeepholeLSTM
+
+        make, options["peepholes"] = PeepholeLSTM, True
+    with torch.random.fork_rng(devices=[]):  # a new module draws initial weights, which are not wanted
+        module = make(first.input_size, first.hidden_size, **options)
+    module.load_state_dict({key: torch.from_numpy(array) for key, array in torch_state_dict(stack).items()})
+    return module
+
+
+def torch_state_dict(model: LSTM | SimpleRNN | Stack | Network, prefix: str = "") -> dict[str, NDArray]:
+    """Return the weights under torch's names and in its order, as NumPy arrays; torch isn't needed.
+
+    ``safetensors.numpy.save_file(torch_state_dict(layer), path)`` makes a file of them. With peepholes the names are
+    those of `lstm_numba.torch.LSTM`.
+
+    Parameters
+    ----------
+    model
+        A layer or a stack of them (of a `Network` its recurrent layers).
+    prefix
+        What every name begins with: "" or a module's dotted name with a dot behind, such as "encoder.lstm.".
+
+    Returns
+    -------
+    dict
+        Name → array, copies in the model's dtype.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `to_torch`, and for a prefix without its dot.
+    """
+    stack = _expressible(model)
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a text, got {prefix!r}")
+    if prefix and not prefix.endswith("."):
+        raise ValueError(f"prefix: expected '' or a name with a dot behind, got {prefix!r}")
+    arrays: dict[str, NDArray] = {}
+    for number, directions in enumerate(stack.layers):
+        for layer, back in zip(directions, ("", "_reverse"), strict=False):
+            for kind, array in _torch_arrays(layer).items():
+                arrays[f"{prefix}{kind}_l{number}{back}"] = array
+    return arrays
+
+
+def _torch_arrays(layer: RecurrentLayer) -> dict[str, NDArray]:
+    """One layer's weights by torch's kinds of tensors."""
+    arrays = {"weight_ih": layer["U"], "weight_hh": layer["W"]}
+    arrays |= {"bias_ih": layer["b"], "bias_hh": np.zeros_like(layer["b"])} if layer.bias else {}
+    if layer.gates == 4:
+        arrays = {kind: array[_GATES].reshape(-1, *array.shape[2:]) for kind, array in arrays.items()}
+    arrays |= {"peephole": layer["V"]} if _peepholes(layer) else {}
+    return {kind: np.array(array, order="C") for kind, array in arrays.items()}
+
+
+# What torch can hold
+
+
+def _peepholes(layer: RecurrentLayer) -> bool:
+    return bool(getattr(layer, "peepholes", False))
+
+
+def _expressible(model: LSTM | SimpleRNN | Stack | Network) -> Stack:
+    """Return the model as a stack, or raise where torch has no such module."""
+    stack = as_stack(model)
+    for name in ("h0", "c0", "lengths"):
+        if getattr(stack, name) is not None:
+            raise ValueError(
+                f"{name}: torch's modules keep none of their own; set the stack's {name} to None and give it to the "
+                "module at each call"
+            )
+    first, both = stack.layers[0][0], len(stack.layers[0])
+    for number, directions in enumerate(stack.layers):
+        if [layer.reverse for layer in directions] not in ([False], [False, True]):
+            raise ValueError(
+                f"layers[{number}]: torch has a backward direction only beside a forward one; flip x in time and use "
+                "a layer with reverse=False"
+            )
+        if len(directions) != both:
+            raise ValueError(
+                f"layers[{number}]: torch wants the same directions in every layer, got {len(directions)} where "
+                f"layers[0] has {both}; make one module of each layer"
+            )
+        for layer in directions:
+            _same_kind(number, first, layer)
+    if stack.merge == "sum" and both == 2 and len(stack.layers) > 1:
+        raise ValueError('merge: torch joins directions side by side, as merge="concat" does, got "sum"')
+    return stack
+
+
+def _same_kind(number: int, first: RecurrentLayer, layer: RecurrentLayer) -> None:
+    """Raise where a layer isn't one of torch's, or differs from the first in what torch wants the same everywhere."""
+    where = f"layers[{number}]"
+    allowed = (
+        {"nonlinearity": ("tanh", "relu")}
+        if isinstance(layer, SimpleRNN)
+        else {"gate": ("sigmoid",), "cell_input": ("tanh",), "cell_output": ("tanh",)}
+    )
+    for option, functions in allowed.items():
+        if getattr(layer, option) not in functions:
+            raise ValueError(
+                f"{where}: torch has {option}={' or '.join(map(repr, functions))} alone, got {getattr(layer, option)!r}"
+            )
+    for option in ("hidden_size", "bias", "peepholes", "nonlinearity"):
+        have, want = getattr(layer, option, None), getattr(first, option, None)
+        if have != want:
+            raise ValueError(
+                f"{where}: torch wants the same {option} in every layer, got {have!r} where layers[0] has {want!r}; "
+                "make one module of each layer"
+            )
+
+
+# From torch's tensors to layers
+
+
+def _assemble(
+    source: Source, name: str | Sequence[str] | None, nonlinearity: str | None, dtype: np.dtype | None
+) -> LSTM | SimpleRNN | Stack:
+    """Choose among what a source holds, and build it."""
+    layers: list[list[RecurrentLayer]] = []
+    for each in _chosen(source, name):
+        own = source.nonlinearities.get(each)
+        if own is not None and nonlinearity not in (None, own):
+            raise ValueError(f"nonlinearity: expected {own!r}, which the module has, or None, got {nonlinearity!r}")
+        layers += _Group(source, each).layers(own or nonlinearity, dtype)
+    return simplest(Stack.of(layers))
+
+
+def _chosen(source: Source, name: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the modules to take, from the input up."""
+    there = _modules(source.names)
+    if not there:
+        raise ValueError(source.nothing)
+    if name is None:
+        if len(there) > 1:
+            raise ValueError(f"name: expected one of {listed(there)}, as there are several, got None")
+        return there
+    names = [name] if isinstance(name, str) else list(name)
+    if not names:
+        raise ValueError(f"name: expected one or more of {listed(there)}, got {name!r}")
+    for each in names:
+        if not isinstance(each, str) or each.removesuffix(".") not in there:
+            raise ValueError(f"name: expected one of {listed(there)}, got {each!r}")
+    return [each.removesuffix(".") for each in names]
+
+
+def _modules(names: Iterable[str]) -> list[str]:
+    """Return the dotted names of all modules that have a recurrent layer's tensors, in the order of the tensors."""
+    found = (name.rpartition(".") for name in names)
+    return list(dict.fromkeys(module for module, _, tensor in found if _TENSOR.fullmatch(tensor)))
+
+
+class _Group:
+    """The tensors of one module of torch's, and the layers that they make."""
+
+    def __init__(self, source: Source, module: str) -> None:
+        self.prefix = f"{module}." if module else ""
+        self.source = source
+        own = [name.removeprefix(self.prefix) for name in source.names if name.startswith(self.prefix)]
+        self.tensors = {name for name in own if "." not in name}
+        self._refuse_others([name for name in own if "." in name])
+
+    def _refuse_others(self, below: list[str]) -> None:
+        """Raise for tensors that make it another kind of layer."""
+        for name in sorted(self.tensors):
+            if not (match := _TENSOR.fullmatch(name)):
+                raise ValueError(
+                    f"{self.prefix}{name}: nn.LSTM and nn.RNN have no such tensor, so this isn't one of them, or its "
+                    "weights are made of others (then torch.nn.utils.remove_weight_norm makes them plain)"
+                )
+            if match[1] == "weight_hr":
+                raise ValueError(f"{self.prefix}{name}: a projection (proj_size) is not supported")
+        for name in sorted(below):
+            if name.startswith("parametrizations."):
+                raise ValueError(
+                    f"{self.prefix}{name}: the weights are parametrized; pass the module itself, or call "
+                    "torch.nn.utils.parametrize.remove_parametrizations on it first"
+                )
+
+    def layers(self, nonlinearity: str | None, dtype: np.dtype | None) -> list[list[RecurrentLayer]]:
+        """Build the module's layers, each in one direction or two."""
+        suffixes = self._suffixes()
+        arrays = [[self._arrays(suffix) for suffix in directions] for directions in suffixes]
+        everything = [array for directions in arrays for kinds in directions for array in kinds.values()]
+        wide = np.result_type(*everything)
+        hidden, size = self._sizes(suffixes[0][0], arrays[0][0])
+        made = []
+        for names, directions in zip(suffixes, arrays, strict=True):
+            for suffix, kinds in zip(names, directions, strict=True):
+                self._check_shapes(suffix, kinds, hidden, size)
+            made.append([
+                _layer(kinds, hidden, back, nonlinearity, wide, dtype or wide) for back, kinds in enumerate(directions)
+            ])
+            size = hidden * len(directions)
+        return made
+
+    def _suffixes(self) -> list[list[str]]:
+        """Return what stands behind "weight_ih" for each layer and direction, all the same or refused."""
+        matches = [match for name in self.tensors if (match := _TENSOR.fullmatch(name))]
+        cells = [match[0] for match in matches if match[2] is None]
+        if len(cells) not in (0, len(matches)):
+            other = next(match[0] for match in matches if match[2] is not None)
+            raise ValueError(f"{self.prefix}{min(cells)}: a cell's tensor beside a layer's, {other}")
+        if cells:
+            return [[""]]
+        numbers = sorted({int(match[2]) for match in matches})
+        backs = ("", "_reverse") if any(match[3] for match in matches) else ("",)
+        for number, there in enumerate(numbers):
+            if there != number:
+                lower = f"{self.prefix}weight_ih_l{number}"
+                raise ValueError(f"{lower}: expected this tensor below layer {there}, got none")
+        return [[f"_l{number}{back}" for back in backs] for number in numbers]
+
+    def _arrays(self, suffix: str) -> dict[str, NDArray]:
+        """Read one direction's tensors; those that one layer has, every layer has to have."""
+        present = {match[1] for name in self.tensors if (match := _TENSOR.fullmatch(name))}
+        needed = {"weight_ih", "weight_hh"} | ({"bias_ih", "bias_hh"} if present & {"bias_ih", "bias_hh"} else set())
+        kinds = sorted(needed | present, key=_KINDS.index)
+        for kind in kinds:
+            if kind + suffix not in self.tensors:
+                raise ValueError(f"{self.prefix}{kind}{suffix}: expected this tensor beside the others, got none")
+        return {kind: self.source.read(f"{self.prefix}{kind}{suffix}") for kind in kinds}
+
+    def _sizes(self, suffix: str, arrays: dict[str, NDArray]) -> tuple[int, int]:
+        """Return H and I of the first layer, or raise where the weights are neither an LSTM's nor a simple net's."""
+        name, shape = f"{self.prefix}weight_hh{suffix}", arrays["weight_hh"].shape
+        if len(shape) == 2 and shape[0] == 3 * shape[1] > 0:
+            raise ValueError(f"{name}: shape {shape}, three times as many rows as columns, is a GRU's: not supported")
+        if len(shape) != 2 or shape[1] == 0 or shape[0] not in (shape[1], 4 * shape[1]):
+            raise ValueError(f"{name}: expected shape (4 H, H) of an LSTM or (H, H) of a simple net, got {shape}")
+        self.rows, hidden = shape
+        if "peephole" in arrays and self.rows == hidden:
+            raise ValueError(f"{self.prefix}peephole{suffix}: a simple net has no peepholes")
+        shape = arrays["weight_ih"].shape
+        if len(shape) != 2 or shape[0] != self.rows or shape[1] == 0:
+            raise ValueError(f"{self.prefix}weight_ih{suffix}: expected shape ({self.rows}, I), got {shape}")
+        return hidden, shape[1]
+
+    def _check_shapes(self, suffix: str, arrays: dict[str, NDArray], hidden: int, size: int) -> None:
+        rows = (self.rows,)
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (*rows, size), "weight_hh": (*rows, hidden)}
+        shapes |= {"bias_ih": rows, "bias_hh": rows, "peephole": (3, hidden)}
+        for kind, array in arrays.items():
+            if array.shape != shapes[kind]:
+                raise ValueError(f"{self.prefix}{kind}{suffix}: expected shape {shapes[kind]}, got {array.shape}")
+
+
+def _layer(
+    arrays: dict[str, NDArray], hidden: int, back: int, nonlinearity: str | None, wide: np.dtype, dtype: np.dtype
+) -> RecurrentLayer:
+    """Build one direction of one layer."""
+    rows, size = arrays["weight_ih"].shape
+    options: dict[str, Any] = {"bias": "bias_ih" in arrays, "reverse": bool(back), "dtype": dtype, "seed": 0}
+    layer: RecurrentLayer
+    if rows == 4 * hidden:
+        if nonlinearity is not None:
+            raise ValueError(f"nonlinearity: an LSTM's are sigmoid and tanh, so expected None, got {nonlinearity!r}")
+        layer = LSTM(size, hidden, peepholes="peephole" in arrays, **options)
+    elif nonlinearity is None:
+        raise ValueError(
+            "nonlinearity: a simple net's weights don't tell it; expected 'tanh' (what nn.RNN has by default) or "
+            "'relu', got None"
+        )
+    else:
+        layer = SimpleRNN(size, hidden, nonlinearity=nonlinearity, **options)
+    ours = {"U": arrays["weight_ih"], "W": arrays["weight_hh"]}
+    ours |= {"b": _sum(arrays["bias_ih"], arrays["bias_hh"], np.promote_types(wide, dtype))} if layer.bias else {}
+    for name, array in ours.items():
+        layer[name] = array.reshape(4, hidden, *array.shape[1:])[_GATES] if rows == 4 * hidden else array
+    if "peephole" in arrays:
+        layer["V"] = arrays["peephole"]
+    return layer
+
+
+def _sum(one: NDArray, other: NDArray, dtype: np.dtype) -> NDArray:
+    """Return one + other; exactly the one, down to the sign of a zero, where the other is all zero."""
+    if not other.any():
+        return one
+    return np.add(one, other, dtype=dtype) if one.any() else other
