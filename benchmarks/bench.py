@@ -8,8 +8,8 @@ computes the same (`peers`). Without a peer its columns stay empty.
 
 Sections: layers (forward + backward beside torch.nn.LSTM, in float32, and the share of the machine's fused
 multiply-adds), float64 (the same in float64), loop (beside a peephole loop under torch's autograd), onnx (forward
-beside ONNX Runtime), rnn (SimpleRNN beside torch.nn.RNN), step (a training step of the 2015 network), sensitivity,
-scaling, startup.
+beside ONNX Runtime), rnn (SimpleRNN beside torch.nn.RNN), training (a training loop in torch with lstm_numba.torch.LSTM
+instead of torch.nn.LSTM), step (a training step of the 2015 network), sensitivity, scaling, startup.
 """
 
 from __future__ import annotations
@@ -58,6 +58,13 @@ RNN_SHAPES: list[Shape] = [
     (100, 16, 32, 64),
     (100, 32, 128, 128),
     (784, 16, 1, 128),
+]
+TRAINING_SHAPES: list[Shape] = [
+    (5, 50, 300, 128),
+    (50, 32, 32, 64),
+    (100, 1, 128, 128),
+    (100, 32, 128, 128),
+    (100, 32, 256, 256),
 ]
 SCALING: dict[str, list[Shape]] = {
     "H": [(20, 32, H, H) for H in (64, 128, 256, 512, 1024)],
@@ -147,6 +154,7 @@ def agreement(options: Options) -> dict[str, float]:
     if peers.torch():
         for dtype in BOUNDS:
             check(f"torch.nn.LSTM, {dtype}", no_peepholes(dtype), peers.TorchModule)
+        check("lstm_numba.torch.LSTM", ln.LSTM(I, H), peers.OurModule)
         check("torch loop with peepholes", ln.LSTM(I, H, dtype="float64"), peers.TorchLoop)
         check("torch.nn.RNN", ln.SimpleRNN(I, H, dtype="float64"), peers.TorchModule)
         layer = no_peepholes("float64")
@@ -239,6 +247,25 @@ def rnn(options: Options) -> list[dict[str, Any]]:
     return compare(shapes, "float32", options, "torch.nn.RNN", peer, rnn=True)
 
 
+def training(options: Options) -> list[dict[str, Any]]:
+    """A step of a training loop in torch: ours in the place of torch.nn.LSTM, both without peepholes."""
+    import peers
+
+    import lstm_numba as ln
+
+    rows: list[dict[str, Any]] = []
+    for shape in TINY if options.tiny else TRAINING_SHAPES:
+        note(f"training in torch, {shape}")
+        if not peers.torch():
+            rows.append({"shape": shape, "ours": None, "theirs": None, "ratio": None})
+            continue
+        x, _ = arrays(shape)
+        kinds = {"ours": ln.torch.LSTM, "theirs": peers.torch().nn.LSTM}
+        calls = {name: peers.TorchTraining(kind, x, shape[3]) for name, kind in kinds.items()}
+        rows.append(_row(shape, timing.alternate(calls, options.seconds)))
+    return rows
+
+
 def onnx(options: Options) -> list[dict[str, Any]]:
     """Forward pass beside ONNX Runtime, peepholes on in both."""
     import peers
@@ -292,6 +319,12 @@ def show_loop(data: list[dict[str, Any]], title: str) -> None:
 def show_rnn(data: list[dict[str, Any]], title: str) -> None:
     """Print the table."""
     show_rows(data, f"SimpleRNN, forward + backward, float32, ms, {title}", "torch.nn.RNN")
+
+
+def show_training(data: list[dict[str, Any]], title: str) -> None:
+    """Print the table."""
+    print(f"A training step in torch (forward, loss, backward, SGD), float32, ms, {title}")
+    show_rows(data, "  ours: lstm_numba.torch.LSTM in the place of torch.nn.LSTM", "torch.nn.LSTM")
 
 
 def show_onnx(data: list[dict[str, Any]], title: str) -> None:
@@ -501,6 +534,7 @@ SECTIONS: dict[str, tuple[Callable[[Options], Any], Callable[[Any, str], None]]]
     "loop": (loop, show_loop),
     "onnx": (onnx, show_onnx),
     "rnn": (rnn, show_rnn),
+    "training": (training, show_training),
     "step": (step, show_step),
     "sensitivity": (sensitivity, show_sensitivity),
     "scaling": (scaling, show_scaling),

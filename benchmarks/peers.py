@@ -8,6 +8,8 @@ give the library or None.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -93,19 +95,29 @@ class TorchModule:
     They have two biases that are added up; the second one is zero here. An LSTM of torch has no peepholes.
     """
 
+    # Their names, and ours for the same.
+    names = (("weight_ih_l0", "U"), ("weight_hh_l0", "W"), ("bias_ih_l0", "b"))
+
     def __init__(self, layer: ln.LSTM | ln.SimpleRNN, x: NDArray, dh: NDArray) -> None:
         library = torch()
         self.gates = TORCH_ORDER if isinstance(layer, ln.LSTM) else None
-        kind = library.nn.LSTM if self.gates else library.nn.RNN
-        self.module = kind(layer.input_size, layer.hidden_size, dtype=getattr(library, x.dtype.name))
+        self.module = self.kind()(layer.input_size, layer.hidden_size, dtype=getattr(library, x.dtype.name))
         with library.no_grad():
-            for name, ours in (("weight_ih_l0", "U"), ("weight_hh_l0", "W"), ("bias_ih_l0", "b")):
-                weights = layer[ours] if self.gates is None else layer[ours][self.gates]
+            for name, ours in self.names:
+                weights = self.reordered(layer[ours])
                 parameter = getattr(self.module, name)
                 parameter.copy_(library.from_numpy(weights.reshape(parameter.shape).copy()))
             self.module.bias_hh_l0.zero_()
-        self.shapes = {name: layer[name].shape for name in ("U", "W", "b")}
+        self.shapes = {ours: layer[ours].shape for _, ours in self.names}
         self.x, self.dh = library.tensor(x, requires_grad=True), library.tensor(dh)
+
+    def kind(self) -> Callable[..., Any]:
+        """What makes the module."""
+        return torch().nn.LSTM if self.gates else torch().nn.RNN
+
+    def reordered(self, weights: NDArray) -> NDArray:
+        """Gates in the other one's order; peepholes, of which there are three, are in ours."""
+        return weights[self.gates] if self.gates and len(weights) == 4 else weights
 
     def __call__(self) -> Any:
         self.module.zero_grad()
@@ -116,10 +128,39 @@ class TorchModule:
 
     def results(self) -> Results:
         found = {"h": self().detach().numpy(), "x": self.x.grad.numpy()}
-        for name, ours in (("weight_ih_l0", "U"), ("weight_hh_l0", "W"), ("bias_ih_l0", "b")):
+        for name, ours in self.names:
             gradient = getattr(self.module, name).grad.numpy().reshape(self.shapes[ours])
-            found[ours] = gradient if self.gates is None else gradient[self.gates]
+            found[ours] = self.reordered(gradient)
         return found
+
+
+class OurModule(TorchModule):
+    """``lstm_numba.torch.LSTM``, a module of torch that computes with the engine; here with peepholes."""
+
+    names = (*TorchModule.names, ("peephole_l0", "V"))
+
+    def kind(self) -> Callable[..., Any]:
+        return partial(ln.torch.LSTM, peepholes=True)
+
+
+class TorchTraining:
+    """A step of a training loop as one writes it in torch, with a module of ``torch.nn.LSTM``'s interface.
+
+    Forward, mean square of the output, backward to every parameter, SGD with momentum.
+    """
+
+    def __init__(self, kind: Callable[..., Any], x: NDArray, H: int) -> None:
+        library = torch()
+        library.manual_seed(0)
+        self.module = kind(x.shape[2], H)
+        self.optimizer = library.optim.SGD(self.module.parameters(), 0.01, 0.9)
+        self.x = library.tensor(x)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        loss = self.module(self.x)[0].square().mean()
+        loss.backward()
+        self.optimizer.step()
 
 
 class TorchLoop:

@@ -156,6 +156,8 @@ def test_every_section_measures_and_prints(tables):
         assert all(row["ours"] > 0 for row in rows)
     for words in ("Forward + backward, float64", "SimpleRNN", "GFLOP/s", "training step", "sensitivity", "Scaling"):
         assert words in text
+    assert [row["shape"] for row in found["training"]] == bench.TINY
+    assert "A training step in torch" in text
     assert found["scaling"].keys() == {"H", "T"}
 
 
@@ -165,8 +167,8 @@ def test_with_peers_there_are_ratios(tables):
     pytest.importorskip("onnx")
     found, text = tables
     assert found["missing"] == [] and "Not installed" not in text
-    assert len(found["agreement"]) == 7 and max(found["agreement"].values()) < max(bench.BOUNDS.values())
-    for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"]):
+    assert len(found["agreement"]) == 8 and max(found["agreement"].values()) < max(bench.BOUNDS.values())
+    for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"], found["training"]):
         assert all(row["ratio"] == row["theirs"] / row["ours"] for row in rows)
     assert found["step"]["torch / SGD"] > 0
     assert found["sensitivity"]["units ratio"] > 0 and found["sensitivity"]["copies ratio"] > 0
@@ -180,6 +182,7 @@ def test_without_peers_columns_are_empty_and_a_line_says_so(monkeypatch):
     assert "Not installed, so their columns are empty: torch, onnxruntime and onnx" in text
     for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"]):
         assert all(row["theirs"] is row["ratio"] is None and row["ours"] > 0 for row in rows)
+    assert all(row["ours"] is row["theirs"] is row["ratio"] is None for row in found["training"])
     assert found["step"]["torch"] is None and found["sensitivity"]["units"] is None
     with pytest.raises(ValueError, match="is torch installed"):
         figure.measured({"threads": {"1": found}})
@@ -190,6 +193,20 @@ def test_nothing_is_timed_where_a_peer_computes_something_else(monkeypatch):
     monkeypatch.setattr(peers, "disagreement", lambda ours, theirs: math.nan)
     with pytest.raises(RuntimeError, match="differ by nan"):
         dict(bench.measure(TINY, []))
+
+
+def test_a_training_step_moves_the_weights_alike():
+    torch = pytest.importorskip("torch")
+    x, H = bench.arrays((4, 3, 5, 6))[0], 6
+    with torch.random.fork_rng():
+        steps = [peers.TorchTraining(kind, x, H) for kind in (ln.torch.LSTM, torch.nn.LSTM)]
+    before = [parameter.detach().clone() for parameter in steps[0].module.parameters()]
+    for step in steps:
+        for _ in range(3):
+            step()
+    for one, other, start in zip(*(step.module.parameters() for step in steps), before, strict=True):
+        assert not torch.equal(one, start)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_the_difference_is_the_largest_of_what_both_have():
