@@ -188,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
             ("tag a query", "tag news.safetensors show me sports news from the daily record"),
             ("is every gradient right", "gradcheck"),
             ("which output feels which input", "sensitivity -o map.svg"),
+            ("what an LSTM of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
             ("every figure of the tutorials", "figures"),
         )
         + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 141 nobody reads the output",
@@ -195,7 +196,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lstm-numba {_version()}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add_command in (_add_train, _add_evaluate, _add_tag, _add_gradcheck, _add_sensitivity, _add_figures, _add_demo):
+    for add_command in (
+        *(_add_train, _add_evaluate, _add_tag, _add_gradcheck),
+        *(_add_sensitivity, _add_look, _add_figures, _add_demo),
+    ):
         add = add_command(commands).add_argument_group("of every command").add_argument
         add("--json", action="store_true", help="print the result as JSON, and nothing else")
         add("--threads", type=int, metavar="N", help="use at most N threads (default: one a core)")
@@ -213,7 +217,7 @@ def _examples(*pairs: tuple[str, str]) -> str:
     return "examples:\n" + "\n".join(f"  # {what}\n  lstm-numba {command}" for what, command in pairs)
 
 
-def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = "", **names: str) -> _Parser:
+def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = "", /, **names: str) -> _Parser:
     """Add a command: its help, description and epilog, and the options of arguments that are called otherwise."""
     usage = f"lstm-numba {name} {usage}[options]"
     parser = commands.add_parser(name, help=text[0], description=text[1], epilog=text[2], usage=usage)
@@ -254,6 +258,14 @@ def _pair(text: str) -> tuple[float, float]:
     return values[0], values[1]
 
 
+def _span(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)-(\d+)", text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected the first and the last step such as 401-500, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+_names = _list_of(str.strip, "names")
 _sizes = _list_of(int, "whole numbers such as 128 or 128,64")
 _decay = _one_or_each(_list_of(float, "numbers such as 1e-6 or 1e-8,1e-6"))
 _directions = _one_or_each(
@@ -505,6 +517,42 @@ def _add_sensitivity(commands: Any) -> _Parser:
     add("--hidden", type=int, metavar="H", help="units (64)")
     add("--input-size", type=int, metavar="I", help="numbers in xᵗ (16)")
     _add_layer_options(parser)
+    return parser
+
+
+def _add_look(commands: Any) -> _Parser:
+    text = (
+        "look inside a stored LSTM: its gates, cell and sensitivities for a series",
+        "Run a stored LSTM or simple recurrent net over a series, and draw gates, cell state and output of a layer,\n"
+        "which output depends on which input, and how far back the gradient of the last output reaches. Each figure\n"
+        "comes with a line on what is to be seen in it.\n\n"
+        "WEIGHTS is one of\n"
+        "  .safetensors   a state dict of PyTorch, or a model of this package\n"
+        "  .onnx          a graph with LSTM or RNN nodes (needs onnx)\n"
+        "  .keras, .h5    a model of Keras, or its weights (needs h5py)\n\n"
+        "The series must be scaled as it was when the model was trained. Steps are numbered from 1, units, layers and\n"
+        "sequences from 0.",
+        _examples(
+            ("an nn.LSTM's state dict, and a table with a header", "look lstm.safetensors --input co2.csv"),
+            ("one of several, one column, its last 100 steps", "look m.onnx --name lstm_1 --input a.csv --columns co2 "
+             "--steps 401-500"),
+            ("the other direction of the first layer", "look m.keras --input x.npy --layer 0 --direction backward"),
+        ),
+    )
+    own = {name: f"--{name}" for name in ("name", "layer", "direction", "sequence", "steps", "units")}
+    parser = _command(commands, "look", text, "WEIGHTS --input FILE ", x="--input", **own)
+    add = parser.add_argument
+    add("weights", metavar="WEIGHTS", help="a file of weights")
+    add("--input", required=True, metavar="FILE", help="the series: .npy of shape (T,), (T, I) or (T, B, I), or CSV")
+    add("--columns", type=_names, metavar="C,…", help="of a CSV: names in its header, or numbers from 1 (all)")
+    add("--name", action="append", metavar="NAME", help="which of several nets in WEIGHTS; repeated: of their stack")
+    add("--layer", type=int, metavar="N", help="0 is the first (the last)")
+    add("--direction", choices=("forward", "backward"), help="of that layer (the first that it has)")
+    add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")
+    add("--steps", type=_span, metavar="A-B", help="steps to draw; the model sees all (the last 200)")
+    add("--units", type=_sizes, metavar="N,…", help="units to draw (all, what holds longest at the top)")
+    add("--out", default="look", metavar="FOLDER", help="for the figures; existing ones are replaced (./look)")
+    add("--format", choices=("svg", "png", "both"), default="both", help="of the figures (both)")
     return parser
 
 

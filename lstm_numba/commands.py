@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import sys
 import tempfile
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -849,6 +851,86 @@ def _draw_map(arguments: Namespace, drawn: Map, stem: Path, formats: Sequence[st
 def _axis_name(symbol: str, time: str) -> str:
     kind = {"x": "input", "h": "output", "c": "cell state"}[symbol]
     return f"{kind} ${symbol}^{time}$ at step ${time}$"
+
+
+# -- look ------------------------------------------------------------------------------------------------------------
+
+
+def run_look(arguments: Namespace) -> int:
+    """Draw what a stored layer does with a series, and say what is to be seen."""
+    import matplotlib.pyplot as plt
+
+    from lstm_numba import look
+    from lstm_numba.data import read_series
+    from lstm_numba.gallery import without_window
+
+    plots = without_window()
+    model = _opened(arguments)
+    series = read_series(arguments.input, arguments.columns)
+    _check_width(arguments, model.input_size, series)
+    options = {name: getattr(arguments, name) for name in ("layer", "direction", "sequence", "steps", "units")}
+    chosen = look.choose(model, series.x, **options)
+    folder = _folder(arguments.out)
+    formats = ("svg", "png") if arguments.format == "both" else (arguments.format,)
+    say = _Talk(arguments)
+    for line in look.introduction(model, chosen, arguments.weights, arguments.input):
+        say.line(line)
+    report: dict[str, Any] = {"weights": arguments.weights, "input": arguments.input, **look.description(chosen)}
+    report["figures"] = []
+    for picture in look.pictures(chosen, series.columns):
+        try:
+            files = plots.save(picture.figure, folder / picture.name, alt=picture.alt, formats=formats)
+        finally:
+            plt.close(picture.figure)
+        say.line(f"{files[-1]}: {picture.reading}")
+        names = [str(path) for path in files]
+        report["figures"].append(
+            {"name": picture.name, "files": names, "reading": picture.reading, "numbers": picture.numbers}
+        )
+    if arguments.json:
+        _print_json(report)
+    return FINE
+
+
+def _opened(arguments: Namespace) -> Any:
+    """The model in the file; warnings about it become notes."""
+    from lstm_numba.exchange import open_weights
+
+    names = arguments.name or [None]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = open_weights(arguments.weights, name=names[0] if len(names) == 1 else names)
+    except ImportError as error:  # of an optional library; the text says what to install
+        raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise UsageError(re.sub(r"(^|: )name: ", r"\1--name: ", str(error))) from error
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            complain(f"note: {' '.join(str(warning.message).split())}")
+    return model
+
+
+def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:
+    found = series.x.shape[2]
+    if found == input_size:
+        return
+    names = "" if series.columns is None else f" ({', '.join(series.columns)})"
+    raise UsageError(
+        f"--input: expected {input_size} number{'s' * (input_size > 1)} a step, as the model takes, got {found}{names};"
+        " --columns chooses"
+    )
+
+
+def _folder(name: str) -> Path:
+    """The folder of the name, made if need be, that can be written to."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: can't make the folder {folder}: {error.strerror or error}") from None
+    _check_folder(folder, "--out")
+    return folder
 
 
 # -- demo ------------------------------------------------------------------------------------------------------------

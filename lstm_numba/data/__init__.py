@@ -17,6 +17,8 @@ module             holds
 ``arrays``         one-hot, windows, padded batches
 ``news``           the original's data: where it is found, how it is downloaded
 ``news_grammar``   grammar and word lists of the generated queries
+``series``         a series of measurements from `.npy` or CSV
+``sunspots``       monthly sunspot numbers since 1749, and networks that have learned to forecast them
 ``text``           the standard library's topics, characters to ids
 ``letters``        what holds at each letter of a text: its column, whether it is quoted
 =================  ====================================================================
@@ -30,14 +32,19 @@ from .news import DownloadError, load_news, load_news_vectors, news_available
 from .news_grammar import generate_news
 from .readers import DataError, read_tagged, read_two_files, write_tagged
 from .sentences import TaggedSentence, baseline_accuracy, label_counts, majority, split
+from .series import Series, read_series
+from .sunspots import SUNSPOT_NETS, Sunspots, load_sunspot_nets, load_sunspots
 from .text import characters, load_pydoc
 from .vocabulary import LabelSet, Vocabulary, normalize_numbers
 from .word_vectors import WordVectors, read_word_vectors, vectors_for
 
 __all__ = [
+    "SUNSPOT_NETS",
     "DataError",
     "DownloadError",
     "LabelSet",
+    "Series",
+    "Sunspots",
     "TaggedSentence",
     "Vocabulary",
     "WordVectors",
@@ -54,11 +61,14 @@ __all__ = [
     "load_news",
     "load_news_vectors",
     "load_pydoc",
+    "load_sunspot_nets",
+    "load_sunspots",
     "majority",
     "news_available",
     "normalize_numbers",
     "one_hot",
     "pad_batch",
+    "read_series",
     "read_tagged",
     "read_two_files",
     "read_word_vectors",

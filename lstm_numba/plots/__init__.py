@@ -19,6 +19,7 @@ from lstm_numba.plots._curves import CURVES
 from lstm_numba.plots.animation import backward_animation, backward_step
 from lstm_numba.plots.block import memory_block
 from lstm_numba.plots.coloured_text import ColouredLetters, coloured_letters, coloured_letters_html
+from lstm_numba.plots.forecast import error_dots, forecasts
 from lstm_numba.plots.gradients import gradient_errors
 from lstm_numba.plots.ladder import ladder
 from lstm_numba.plots.learning import confusion_matrix, learning_curves
@@ -32,6 +33,7 @@ from lstm_numba.plots.step import block_history, block_over_time, block_step
 from lstm_numba.plots.traces import TRACE, gates
 from lstm_numba.plots.training import functions, shares, step_curves
 from lstm_numba.plots.unfolded import unfolded_network
+from lstm_numba.plots.unit_maps import number_steps, unit_maps
 from lstm_numba.plots.words import word_sensitivity
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "coloured_letters_html",
     "confusion_matrix",
     "decay",
+    "error_dots",
+    "forecasts",
     "functions",
     "gates",
     "gradient_errors",
@@ -62,6 +66,7 @@ __all__ = [
     "ladder",
     "learning_curves",
     "memory_block",
+    "number_steps",
     "packed_weights",
     "save",
     "scores_and_chance",
@@ -72,6 +77,7 @@ __all__ = [
     "style",
     "unfolded_gates",
     "unfolded_network",
+    "unit_maps",
     "vanishing_gradient",
     "word_sensitivity",
 ]

@@ -1,0 +1,165 @@
+"""A series of measurements: an `.npy` file, or text with a row for each time step (CSV).
+
+Nothing in such a file is ever executed: an `.npy` of Python objects, which is a pickle, is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .readers import DataError, file_error, read_lines
+
+_NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+_CONTENT = "an .npy file, or a row of numbers for each time step"
+
+
+class Series(NamedTuple):
+    """What a file holds.
+
+    Attributes
+    ----------
+    x : (T, B, I), float64 or the file's own float32
+        Values, time first; B = 1 where the file has one sequence.
+    columns
+        Names of the I columns, where the file has a header.
+    """
+
+    x: NDArray
+    columns: list[str] | None
+
+
+def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = None) -> Series:
+    r"""Read a series from an `.npy` file or from text; the content decides, not the ending.
+
+    Parameters
+    ----------
+    path
+        An `.npy` file with an array (T,), (T, I) or (T, B, I); or text in UTF-8 with a row for each time step, with
+        commas, semicolons or tabs between the columns; a first row without any number is a header.
+    columns
+        Which columns, in this order: by their names in the header, or by their numbers from 1. All by default.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DataError
+        If the file is neither, or cut short; holds something else than real, finite numbers (the text says where); has
+        rows of different lengths, or no such column.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "series.csv"
+    >>> _ = path.write_text("year,level\n2001,0.5\n2002,-0.25\n")
+    >>> read_series(path, columns=["level"]).x.tolist()
+    [[[0.5]], [[-0.25]]]
+    """
+    chosen = None if columns is None else list(columns)
+    start = b""
+    if Path(path).is_file():
+        with open(path, "rb") as file:
+            start = file.read(6)
+    if start.startswith(_ZIP):
+        raise DataError(f"{path}: expected {_CONTENT}, got an archive such as .npz; np.save one array of it")
+    if not start.startswith(_NPY):
+        return _from_text(path, chosen)
+    x = _from_npy(path)
+    return Series(x if chosen is None else x[:, :, _places(path, chosen, None, x.shape[2])], None)
+
+
+def _from_npy(path: str | os.PathLike[str]) -> NDArray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError) as error:
+        what = "Python objects" if "allow_pickle" in str(error) else f"one that can't be read ({error})"
+        raise DataError(f"{path}: expected a whole .npy file of numbers, got {what}") from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{path}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim not in (1, 2, 3) or not array.size:
+        raise DataError(f"{path}: expected shape (T,), (T, I) or (T, B, I) with no empty axis, got {array.shape}")
+    array = array.astype(np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64)
+    finite = np.isfinite(array)
+    if not finite.all():
+        at = tuple(int(n) for n in np.argwhere(~finite)[0])
+        raise DataError(f"{path}: expected finite numbers, got {array[at]} at {list(at)}")
+    return array.reshape(len(array), 1, -1) if array.ndim < 3 else array
+
+
+def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series:
+    rows = _rows(path)
+    header = rows[0][1]
+    names = header if all(_number(cell) is None for cell in header) else None  # a row with a date in it is no header
+    if names is not None and len(rows) == 1:
+        raise file_error(path, rows[0][0], f"expected {_CONTENT}, got only a header")
+    places = range(len(header)) if chosen is None else _places(path, chosen, names, len(header))
+    body = rows if names is None else rows[1:]
+    x = np.empty((len(body), 1, len(places)))
+    for t, (line, cells) in enumerate(body):
+        if len(cells) != len(header):
+            raise file_error(path, line, f"expected {_columns(len(header))} as in the first row, got {len(cells)}")
+        for n, place in enumerate(places):
+            value = _number(cells[place])
+            if value is None or not math.isfinite(value):
+                name = "" if names is None else f" ({names[place]!r})"
+                message = f"expected a finite number in column {place + 1}{name}, got {cells[place]!r}"
+                raise file_error(path, line, message)
+            x[t, 0, n] = value
+    return Series(x, None if names is None else [names[place] for place in places])
+
+
+def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
+    """The number and the cells of each line that has any."""
+    lines = [(n, line) for n, line in enumerate(read_lines(path, "utf-8", _CONTENT), start=1) if line.strip()]
+    if not lines:
+        raise DataError(f"{path}: expected {_CONTENT}, got only blank lines")
+    separator = next((mark for mark in "\t;" if mark in lines[0][1]), ",")
+    rows = []
+    for n, line in lines:
+        try:
+            (cells,) = csv.reader([line], delimiter=separator)
+        except csv.Error as error:
+            raise file_error(path, n, f"expected cells with {separator!r} between, got others ({error})") from None
+        rows.append((n, [cell.strip() for cell in cells]))
+    return rows
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell) if "_" not in cell else None  # Python reads 1_000, tables don't mean it
+    except ValueError:
+        return None
+
+
+def _places(
+    path: str | os.PathLike[str], chosen: Sequence[str], names: Sequence[str] | None, width: int
+) -> list[int]:
+    """Where the chosen columns stand: a name of the header, or else a number from 1."""
+    places = []
+    for name in chosen:
+        if names is not None and name in names:
+            places.append(names.index(name))
+        elif name.isdecimal() and 1 <= int(name) <= width:
+            places.append(int(name) - 1)
+        else:
+            there = f"1 to {width}" if names is None else f"one of {', '.join(map(repr, names))}, or 1 to {width}"
+            raise DataError(f"{path}: expected as a column {there}, got {name!r}")
+    if not places:
+        raise DataError(f"{path}: expected at least one column, got none")
+    return places
+
+
+def _columns(n: int) -> str:
+    return f"{n} column" + "s" * (n > 1)

@@ -1,0 +1,152 @@
+"""Units over time beneath the input that they see, for series that are longer than a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from lstm_numba.plots._base import NOT_FINITE, WIDTH, FloatArray, check_numbers, check_words, numbered_steps, style
+from lstm_numba.plots._curves import CURVES
+from lstm_numba.plots._scales import KEY, swatch
+from lstm_numba.plots.traces import _heat, _series, _units
+
+__all__ = ["number_steps", "unit_maps"]
+
+# As many inputs are drawn as curves with a key; more are a heat map.
+_CURVES = 4
+_NUMBER = 0.26  # inches that a unit's number takes
+
+
+def unit_maps(
+    arrays: Mapping[str, ArrayLike],
+    x: ArrayLike | None = None,
+    *,
+    units: ArrayLike | None = None,
+    first: int = 1,
+    x_names: list[str] | None = None,
+    units_name: str = "unit",
+    title: str | None = None,
+) -> Figure:
+    """Arrays of every unit over time, as heat maps beneath each other, with the input above.
+
+    As :func:`gates`, of which it has the colours; made for long series: the units carry their numbers, and the input is
+    drawn as curves, or as a heat map where it has more than four numbers a step.
+
+    Parameters
+    ----------
+    arrays : mapping of name to array_like of shape (T, H)
+        From top to bottom, by the names of the notation.
+    x : array_like, shape (T,) or (T, I), optional
+        Input.
+    units : array_like of int, optional
+        Units to draw, from top to bottom; all in their order by default.
+    first : int
+        Number of the first step.
+    x_names : list of str, optional
+        Names of the inputs, for a key; without them there is none.
+    units_name : str
+        What the rows are.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        No arrays, shapes that differ, units outside 0 ... H − 1 or given twice, names of another number.
+    """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"arrays: expected a mapping of name to array, got {type(arrays).__name__}")
+    maps = _series(arrays, list(arrays), 0)
+    steps, size = next(iter(maps.values())).shape
+    rows = _units(units, size)
+    series = None if x is None else np.atleast_2d(check_numbers("x", x, (1, 2)).T).T
+    if series is not None and len(series) != steps:
+        raise ValueError(f"x: expected {steps} steps, got {len(series)}")
+    names = None if series is None else check_words("x_names", x_names, series.shape[1])
+    tall = min(2.4, max(1.05, _NUMBER * min(len(rows), 8), 0.045 * len(rows)))
+    heights = ([] if series is None else [1.05]) + [tall] * len(maps)
+    with style():
+        figure, panels = plt.subplots(
+            len(heights),
+            figsize=(WIDTH, sum(heights) + 0.75 + (0.35 if title else 0.0)),
+            layout="constrained",
+            squeeze=False,
+            gridspec_kw={"hspace": 0.0, "height_ratios": heights},
+        )
+        column = list(panels[:, 0])
+        if series is not None:
+            _input(column.pop(0), series, names)
+        for ax, (name, values) in zip(column, maps.items(), strict=True):
+            _heat(ax, name, values[:, rows].T)
+            _number_rows(ax, rows, tall)
+        for ax in panels[:, 0]:
+            ax.set(xticks=[], xlim=(-0.5, steps - 0.5))
+        number_steps(panels[-1, 0].xaxis, steps, first)
+        panels[-1, 0].set_xlabel("time step $t$")
+        figure.supylabel(units_name, fontsize=13)
+        if not all(np.isfinite(values[:, rows]).all() for values in maps.values()):
+            figure.legend(handles=[swatch(NOT_FINITE, "NaN or ∞")], loc="outside lower right", **KEY)
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def number_steps(axis: Axis, n: int, first: int = 1, offset: float = 0.0) -> None:
+    """Number the n steps of an image or a curve from `first` on: the first and round ones.
+
+    Parameters
+    ----------
+    axis : Axis
+        Of matplotlib.
+    n, first : int
+        How many steps, and the number of the first.
+    offset : float
+        Where the first one lies: 0 on an image, 1 on a curve of :func:`decay`.
+    """
+    if first == 1:
+        shown = numbered_steps(n)
+    else:
+        every = max(1, numbered_steps(n)[-1] - numbered_steps(n)[-2]) if n > 1 else 1
+        round_steps = [step for step in range(first, first + n) if step % every == 0]
+        shown = round_steps if len(round_steps) > 1 else sorted({first, first + n - 1})
+    axis.set_ticks([step - first + offset for step in shown], [str(step) for step in shown])
+
+
+def _input(ax: Axes, series: FloatArray, names: list[str] | None) -> None:
+    """The input as curves, each with its own colour and dash, or as a heat map."""
+    if series.shape[1] > _CURVES:
+        _heat(ax, "x", series.T)
+        ax.set_yticks([])
+    else:
+        for n in range(series.shape[1]):
+            colour, _, dash = CURVES[n % len(CURVES)]
+            look = {"color": colour, "linestyle": dash, "linewidth": 1.3, "label": str(n)}
+            ax.plot(series[:, n], **look, marker="." if len(series) <= 30 else "none")
+        ax.margins(y=0.08)
+        ax.locator_params(axis="y", nbins=3)
+        if names is not None:
+            fit = max(1, 45 // (5 + max(map(len, names))))  # letters and the line before them
+            place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": min(fit, len(names))}
+            for text, name in zip(ax.legend(**(KEY | {"handlelength": 1.6}), **place).get_texts(), names, strict=True):
+                text.set_parse_math(False)  # a name with $ in it is a name
+                text.set_text(name)
+    ax.set_ylabel("input $x^t$", rotation=0, ha="right", va="center")
+
+
+def _number_rows(ax: Axes, rows: ArrayLike, inches: float) -> None:
+    """Numbers of the units at some rows, the uppermost and the lowest among them."""
+    numbers = np.asarray(rows)
+    most = max(2, round(inches / _NUMBER))
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round().astype(int))
+    ax.set_yticks(places, [str(numbers[place]) for place in places])
+    ax.tick_params(axis="y", length=2)
+    ax.yaxis.labelpad = 14  # so that a number is not read as part of the name
