@@ -28,7 +28,7 @@ from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 
 # Files whose text decides what compiled code does.
-_SOURCES = ("_compile.py", "simd.py", "team.py", "nonlinearities.py", "matmul.py", "kernels.py", "optimizers.py")
+_SOURCES = ("_compile.py", "simd.py", "team.py", "nonlinearities.py", "matmul.py", "kernels.py", "updates.py")
 
 
 @functools.cache

@@ -12,69 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _checks, threads
-from lstm_numba._compile import inline, jit
-from lstm_numba.simd import pointer
+from lstm_numba import _checks, threads, updates
 
-_PIECE = 2048  # numbers at a time: what one loop leaves, the next finds in the cache
 _WORTH_A_THREAD = 100_000  # numbers in θ, from which a second thread pays
-
-
-@inline
-def _are_finite(theta, lo, hi):
-    """Tell whether θ is finite in a range: a number minus itself is 0, infinity or NaN minus itself is NaN."""
-    bad = 0
-    for n in range(lo, hi):
-        bad |= theta[n] - theta[n] != 0
-    return bad == 0
-
-
-# Each changes θ in the range lo … hi, and tells whether what came out is finite. Arrays are taken as pointers: an index
-# into an array could count from its end, and a loop that has to ask is not compiled to vectors.
-
-
-@jit
-def _sgd(theta, gradient, v, rate, momentum, lo, hi):
-    theta, gradient, v, finite = pointer(theta), pointer(gradient), pointer(v), True
-    for start in range(lo, hi, _PIECE):
-        stop = min(start + _PIECE, hi)
-        for n in range(start, stop):
-            v[n] = momentum * v[n] - rate * gradient[n]
-            theta[n] += v[n]
-        finite &= _are_finite(theta, start, stop)
-    return finite
-
-
-@jit
-def _adam(theta, gradient, m, v, rate, beta1, beta2, epsilon, correction1, correction2, lo, hi):
-    one, finite = theta.dtype.type(1), True
-    theta, gradient, m, v = pointer(theta), pointer(gradient), pointer(m), pointer(v)
-    for start in range(lo, hi, _PIECE):
-        stop = min(start + _PIECE, hi)
-        for n in range(start, stop):
-            m[n] = beta1 * m[n] + (one - beta1) * gradient[n]
-        for n in range(start, stop):
-            v[n] = beta2 * v[n] + (one - beta2) * (gradient[n] * gradient[n])
-        for n in range(start, stop):
-            theta[n] -= rate * (m[n] * correction1) / (np.sqrt(v[n] * correction2) + epsilon)
-        finite &= _are_finite(theta, start, stop)
-    return finite
-
-
-@jit
-def _rule_2015(theta, gradient, second, v, h, rate, mu, momentum, beta, lo, hi):
-    one, finite = theta.dtype.type(1), True
-    theta, gradient, second, v, h = pointer(theta), pointer(gradient), pointer(second), pointer(v), pointer(h)
-    for start in range(lo, hi, _PIECE):
-        stop = min(start + _PIECE, hi)
-        for n in range(start, stop):
-            h[n] = beta * h[n] + (one - beta) * second[n]
-        for n in range(start, stop):
-            v[n] = momentum * v[n] + (one - momentum) * (rate * gradient[n] / (h[n] + mu))
-        for n in range(start, stop):
-            theta[n] -= v[n]
-        finite &= _are_finite(theta, start, stop)
-    return finite
 
 
 class Optimizer(ABC):
@@ -170,7 +110,7 @@ class SGD(Optimizer):
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
         number = theta.dtype.type
         rest = number(self.learning_rate), number(self.momentum)
-        return lambda lo, hi: _sgd(theta, gradient, self.state["v"], *rest, lo, hi)
+        return lambda lo, hi: updates.sgd(theta, gradient, self.state["v"], *rest, lo, hi)
 
 
 class Adam(Optimizer):
@@ -198,7 +138,7 @@ class Adam(Optimizer):
         number, t = theta.dtype.type, self.iteration
         corrections = 1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)
         rest = [number(x) for x in (self.learning_rate, self.beta1, self.beta2, self.epsilon, *corrections)]
-        return lambda lo, hi: _adam(theta, gradient, self.state["m"], self.state["v"], *rest, lo, hi)
+        return lambda lo, hi: updates.adam(theta, gradient, self.state["m"], self.state["v"], *rest, lo, hi)
 
 
 class Rule2015(Optimizer):
@@ -239,7 +179,8 @@ class Rule2015(Optimizer):
         number = theta.dtype.type
         momentum, beta = self.early if self.iteration <= self.switch else self.late
         rest = [number(x) for x in (self.learning_rate, self.mu, momentum, beta)]
-        return lambda lo, hi: _rule_2015(theta, gradient, second, self.state["v"], self.state["h"], *rest, lo, hi)
+        v, h = self.state["v"], self.state["h"]
+        return lambda lo, hi: updates.rule_2015(theta, gradient, second, v, h, *rest, lo, hi)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {each.name: each for each in (SGD, Adam, Rule2015)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba import _compile, kernels, optimizers
+from lstm_numba import _compile, kernels, updates
 
 PACKAGE = Path(_compile.__file__).parent
 
@@ -23,7 +23,7 @@ RUN = """
 import json, sys
 import numpy as np
 import lstm_numba as ln
-from lstm_numba import kernels, nonlinearities, optimizers, simd
+from lstm_numba import kernels, nonlinearities, simd, updates
 
 found = {"tanh": float(nonlinearities.apply("tanh", np.array([0.5]))[0])}
 theta = np.ones(2)
@@ -36,7 +36,7 @@ if "forward" in sys.argv:
     layer = ln.SimpleRNN(1, 1, bias=False, dtype=np.float64, seed=0)
     layer["U"] = [[0.5]]
     found["h"] = float(layer.forward(np.ones((1, 1, 1))).h[0, 0, 0])
-used = (nonlinearities._squash_flat, optimizers._sgd, kernels.collect_sums, kernels.rnn_forward)
+used = (nonlinearities._squash_flat, updates.sgd, kernels.collect_sums, kernels.rnn_forward)
 found["from cache"] = sum(sum(each.stats.cache_hits.values()) for each in used)
 print(json.dumps(found))
 """
@@ -129,9 +129,9 @@ def test_importing_compiles_nothing(copy):
     code = """
 import json
 import lstm_numba
-from lstm_numba import kernels, matmul, nonlinearities, optimizers, simd, team
+from lstm_numba import kernels, matmul, nonlinearities, simd, team, updates
 from numba.core.dispatcher import Dispatcher
-modules = (kernels, matmul, nonlinearities, optimizers, simd, team)
+modules = (kernels, matmul, nonlinearities, simd, team, updates)
 found = [each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)]
 print(json.dumps([len(found), sum(len(each.signatures) for each in found)]))
 """
@@ -151,7 +151,7 @@ def test_every_file_with_compiled_code_is_in_the_stamp():
 
 
 def test_no_kernel_runs_in_parallel_or_holds_the_interpreter_s_lock():
-    for function in (kernels.lstm_forward, kernels.lstm_backward, kernels.rnn_forward, optimizers._adam):
+    for function in (kernels.lstm_forward, kernels.lstm_backward, kernels.rnn_forward, updates.adam):
         options = function.targetoptions
         assert options["nogil"] and not options.get("parallel")
         assert options["error_model"] == "numpy" and options["fastmath"] == {"contract"}
