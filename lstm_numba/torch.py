@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba import _checks, memory, threads
-from lstm_numba.layer import Steps
+from lstm_numba.layer import TRUE, Steps
 from lstm_numba.lstm import LSTM as Engine
 from lstm_numba.lstm import Gradients, Trace
 from lstm_numba.parameters import Parameters
@@ -292,7 +292,7 @@ def _backward(
         layer, places, seen = way.layer(flat), way.places, x
         if seen is None:
             places, seen = way.places_of_rest, np.empty((*ctx.shape[:2], 0), way.dtype)
-        trace = Trace(layer, seen, task.steps, gates[:, :0], gates, c_rows, h_rows)
+        trace = Trace(layer, seen, task.steps, TRUE, gates[:, :0], gates, c_rows, h_rows)
         to = _cut(memory.empty((places["V"][1],), way.dtype), places)
         return layer._backward(
             trace,

@@ -70,6 +70,9 @@ TWICE = (
     "shared_buffer",
     "blow_up",
     "quote_cell",
+    "own_gates_before",
+    "own_changes",
+    "own_forecasts",
 )
 
 

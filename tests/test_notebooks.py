@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -469,6 +470,57 @@ def test_the_table_says_how_onnx_stacks_the_weights(weights):
     (output,) = ReferenceEvaluator(onnx.helper.make_model(graph)).run(None, arrays)
     assert output.shape == shape_of(rows["output"]["ONNX"].replace("`Y`", ""))
     np.testing.assert_allclose(output[:, 0], layer.forward(x).h, rtol=1e-6)
+
+
+# -- the networks of notebook 10 --------------------------------------------------------------------------------------
+
+OWN = FOLDER / "10_look_inside_your_own_lstm.ipynb"
+
+
+def run_cells(*ids: str) -> dict:
+    """The names that some cells of notebook 10, or all, leave behind; pictures are not shown."""
+    names: dict = {}
+    for cell in cells(OWN, "code"):
+        if not ids or cell.id in ids:
+            exec(compile(cell.source, f"{OWN.name}: {cell.id}", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def unseen(monkeypatch):
+    """Pictures that are drawn, and shown to nobody."""
+    plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    shown = []
+    monkeypatch.setattr(ln.plots, "show", lambda picture, alt: shown.append(alt))
+    yield shown
+    plt.close("all")
+
+
+@pytest.mark.slow
+def test_notebook_10_runs_without_pytorch_on_what_is_stored(monkeypatch, unseen, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)  # then to import it is an ImportError
+    names = run_cells()
+    assert "PyTorch is not installed: trained networks are loaded." in capsys.readouterr().out
+    assert len(unseen) == sum("plots.show(" in cell.source for cell in cells(OWN, "code"))
+    assert set(names["CHANGES"]) | {"as it comes, untrained"} == set(ln.data.load_sunspot_nets())
+
+
+def test_the_stored_networks_are_what_its_cells_make():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    threads = torch.get_num_threads()
+    try:
+        names = run_cells("setup", "task", "train", "load", "first-error")
+        again = names["train"](seed=0, forget_bias=3)
+    finally:
+        torch.set_num_threads(threads)
+    stored = ln.data.load_sunspot_nets()
+    for name, array in names["train"](seed=0, updates=0).items():
+        np.testing.assert_allclose(array, stored["as it comes, untrained"][0][name], rtol=1e-6)
+    assert {name: array.shape for name, array in again.items()} == {
+        name: array.shape for name, array in stored["forget bias 3"][0].items()
+    }
+    error, forecast = names["error"], names["forecast"]  # other processors round in another way
+    assert error(forecast(again)) == pytest.approx(error(forecast(stored["forget bias 3"][0])), abs=3)
 
 
 # -- the program that runs them ---------------------------------------------------------------------------------------
