@@ -15,8 +15,9 @@ import operator
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 
@@ -32,6 +33,8 @@ def _available_cores() -> int:
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
 
+
+Launch = Callable[[Callable[[], None], int], object]
 
 _limit = _available_cores()
 _pool: ThreadPoolExecutor | None = None
@@ -88,6 +91,43 @@ def _get_pool(size: int) -> ThreadPoolExecutor:
     return _pool
 
 
+@contextmanager
+def borrowed(launch: Launch | None) -> Iterator[None]:
+    """Let what this thread calls use another library's threads instead of this package's.
+
+    Those of OpenMP go on spinning for milliseconds after a call, and would take the cores from ours.
+
+    Parameters
+    ----------
+    launch
+        ``launch(work, parts)`` calls ``work()`` on up to `parts` threads, this one among them, and comes back when all
+        have ended; None changes nothing.
+    """
+    before = getattr(_local, "launch", None)
+    _local.launch = launch or before
+    try:
+        yield
+    finally:
+        _local.launch = before
+
+
+def _on_borrowed(launch: Launch, work: Callable[[], object], parts: int, failed: Callable[[], object]) -> None:
+    """Call ``work()`` on up to `parts` borrowed threads; raise the first exception after all have ended."""
+    context = contextvars.copy_context()
+    errors: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            context.copy().run(work)
+        except BaseException as error:
+            errors.append(error)
+            failed()
+
+    launch(one, parts)
+    if errors:
+        raise errors[0]
+
+
 def run(tasks: Sequence[Callable[[], object]]) -> list:
     """Call every task, side by side where threads are free; return their results in order.
 
@@ -99,13 +139,27 @@ def run(tasks: Sequence[Callable[[], object]]) -> list:
     share = max(1, available // len(tasks))
 
     def with_share(task):
-        before = getattr(_local, "budget", None)
-        _local.budget = share
+        before = getattr(_local, "budget", None), getattr(_local, "launch", None)
+        _local.budget, _local.launch = share, None
         try:
             return task()
         finally:
-            _local.budget = before
+            _local.budget, _local.launch = before
 
+    launch = getattr(_local, "launch", None)
+    if launch is not None:
+        waiting, done = deque(enumerate(tasks)), {}
+
+        def some() -> None:
+            while True:
+                try:
+                    number, task = waiting.popleft()
+                except IndexError:
+                    return
+                done[number] = with_share(task)
+
+        _on_borrowed(launch, some, min(available, len(tasks)), waiting.clear)
+        return [done[number] for number in range(len(tasks))]
     with _lock:
         pool = _get_pool(max(1, _limit - 1))
         # In the caller's context, so that its np.errstate holds in every task.
@@ -196,6 +250,10 @@ def together(work: Callable[[NDArray], object], parts: int) -> None:
         work(progress)
         return
     own = progress[: team.FAILED + 1]
+    launch = getattr(_local, "launch", None)
+    if launch is not None:
+        _on_borrowed(launch, lambda: work(own), helpers + 1, lambda: own.__setitem__(team.FAILED, 1))
+        return
     context = contextvars.copy_context()  # so that the caller's np.errstate holds in every thread
     errors: list[BaseException] = []
 

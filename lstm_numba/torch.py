@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,9 +57,7 @@ _ORDER = np.array([0, 1, 3, 2])  # i, f, o, c out of i, f, g, o, and the other w
 _GATES_AT_A_TIME = 1 << 24
 # ... but through no fewer steps of sequences: each time its weights are packed.
 _STEPS_AT_A_TIME = 1024
-# From so many multiply-adds on it is worth while to end PyTorch's waiting threads.
-_WORTH_A_PAUSE = 100_000_000
-_PAUSE_SOFT = 1  # OpenMP's omp_pause_soft
+_PROCESS = os.getpid()
 
 
 # ------------------------------------------------------------------------------------------------- weights, both ways
@@ -188,28 +188,40 @@ def _each(directions: list[_Direction], things: Sequence[Any]) -> list[tuple[_Di
 
 
 @lru_cache(maxsize=1)
-def _openmp_pause() -> Callable[[int], int] | None:
-    """OpenMP's omp_pause_resource_all (OpenMP 5.0, section 3.2.44), where PyTorch brings the library that has it."""
+def _openmp() -> Any:
+    """PyTorch's OpenMP, where it is GNU's: its GOMP_parallel(function, data, threads, flags) is what compilers call."""
+    if "parallel backend: OpenMP" not in torch.__config__.parallel_info():
+        return None
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
         try:
-            return ctypes.CDLL(str(path)).omp_pause_resource_all
+            return ctypes.CDLL(str(path)).GOMP_parallel
         except (OSError, AttributeError):
             continue
     return None
 
 
-def _free_cores(directions: list[_Direction], x: Sequence[int]) -> None:
-    """End PyTorch's waiting threads before a long pass on several threads.
+_Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
-    OpenMP's threads go on spinning for milliseconds after PyTorch's last operation, on the cores that the engine is
-    about to use. Ended, they are started again at the next operation that wants them, which takes less than that.
+
+def _on_torchs_threads(work: Callable[[], None], parts: int) -> None:
+    """Call ``work()`` on up to `parts` of the threads that PyTorch computes with."""
+    places = iter(range(parts))
+
+    def one(_: int) -> None:
+        if next(places, None) is not None:
+            work()
+
+    # All of them: with fewer, OpenMP would end the others and start new ones at PyTorch's next operation.
+    _openmp()(_Task(one), None, torch.get_num_threads(), 0)
+
+
+def _borrowed() -> AbstractContextManager[None]:
+    """Let the engine compute on PyTorch's threads: they wait for work, spinning, on the cores that ours would need.
+
+    Not after a fork: OpenMP's threads don't come along, and who asks for them waits forever.
     """
-    T, B, I = x
-    work = T * B * 4 * directions[0].H * (I + directions[0].H) * len(directions)
-    if work >= _WORTH_A_PAUSE and threads.budget() > 1 and torch.get_num_threads() > 1:
-        pause = _openmp_pause()
-        if pause is not None:
-            pause(_PAUSE_SOFT)
+    several = torch.get_num_threads() > 1 and os.getpid() == _PROCESS and _openmp() is not None
+    return threads.borrowed(_on_torchs_threads if several else None)
 
 
 def _state(state: Tensor | None, direction: int) -> NDArray | None:
@@ -219,9 +231,9 @@ def _state(state: Tensor | None, direction: int) -> NDArray | None:
 def _through(layers: list[Engine], x: NDArray, h0: Tensor | None, c0: Tensor | None, steps: Steps) -> list[Trace]:
     """What the way back needs, of each direction."""
     options: dict[str, Any] = {"from_zero": h0 is None, "lean": True}
-    return threads.run(
-        [partial(each._forward, x, _state(h0, d), _state(c0, d), steps, **options) for d, each in enumerate(layers)]
-    )
+    tasks = [partial(each._forward, x, _state(h0, d), _state(c0, d), steps, **options) for d, each in enumerate(layers)]
+    with _borrowed():
+        return threads.run(tasks)
 
 
 def _joined(arrays: list[NDArray], axis: int) -> Tensor:
@@ -248,7 +260,6 @@ class _Layer(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous()
         values = _array(x)
-        _free_cores(task.directions, x.shape)
         own = [direction.from_torch(part) for direction, part in _each(task.directions, weights)]
         traces = _through([layer for layer, _ in own], values, h0, c0, task.steps)
         output = _joined([trace.layer._at_steps(trace._h_rows) for trace in traces], 2)
@@ -284,7 +295,6 @@ def _backward(
     """Gradients of x, h⁰, c⁰ and the weights, those that are needed."""
     task: _Pass = ctx.task
     _, need_x, need_h0, need_c0, *need_weights = ctx.needs_input_grad
-    _free_cores(task.directions, ctx.shape)
     dh, dh_last, dc_last = (None if each is None else _array(each) for each in incoming)
 
     def one(d: int, way: _Direction, own: Sequence[NDArray]) -> tuple[Gradients, dict[str, NDArray]]:
@@ -304,7 +314,8 @@ def _backward(
             from_zero=ctx.from_zero,
         ), to._views
 
-    results = threads.run([partial(one, d, *each) for d, each in enumerate(_each(task.directions, kept))])
+    with _borrowed():
+        results = threads.run([partial(one, d, *each) for d, each in enumerate(_each(task.directions, kept))])
     found: list[Tensor | None] = [None, None, None]
     if need_x:
         for gradients, _ in results[1:]:
@@ -348,7 +359,6 @@ def _without_gradients(
     """The same as `_Layer`, some steps at a time: gates and states of the others needn't be kept."""
     values = _array(x.contiguous())
     T, B, _ = values.shape
-    _free_cores(task.directions, values.shape)
     engines = [direction.from_torch(part)[0] for direction, part in _each(task.directions, weights)]
     H, dtype = engines[0].hidden_size, engines[0].dtype
     chunk = max(-(-_STEPS_AT_A_TIME // B), _GATES_AT_A_TIME // (4 * B * H * dtype.itemsize))
@@ -369,7 +379,8 @@ def _without_gradients(
         assert h is not None and c is not None
         return h, c
 
-    states = threads.run([partial(one, d, engine) for d, engine in enumerate(engines)])
+    with _borrowed():
+        states = threads.run([partial(one, d, engine) for d, engine in enumerate(engines)])
     h_n, c_n = (torch.from_numpy(np.stack(each)) for each in zip(*states, strict=True))
     return torch.from_numpy(output), h_n, c_n
 

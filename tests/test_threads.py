@@ -355,3 +355,64 @@ def test_a_helper_sleeps_when_nothing_is_asked_of_it_and_wakes_again():
                 break
             time.sleep(0.01)
         assert threads._helpers[0]._asleep
+
+
+# Another library's threads
+
+
+def on_new_threads(log):
+    def launch(work, parts):
+        log.append(parts)
+        others = [threading.Thread(target=work) for _ in range(parts - 1)]
+        for other in others:
+            other.start()
+        work()
+        for other in others:
+            other.join()
+
+    return launch
+
+
+def test_borrowed_threads_do_the_work():
+    threads.set_num_threads(3)
+    log, meeting = [], threading.Barrier(3, timeout=20)
+    with threads.borrowed(on_new_threads(log)):
+        with threads.borrowed(None):  # changes nothing
+            assert threads.run([lambda n=n: (meeting.wait(), n)[1] for n in range(3)]) == [0, 1, 2]
+        assert threads.run([threads.budget] * 2) == [1, 1]
+        assert threads.run([lambda: threads.run([threads.budget] * 2)] * 2) == [[1, 1]] * 2
+        own = threading.get_ident()
+        seen = []
+        threads.together(lambda progress: (meeting.wait(), seen.append((threading.get_ident(), progress.size))), 3)
+    assert log == [3, 2, 2, 3]
+    assert len({ident for ident, _ in seen}) == 3 and own in {ident for ident, _ in seen}
+    assert {size for _, size in seen} == {team.FAILED + 1}  # so that none of them lingers
+    threads.run([lambda: None] * 3)
+    assert len(log) == 4
+
+
+@pytest.mark.parametrize("bad", [0, 1, 4])
+def test_an_exception_on_borrowed_threads_comes_out(bad):
+    threads.set_num_threads(2)
+
+    def task(n):
+        if n == bad:
+            raise KeyError(n)
+
+    def fail(progress):
+        progress[team.FAILED] or 1 / 0
+
+    with threads.borrowed(on_new_threads([])):
+        with pytest.raises(KeyError, match=str(bad)):
+            threads.run([lambda n=n: task(n) for n in range(5)])
+        with pytest.raises(ZeroDivisionError):
+            threads.together(fail, 2)
+
+
+def test_borrowed_threads_have_the_callers_errstate():
+    threads.set_num_threads(2)
+    states = []
+    with threads.borrowed(on_new_threads([])), np.errstate(divide="raise"):
+        threads.together(lambda _: states.append(np.geterr()["divide"]), 2)
+        states += threads.run([lambda: np.geterr()["divide"]] * 2)
+    assert states == ["raise"] * 4
