@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from lstm_numba._files import write_whole
 
 FORMAT = "lstm_numba"
 VERSION = 1
+Model = TypeVar("Model")
 
 
 class ModelFileError(ValueError):
@@ -77,6 +78,25 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
         return arrays, json.loads(metadata["config"])
     except (KeyError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{path}: its configuration can't be read ({error})") from None
+
+
+def restore(
+    path: str | os.PathLike[str], kind: str, make: Callable[[Mapping[str, NDArray], Mapping[str, Any]], Model]
+) -> Model:
+    """Return what `make` makes of a file's arrays and configuration.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        As `read`; and where `make` finds that something is missing or doesn't fit.
+    """
+    arrays, config = read(path, kind)
+    try:
+        return make(arrays, config)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
 
 
 def _check_metadata(path: Path, metadata: Mapping[str, str], kind: str) -> None:

@@ -305,12 +305,17 @@ def _check_folder(folder: Path, name: str) -> None:
 def _log_folder(arguments: Namespace) -> Path | None:
     if arguments.log_weights is None:
         return None
-    folder = Path(arguments.log_weights)
+    return _made_folder(arguments.log_weights, "--log-weights")
+
+
+def _made_folder(path: str, name: str) -> Path:
+    """The folder, made if need be, that can be written to."""
+    folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--log-weights: can't make the folder {folder}: {error.strerror or error}") from None
-    _check_folder(folder, "--log-weights")
+        raise UsageError(f"{name}: can't make the folder {folder}: {error.strerror or error}") from None
+    _check_folder(folder, name)
     return folder
 
 
@@ -870,7 +875,7 @@ def run_look(arguments: Namespace) -> int:
     _check_width(arguments, model.input_size, series)
     options = {name: getattr(arguments, name) for name in ("layer", "direction", "sequence", "steps", "units")}
     chosen = look.choose(model, series.x, **options)
-    folder = _folder(arguments.out)
+    folder = _made_folder(arguments.out, "--out")
     formats = ("svg", "png") if arguments.format == "both" else (arguments.format,)
     say = _Talk(arguments)
     for line in look.introduction(model, chosen, arguments.weights, arguments.input):
@@ -920,17 +925,6 @@ def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:
         f"--input: expected {input_size} number{'s' * (input_size > 1)} a step, as the model takes, got {found}{names};"
         " --columns chooses"
     )
-
-
-def _folder(name: str) -> Path:
-    """The folder of the name, made if need be, that can be written to."""
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: can't make the folder {folder}: {error.strerror or error}") from None
-    _check_folder(folder, "--out")
-    return folder
 
 
 # -- demo ------------------------------------------------------------------------------------------------------------

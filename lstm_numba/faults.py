@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from lstm_numba import _checks, losses
 from lstm_numba.data import LabelSet, TaggedSentence, Vocabulary, WordVectors, label_windows, vectors_for, windows
 from lstm_numba.embedding import Embedding
-from lstm_numba.network import DIRECTIONS, Network, NetworkTrace
+from lstm_numba.network import Network, NetworkTrace
 from lstm_numba.optimizers import Rule2015
 from lstm_numba.parameters import Parameters
+from lstm_numba.stack import DIRECTIONS
 from lstm_numba.training import Batches
 
 TANH_SLOPE, OUTPUT_PEEPHOLE, SHARED_BUFFERS, FORGETS_H, MOMENTA, SOFTMAX, SIGMOID_SLOPE = 1, 2, 3, 4, 5, 7, 8

@@ -28,9 +28,10 @@ from lstm_numba import _checks, checkpoints, losses, training
 from lstm_numba.data import characters
 from lstm_numba.embedding import Embedding
 from lstm_numba.lstm import LSTM, Trace
-from lstm_numba.network import NetworkGradients, checked_sizes
+from lstm_numba.network import NetworkGradients
 from lstm_numba.optimizers import OPTIMIZERS, Adam, Optimizer, clip_norm
 from lstm_numba.parameters import Parameters
+from lstm_numba.stack import checked_sizes
 from lstm_numba.tagger import SCHEDULES
 
 __all__ = ["UNKNOWN", "CharacterModel", "CharacterNetwork", "NetworkState", "Reading"]
@@ -713,11 +714,7 @@ class CharacterModel:
         ModelFileError
             If the file is cut short, foreign, of a newer format, or doesn't fit together.
         """
-        arrays, config = checkpoints.read(path, "character model")
-        try:
-            return cls._from_file(arrays, config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise checkpoints.ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
+        return checkpoints.restore(path, "character model", cls._from_file)
 
     @classmethod
     def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:

@@ -23,10 +23,7 @@ from lstm_numba.embedding import PAD, Embedding
 from lstm_numba.layer import Steps
 from lstm_numba.parameters import Parameters
 from lstm_numba.simd import VECTOR_BYTES
-from lstm_numba.stack import CELLS as CELLS
-from lstm_numba.stack import DIRECTIONS as DIRECTIONS
-from lstm_numba.stack import MERGES, NamedGradients, Stack, checked_directions
-from lstm_numba.stack import checked_sizes as checked_sizes
+from lstm_numba.stack import CELLS, MERGES, NamedGradients, Stack, checked_directions, checked_sizes
 
 
 class Dropped(NamedTuple):

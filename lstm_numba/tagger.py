@@ -21,8 +21,9 @@ from lstm_numba.data import (
 )
 from lstm_numba.data.sentences import checked_strings
 from lstm_numba.embedding import Embedding
-from lstm_numba.network import Network, NetworkTrace, checked_sizes
+from lstm_numba.network import Network, NetworkTrace
 from lstm_numba.optimizers import OPTIMIZERS, Adam, Optimizer
+from lstm_numba.stack import checked_sizes
 
 _AT_A_TIME = 256  # sequences in a batch of prediction
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -478,11 +479,7 @@ class Tagger:
         ModelFileError
             If the file is cut short, foreign, of a newer format, or doesn't fit together.
         """
-        arrays, config = checkpoints.read(path, "tagger")
-        try:
-            return cls._from_file(arrays, config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise checkpoints.ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
+        return checkpoints.restore(path, "tagger", cls._from_file)
 
     @classmethod
     def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:

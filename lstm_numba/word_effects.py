@@ -168,10 +168,5 @@ def _log_odds(log_p: NDArray, classes: NDArray) -> NDArray:
 
 def _back_to_input(network: Any, trace: Any, seed: NDArray) -> NDArray:
     """Carry derivatives of the sums before the softmax (T, B, C) back to the input (T, B, I)."""
-    dz = seed @ network["output.S"]
-    for number in reversed(range(len(network.layers))):
-        layers, traces = network.layers[number], trace.layers[number]
-        summed = network.merge == "sum" and number < len(network.layers) - 1
-        parts = [dz] * len(layers) if summed else np.split(dz, len(layers), axis=2)
-        dz = sum(layer.backward(own, part).x for layer, own, part in zip(layers, traces, parts, strict=True))
-    return dz
+    stack = network.stack
+    return stack._backward(trace.layers, seed @ network["output.S"], stack.parameters().empty_like())[1]

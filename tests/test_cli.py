@@ -19,9 +19,9 @@ from safetensors.numpy import load_file, save_file
 from lstm_numba import LSTM, cli, commands, demo, gallery, initializers, nonlinearities, recipes, threads
 from lstm_numba.cli import main
 from lstm_numba.data import Vocabulary, generate_news, read_tagged, split, write_tagged
-from lstm_numba.network import CELLS
 from lstm_numba.optimizers import OPTIMIZERS
 from lstm_numba.sensitivity import sensitivity
+from lstm_numba.stack import CELLS
 from lstm_numba.tagger import SCHEDULES, Tagger
 
 NEWS = os.environ.get("LSTM_NUMBA_DATA")
@@ -92,7 +92,7 @@ def test_every_setting_is_an_option_of_train():
     assert {*cli.TAGGER, *cli.FIT, *cli.RULES, "epochs", "learning_rate", "train_share"} <= set(arguments)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "gradcheck", "sensitivity", "figures", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "gradcheck", "sensitivity", "look", "figures", "demo"])
 def test_help_has_examples_that_can_be_parsed(capsys, command):
     code, out, err = run(capsys, command, "--help")
     assert (code, err) == (0, "")
@@ -106,7 +106,7 @@ def test_help_has_examples_that_can_be_parsed(capsys, command):
 def test_help_of_the_program(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("train", "evaluate", "tag", "gradcheck", "sensitivity", "figures", "demo"):
+    for command in ("train", "evaluate", "tag", "gradcheck", "sensitivity", "look", "figures", "demo"):
         assert f"lstm-numba {command}" in out
     assert "exit codes: 0 fine, 1 a check failed, 2 bad input" in " ".join(out.split())
 

@@ -16,7 +16,7 @@ from cases import norm_error
 from lstm_numba import Network, Rule2015, faults, losses
 from lstm_numba.data import TaggedSentence, Vocabulary, WordVectors, generate_news, vectors_for
 from lstm_numba.embedding import Embedding
-from lstm_numba.network import DIRECTIONS
+from lstm_numba.stack import DIRECTIONS
 from lstm_numba.training import Batches
 
 ROOT = Path(__file__).parents[1]

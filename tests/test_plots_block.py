@@ -81,7 +81,8 @@ def test_cells_and_outputs_have_the_shade_of_their_sensitivity():
 
 def test_nodes_off_the_scale_are_hatched():
     ax = unfolded(cell=[1, 0, np.nan, 1, 1, 1, 1], log=True)
-    looks = [patch.get_facecolor() for patch in ax.patches if patch.get_hatch()]
+    hatched = [nodes for nodes in ax.collections if nodes.get_hatch()]
+    looks = [tuple(nodes.get_facecolor()[0]) for nodes in hatched for _ in nodes.get_paths()]
     assert looks.count(face(NOT_FINITE)) == 1 and looks.count(face(BELOW)) == 1 + 6
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from lstm_numba.plots._base import BELOW, DIRECTIONS, INK, MAGNITUDE, NOT_FINITE, SIGNED, STYLE, WIDTH, style
 from lstm_numba.plots._curves import CURVES
+from lstm_numba.plots._maps import TRACE
 from lstm_numba.plots.animation import backward_animation, backward_step
 from lstm_numba.plots.block import memory_block
 from lstm_numba.plots.coloured_text import ColouredLetters, coloured_letters, coloured_letters_html
@@ -30,7 +31,7 @@ from lstm_numba.plots.rates import growth_rates
 from lstm_numba.plots.scores import scores_and_chance
 from lstm_numba.plots.sensitivity import decay, sensitivity_map, vanishing_gradient
 from lstm_numba.plots.step import block_history, block_over_time, block_step
-from lstm_numba.plots.traces import TRACE, gates
+from lstm_numba.plots.traces import gates
 from lstm_numba.plots.training import functions, shares, step_curves
 from lstm_numba.plots.unfolded import unfolded_network
 from lstm_numba.plots.unit_maps import number_steps, unit_maps

@@ -8,17 +8,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Ellipse
+from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from lstm_numba.plots._base import (
-    BELOW,
     INK,
-    MAGNITUDE,
-    NOT_FINITE,
     WIDTH,
     FloatArray,
     axes_or_new,
@@ -26,13 +22,12 @@ from lstm_numba.plots._base import (
     check_numbers,
     check_words,
     draw_arrow,
-    fits,
     inches_of,
-    ink,
     label_margin,
     word_size,
 )
-from lstm_numba.plots._scales import Scale, magnitude_scale
+from lstm_numba.plots._nodes import draw_nodes, draw_shades, label_columns
+from lstm_numba.plots._scales import magnitude_scale
 
 __all__ = [
     "unfolded_gates",
@@ -102,9 +97,9 @@ def unfolded_gates(
     height = (_TOP + 0.9) * inches_each + 1.6 + label_margin(texts, inches_each) + (0.3 if title else 0.0)
     with axes_or_new(ax, WIDTH, height, "compressed") as ax:
         _connections(ax, steps)
-        _nodes(ax, np.zeros(steps), _INPUT, None)
-        drawn = _nodes(ax, shades["cell"], _CELL, scale)
-        _nodes(ax, shades["outputs"], _TOP, scale)
+        draw_nodes(ax, range(steps), _INPUT, _RADIUS, ["black"] + ["white"] * (steps - 1))
+        drawn = draw_shades(ax, shades["cell"], _CELL, _RADIUS, scale)
+        draw_shades(ax, shades["outputs"], _TOP, _RADIUS, scale)
         for name, (dx, y) in _GATES.items():
             for t, value in enumerate(gates[name]):
                 ax.add_patch(_glyph(t + dx, y, value, name))
@@ -145,26 +140,6 @@ def _connections(ax: Axes, steps: int) -> None:
         draw_arrow(ax, (t - 1.08, _CELL), (t, _CELL), _RADIUS + 0.02, head_size=size)
 
 
-def _nodes(ax: Axes, values: FloatArray, row: float, scale: Scale | None) -> PatchCollection:
-    """A row of nodes in the colours of their values; inputs, which have no scale, are black or white."""
-    circles = [Circle((float(t), row), _RADIUS) for t in range(len(values))]
-    if scale is None:
-        faces = ["black"] + ["white"] * (len(values) - 1)
-        nodes = PatchCollection(circles, facecolor=faces, edgecolor=ink(), linewidth=1.2, zorder=3)
-        ax.add_collection(nodes, autolim=False)
-        return nodes
-    below, not_finite = scale.masks(values)
-    for at, (face, hatch, edge) in ((below, BELOW), (not_finite, NOT_FINITE)):
-        for t in np.flatnonzero(at):
-            look: dict[str, Any] = {"facecolor": face, "hatch": hatch, "edgecolor": edge, "linewidth": 1.2, "zorder": 3}
-            ax.add_patch(Circle((float(t), row), _RADIUS, **look))
-    shown = np.flatnonzero(~(below | not_finite))
-    nodes = PatchCollection([circles[t] for t in shown], cmap=MAGNITUDE, norm=scale.norm(), zorder=3)
-    nodes.set(array=values[shown], edgecolor=ink(), linewidth=1.2)
-    ax.add_collection(nodes, autolim=False)
-    return nodes
-
-
 def _glyph(x: float, y: float, value: float, name: str) -> Ellipse:
     """A gate: ○ at 1, — at 0, between them as high as it is open."""
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": _GATE_INK, "linewidth": 2.2, "zorder": 4}
@@ -186,16 +161,7 @@ def _labels(ax: Axes, steps: int, words: list[str] | None, inches_each: float) -
         (_TOP, "output $h^t$"),
     ):
         ax.text(-0.95, row, name, ha="right", va="center", linespacing=1.1, size=size)
-    if words is None:
-        every = max(1, -(-steps // 20))
-        ax.text(-0.95, -0.45, "step $t$", ha="right", va="top")
-        for t in range(0, steps, every):
-            ax.text(t, -0.45, str(t + 1), ha="center", va="top")
-        return
-    turned = not fits(words, inches_each)
-    look: dict[str, Any] = {"rotation": 90, "size": word_size(inches_each)} if turned else {}
-    for t, word in enumerate(words):
-        ax.text(t, -0.42, word, ha="center", va="top", parse_math=False, **look)
+    label_columns(ax, words, steps, inches_each, -0.95)
 
 
 def _gate_key(ax: Axes) -> None:

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from lstm_numba.plots._base import (
-    MAGNITUDE,
-    NOT_FINITE,
-    SIGNED,
-    WIDTH,
-    FloatArray,
-    check_numbers,
-    check_words,
-    label_margin,
-    steps_axis,
-    style,
-)
-from lstm_numba.plots._scales import KEY, flag_cells, swatch
+from lstm_numba.plots._base import NOT_FINITE, WIDTH, check_words, label_margin, steps_axis, style
+from lstm_numba.plots._maps import chosen_arrays, chosen_units, draw_heat_map
+from lstm_numba.plots._scales import KEY, swatch
 
 __all__ = [
     "gates",
 ]
-
-GATES = ("i", "f", "o")
-TRACE = {
-    "i": "input\ngate $i^t$",
-    "f": "forget\ngate $f^t$",
-    "o": "output\ngate $o^t$",
-    "g": "cell input\n$g(a_c^t)$",
-    "c": "cell\nstate $c^t$",
-    "h": "output\n$h^t$",
-}
-SYMBOLS = {
-    **TRACE,
-    **{f"a_{gate}": f"$a_{gate}^t$" for gate in "ifoc"},
-    **{f"delta_{gate}": rf"$\delta_{gate}^t$" for gate in "ifoc"},
-    **{f"epsilon_{state}": rf"$\varepsilon_{state}^t$" for state in "hc"},
-}
 
 
 def gates(
@@ -95,10 +68,10 @@ def gates(
     TypeError, ValueError
         No such arrays, shapes that differ, units outside 0 ... H − 1 or given twice, words of another number.
     """
-    arrays = _series(trace, names, sequence)
+    arrays = chosen_arrays(trace, names, sequence)
     steps, size = next(iter(arrays.values())).shape
     below, above = check_words("words", words, steps), check_words("labels", labels, steps)
-    rows = _units(units, size)
+    rows = chosen_units(units, size)
     height = 1.05 * len(arrays) + 0.9 + sum(label_margin(texts, _PANEL / steps) for texts in (below, above))
     with style():
         figure, panels = plt.subplots(
@@ -109,7 +82,7 @@ def gates(
             gridspec_kw={"hspace": 0.0},
         )
         for ax, (name, values) in zip(panels[:, 0], arrays.items(), strict=True):
-            _heat(ax, name, values[:, rows].T)
+            draw_heat_map(ax, name, values[:, rows].T)
             ax.set(xticks=[], yticks=[])
         steps_axis(panels[-1, 0].xaxis, below, steps, _PANEL / steps)
         panels[-1, 0].set_xlabel("time step $t$" if below is None else "word")
@@ -123,74 +96,7 @@ def gates(
     return figure
 
 
-def _series(trace: Any, names: Sequence[str] | None, sequence: int) -> dict[str, FloatArray]:
-    """The arrays to draw, (T, H) each and of one shape."""
-    if isinstance(names, str):
-        raise TypeError(f"names: expected a sequence of names, got the str {names!r}")
-    found = trace if isinstance(trace, Mapping) else _attributes(trace, names or tuple(TRACE), sequence)
-    chosen = list(names) if names is not None else [name for name in TRACE if name in found]
-    missing = [name for name in chosen if name not in found]
-    if missing or not chosen:
-        wanted, there = ", ".join(missing or TRACE), ", ".join(map(str, found))
-        raise ValueError(f"trace: expected arrays {wanted}; got {there or 'none'}")
-    arrays = {name: check_numbers(f"trace[{name!r}]", found[name], (2,)) for name in chosen}
-    shape = arrays[chosen[0]].shape
-    for name, values in arrays.items():
-        if values.shape != shape:
-            raise ValueError(f"trace[{name!r}]: expected shape {shape} as {chosen[0]!r}, got {values.shape}")
-    return arrays
-
-
-def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, NDArray[Any]]:
-    """One sequence of a Trace, cut to its length."""
-    found = {name: getattr(trace, name) for name in names if hasattr(trace, name)}
-    if not found:
-        raise TypeError(f"trace: expected a mapping of arrays or a Trace, got {type(trace).__name__}")
-    batch = np.asarray(next(iter(found.values()))).shape[1]
-    if not 0 <= sequence < batch:
-        raise ValueError(f"sequence: expected 0 ... {batch - 1}, got {sequence}")
-    lengths = getattr(trace, "lengths", None)
-    stop = None if lengths is None else int(lengths[sequence])
-    return {name: np.asarray(values)[:stop, sequence] for name, values in found.items()}
-
-
-def _units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
-    if units is None:
-        return np.arange(size)
-    chosen = np.asarray(units)
-    if chosen.dtype.kind not in "iu":
-        raise TypeError(f"units: expected integers, got dtype {chosen.dtype}")
-    if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= size:
-        raise ValueError(f"units: expected a list of units out of 0 ... {size - 1}, got {units!r}")
-    if len(np.unique(chosen)) < len(chosen):
-        raise ValueError(f"units: expected each unit once, got {units!r}")
-    return chosen.astype(int)
-
-
 _PANEL = WIDTH - 3.2  # inches that the labels leave to a panel of :func:`gates`
-
-
-def _heat(ax: Axes, name: str, values: FloatArray) -> None:
-    """One array as an image, units down, time to the right, with its own colour bar."""
-    finite = values[np.isfinite(values)]
-    closed_to_open = name in GATES and bool(np.all((finite >= 0) & (finite <= 1)))
-    reach = float(np.abs(finite).max(initial=0.0)) or 1.0
-    norm = Normalize(0, 1) if closed_to_open else Normalize(-reach, reach)
-    cmap = MAGNITUDE if closed_to_open else SIGNED
-    shown = np.ma.array(values, mask=~np.isfinite(values))
-    image = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="none")
-    flag_cells(ax, ~np.isfinite(values), NOT_FINITE)
-    ticks = [0.0, 1.0] if closed_to_open else [-reach, 0.0, reach]
-    bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=7, pad=0.02)
-    bar.ax.set_yticklabels(
-        ["0 closed", "1 open"] if closed_to_open else [f"{tick:.2g}".replace("-", "−") for tick in ticks]
-    )
-    # The outer numbers stay within the height of the bar, clear of the next panel's.
-    lowest, *_, highest = bar.ax.get_yticklabels()
-    lowest.set_verticalalignment("bottom")
-    highest.set_verticalalignment("top")
-    ax.set_ylabel(SYMBOLS.get(name, name), rotation=0, ha="right", va="center")
-    ax.spines[["top", "right"]].set_visible(True)
 
 
 def _labels_above(ax: Axes, labels: list[str], name: str, inches_each: float) -> None:

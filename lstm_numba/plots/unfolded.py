@@ -6,27 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.patches import Circle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lstm_numba.plots._base import (
-    BELOW,
-    MAGNITUDE,
-    NOT_FINITE,
     WIDTH,
-    FloatArray,
     axes_or_new,
     check_norms,
     check_words,
     draw_arrow,
-    fits,
     inches_of,
-    ink,
     label_margin,
-    word_size,
 )
-from lstm_numba.plots._scales import Scale, magnitude_scale
+from lstm_numba.plots._nodes import draw_nodes, draw_shades, label_columns
+from lstm_numba.plots._scales import magnitude_scale
 
 __all__ = [
     "unfolded_network",
@@ -94,11 +86,11 @@ def unfolded_network(
     height = 2.9 * inches_each + 1.2 + label_margin(texts, inches_each) + (0.3 if title else 0.0)
     with axes_or_new(ax, WIDTH, height, "compressed") as ax:
         _net_arrows(ax, steps)
-        _net_nodes(ax, np.arange(steps), 0, "white")
-        _net_nodes(ax, np.array([0]), 0, "black")
+        draw_nodes(ax, range(steps), 0, _RADIUS, "white")
+        draw_nodes(ax, [0], 0, _RADIUS, "black")
         if outputs is None:
-            _net_nodes(ax, np.arange(steps), 2, "white")
-        drawn = [_net_shades(ax, values, row, scale) for row, values in enumerate(shades, start=1)]
+            draw_nodes(ax, range(steps), 2, _RADIUS, "white")
+        drawn = [draw_shades(ax, values, row, _RADIUS, scale) for row, values in enumerate(shades, start=1)]
         _net_labels(ax, steps, texts, inches_each)
         ax.set_aspect("equal")
         ax.set(xlim=(-0.5, max(steps, 3) - 0.5), ylim=(-0.4, 2.4))
@@ -126,41 +118,7 @@ def _arrow_size(steps: int) -> float:
     return float(np.clip(90 / steps, 4, 13))
 
 
-def _net_nodes(
-    ax: Axes, columns: NDArray[np.int_], row: int, face: str, hatch: str = "", edge: str | None = None
-) -> None:
-    circles = [Circle((float(t), row), _RADIUS) for t in columns]
-    nodes = PatchCollection(
-        circles, facecolor=face, edgecolor=edge or ink(), hatch=hatch or None, linewidth=1.2, zorder=3
-    )
-    ax.add_collection(nodes, autolim=False)
-
-
-def _net_shades(ax: Axes, values: FloatArray, row: int, scale: Scale) -> PatchCollection:
-    """One row of nodes in the colours of its values; those off the scale hatched."""
-    below, not_finite = scale.masks(values)
-    for at, (face, hatch, edge) in ((below, BELOW), (not_finite, NOT_FINITE)):
-        if at.any():
-            _net_nodes(ax, np.flatnonzero(at), row, face, hatch, edge)
-    shown = np.flatnonzero(~(below | not_finite))
-    nodes = PatchCollection(
-        [Circle((float(t), row), _RADIUS) for t in shown], cmap=MAGNITUDE, norm=scale.norm(), zorder=3
-    )
-    nodes.set(array=values[shown], edgecolor=ink(), linewidth=1.2)
-    ax.add_collection(nodes, autolim=False)
-    return nodes
-
-
 def _net_labels(ax: Axes, steps: int, words: list[str] | None, inches_each: float) -> None:
     for row, name in enumerate(("input $x^t$", "hidden $h^t$", "output $y^t$")):
         ax.text(-0.45, row, name, ha="right", va="center")
-    if words is None:
-        every = max(1, -(-steps // 20))
-        ax.text(-0.45, -0.45, "step $t$", ha="right", va="top")
-        for t in range(0, steps, every):
-            ax.text(t, -0.45, str(t + 1), ha="center", va="top")
-        return
-    turned = not fits(words, inches_each)
-    size = word_size(inches_each) if turned else None
-    for t, word in enumerate(words):
-        ax.text(t, -0.42, word, ha="center", va="top", rotation=90 if turned else 0, size=size, parse_math=False)
+    label_columns(ax, words, steps, inches_each, -0.45)

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from lstm_numba.plots._base import NOT_FINITE, WIDTH, FloatArray, check_numbers, check_words, numbered_steps, style
 from lstm_numba.plots._curves import CURVES
+from lstm_numba.plots._maps import chosen_arrays, chosen_units, draw_heat_map
 from lstm_numba.plots._scales import KEY, swatch
-from lstm_numba.plots.traces import _heat, _series, _units
 
 __all__ = ["number_steps", "unit_maps"]
 
@@ -65,9 +65,9 @@ def unit_maps(
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"arrays: expected a mapping of name to array, got {type(arrays).__name__}")
-    maps = _series(arrays, list(arrays), 0)
+    maps = chosen_arrays(arrays, list(arrays), 0)
     steps, size = next(iter(maps.values())).shape
-    rows = _units(units, size)
+    rows = chosen_units(units, size)
     series = None if x is None else np.atleast_2d(check_numbers("x", x, (1, 2)).T).T
     if series is not None and len(series) != steps:
         raise ValueError(f"x: expected {steps} steps, got {len(series)}")
@@ -86,7 +86,7 @@ def unit_maps(
         if series is not None:
             _input(column.pop(0), series, names)
         for ax, (name, values) in zip(column, maps.items(), strict=True):
-            _heat(ax, name, values[:, rows].T)
+            draw_heat_map(ax, name, values[:, rows].T)
             _number_rows(ax, rows, tall)
         for ax in panels[:, 0]:
             ax.set(xticks=[], xlim=(-0.5, steps - 0.5))
@@ -124,7 +124,7 @@ def number_steps(axis: Axis, n: int, first: int = 1, offset: float = 0.0) -> Non
 def _input(ax: Axes, series: FloatArray, names: list[str] | None) -> None:
     """The input as curves, each with its own colour and dash, or as a heat map."""
     if series.shape[1] > _CURVES:
-        _heat(ax, "x", series.T)
+        draw_heat_map(ax, "x", series.T)
         ax.set_yticks([])
     else:
         for n in range(series.shape[1]):

@@ -1,0 +1,98 @@
+"""Arrays of units over time as heat maps: which are meant, which units, and how one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba.plots._base import MAGNITUDE, NOT_FINITE, SIGNED, FloatArray, check_numbers
+from lstm_numba.plots._scales import flag_cells
+
+GATES = ("i", "f", "o")
+TRACE = {
+    "i": "input\ngate $i^t$",
+    "f": "forget\ngate $f^t$",
+    "o": "output\ngate $o^t$",
+    "g": "cell input\n$g(a_c^t)$",
+    "c": "cell\nstate $c^t$",
+    "h": "output\n$h^t$",
+}
+SYMBOLS = {
+    **TRACE,
+    **{f"a_{gate}": f"$a_{gate}^t$" for gate in "ifoc"},
+    **{f"delta_{gate}": rf"$\delta_{gate}^t$" for gate in "ifoc"},
+    **{f"epsilon_{state}": rf"$\varepsilon_{state}^t$" for state in "hc"},
+}
+
+
+def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dict[str, FloatArray]:
+    """The arrays to draw, (T, H) each and of one shape."""
+    if isinstance(names, str):
+        raise TypeError(f"names: expected a sequence of names, got the str {names!r}")
+    found = trace if isinstance(trace, Mapping) else _attributes(trace, names or tuple(TRACE), sequence)
+    chosen = list(names) if names is not None else [name for name in TRACE if name in found]
+    missing = [name for name in chosen if name not in found]
+    if missing or not chosen:
+        wanted, there = ", ".join(missing or TRACE), ", ".join(map(str, found))
+        raise ValueError(f"trace: expected arrays {wanted}; got {there or 'none'}")
+    arrays = {name: check_numbers(f"trace[{name!r}]", found[name], (2,)) for name in chosen}
+    shape = arrays[chosen[0]].shape
+    for name, values in arrays.items():
+        if values.shape != shape:
+            raise ValueError(f"trace[{name!r}]: expected shape {shape} as {chosen[0]!r}, got {values.shape}")
+    return arrays
+
+
+def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, NDArray[Any]]:
+    """One sequence of a Trace, cut to its length."""
+    found = {name: getattr(trace, name) for name in names if hasattr(trace, name)}
+    if not found:
+        raise TypeError(f"trace: expected a mapping of arrays or a Trace, got {type(trace).__name__}")
+    batch = np.asarray(next(iter(found.values()))).shape[1]
+    if not 0 <= sequence < batch:
+        raise ValueError(f"sequence: expected 0 ... {batch - 1}, got {sequence}")
+    lengths = getattr(trace, "lengths", None)
+    stop = None if lengths is None else int(lengths[sequence])
+    return {name: np.asarray(values)[:stop, sequence] for name, values in found.items()}
+
+
+def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
+    """Numbers of the units to draw, from top to bottom; all by default."""
+    if units is None:
+        return np.arange(size)
+    chosen = np.asarray(units)
+    if chosen.dtype.kind not in "iu":
+        raise TypeError(f"units: expected integers, got dtype {chosen.dtype}")
+    if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= size:
+        raise ValueError(f"units: expected a list of units out of 0 ... {size - 1}, got {units!r}")
+    if len(np.unique(chosen)) < len(chosen):
+        raise ValueError(f"units: expected each unit once, got {units!r}")
+    return chosen.astype(int)
+
+
+def draw_heat_map(ax: Axes, name: str, values: FloatArray) -> None:
+    """One array as an image, units down, time to the right, with its own colour bar."""
+    finite = values[np.isfinite(values)]
+    closed_to_open = name in GATES and bool(np.all((finite >= 0) & (finite <= 1)))
+    reach = float(np.abs(finite).max(initial=0.0)) or 1.0
+    norm = Normalize(0, 1) if closed_to_open else Normalize(-reach, reach)
+    cmap = MAGNITUDE if closed_to_open else SIGNED
+    shown = np.ma.array(values, mask=~np.isfinite(values))
+    image = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="none")
+    flag_cells(ax, ~np.isfinite(values), NOT_FINITE)
+    ticks = [0.0, 1.0] if closed_to_open else [-reach, 0.0, reach]
+    bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=7, pad=0.02)
+    bar.ax.set_yticklabels(
+        ["0 closed", "1 open"] if closed_to_open else [f"{tick:.2g}".replace("-", "−") for tick in ticks]
+    )
+    # The outer numbers stay within the height of the bar, clear of the next panel's.
+    lowest, *_, highest = bar.ax.get_yticklabels()
+    lowest.set_verticalalignment("bottom")
+    highest.set_verticalalignment("top")
+    ax.set_ylabel(SYMBOLS.get(name, name), rotation=0, ha="right", va="center")
+    ax.spines[["top", "right"]].set_visible(True)
