@@ -1,9 +1,9 @@
 """How times are taken: calls in turns, medians, threads pinned alike; and what the machine is.
 
 Calls that are compared run in one process, in turns of a short block each, so that a slower minute of the machine
-meets all of them. Between two blocks there is a pause: the threads of OpenMP go on spinning for some milliseconds after
-a call, and would take a core from whoever comes next. A block's first call finds the other's data in the caches; it
-counts only where it fills the block by itself.
+meets all of them. Between two blocks there is a pause: after a call the threads of OpenMP go on spinning for some
+milliseconds, those of ONNX Runtime for fifty, and would take a core from whoever comes next. A block's first call
+finds the other's data in the caches; it counts only where it fills the block by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 ROUNDS = 6  # blocks of each call, and the least number of its times
-PAUSE = 0.02  # seconds between two blocks
+PAUSE = 0.06  # seconds between two blocks
 BUSY = 0.7  # programs that want a core, over the last minute
 LIBRARIES = ("lstm-numba", "numba", "llvmlite", "numpy", "torch", "onnx", "onnxruntime")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -51,7 +51,7 @@ def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict
     for _ in range(ROUNDS):
         for name, call in calls.items():
             if len(calls) > 1:
-                time.sleep(min(PAUSE, seconds / 20))
+                time.sleep(min(PAUSE, seconds))
             times[name] += _block(call, seconds / ROUNDS)
     return {name: 1e3 * statistics.median(found) for name, found in times.items()}
 

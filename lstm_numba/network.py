@@ -208,6 +208,11 @@ class Network:
     def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
         return self.stack._each_layer()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle holds; there the layers' parameters are arrays by themselves."""
+        self.__dict__.update(state)
+        self.stack._move_to(self._parameters.part("layers.").flat)
+
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def parameters(self) -> Parameters:

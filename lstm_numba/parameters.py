@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,15 @@ class Parameters(Mapping[str, NDArray]):
     def _lie_in(self, flat: NDArray) -> None:
         self.flat = flat
         self._views = {name: flat[place].reshape(shape) for name, place, shape in self._places}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: the views are made anew, of the copy's own array."""
+        return {"shapes": self.shapes, "_places": self._places, "flat": self.flat}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` gave."""
+        self.__dict__.update(state)
+        self._lie_in(self.flat)
 
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""

@@ -355,6 +355,11 @@ class Stack:
         for number, direction, layer in self._each_layer():
             layer._move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle holds; there the parameters' views are arrays by themselves."""
+        self.__dict__.update(state)
+        self._move_to(self._parameters.flat)
+
     def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
         for number, directions in enumerate(self.layers):
             for layer in directions:

@@ -92,7 +92,7 @@ def _get_pool(size: int) -> ThreadPoolExecutor:
 
 
 @contextmanager
-def borrowed(launch: Launch | None) -> Iterator[None]:
+def borrowed(launch: Launch | None, most: int) -> Iterator[None]:
     """Let what this thread calls use another library's threads instead of this package's.
 
     Those of OpenMP go on spinning for milliseconds after a call, and would take the cores from ours.
@@ -102,13 +102,15 @@ def borrowed(launch: Launch | None) -> Iterator[None]:
     launch
         ``launch(work, parts)`` calls ``work()`` on up to `parts` threads, this one among them, and comes back when all
         have ended; None changes nothing.
+    most
+        Threads to use at most.
     """
-    before = getattr(_local, "launch", None)
-    _local.launch = launch or before
+    before = getattr(_local, "budget", None), getattr(_local, "launch", None)
+    _local.budget, _local.launch = min(budget(), most), launch or before[1]
     try:
         yield
     finally:
-        _local.launch = before
+        _local.budget, _local.launch = before
 
 
 def _on_borrowed(launch: Launch, work: Callable[[], object], parts: int, failed: Callable[[], object]) -> None:

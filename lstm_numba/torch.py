@@ -12,7 +12,8 @@ The equations are those of `lstm_numba.lstm`. PyTorch's names for the same: weig
 gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b is the sum of bias_ih and bias_hh; V,
 which ``torch.nn.LSTM`` hasn't, is called peephole, (3, H), in the order i, f, o.
 
-The engine's passes run as one ``torch.autograd.Function`` for each layer. They read the input and write the output
+The engine's passes run as one ``torch.autograd.Function`` for each layer, on as many threads as both
+``torch.set_num_threads`` and `lstm_numba.set_num_threads` allow. They read the input and write the output
 where PyTorch has them; weights and their gradients are copied once a pass, because their gates lie in another order.
 """
 
@@ -220,8 +221,9 @@ def _borrowed() -> AbstractContextManager[None]:
 
     Not after a fork: OpenMP's threads don't come along, and who asks for them waits forever.
     """
-    several = torch.get_num_threads() > 1 and os.getpid() == _PROCESS and _openmp() is not None
-    return threads.borrowed(_on_torchs_threads if several else None)
+    number = torch.get_num_threads()
+    several = number > 1 and os.getpid() == _PROCESS and _openmp() is not None
+    return threads.borrowed(_on_torchs_threads if several else None, number)
 
 
 def _state(state: Tensor | None, direction: int) -> NDArray | None:
@@ -556,6 +558,11 @@ class LSTM(nn.Module):
         ValueError, TypeError
             For a wrong shape, dtype or device; the text names the argument.
         """
+        if torch.jit.is_tracing():  # the graph would hold this input's output as a constant
+            raise NotImplementedError(
+                "lstm_numba.torch.LSTM can't be traced; lstm_numba.to_onnx(lstm_numba.from_torch(module), path) writes "
+                "it as ONNX, and torch.nn.LSTM takes its state dict where there are no peepholes"
+            )
         weights = self._weights()
         x, lengths, h0, c0 = self._time_major(input, hx, weights[0][0])
         self._seen = _detached(input), None if hx is None else (hx[0].detach(), hx[1].detach())
@@ -603,7 +610,9 @@ class LSTM(nn.Module):
         if hx is None:
             return x, lengths, None, None
         if not isinstance(hx, tuple | list) or len(hx) != 2:
-            raise TypeError(f"hx: expected two tensors (h_0, c_0), got {type(hx).__name__}")
+            states: Any = hx
+            got = f"{len(states)} of them" if isinstance(states, tuple | list) else type(states).__name__
+            raise TypeError(f"hx: expected two tensors (h_0, c_0), got {got}")
         single = not packed and input.dim() == 2
         rows, H = self.num_layers * (1 + self.bidirectional), self.hidden_size
         shape = (rows, H) if single else (rows, x.shape[1], H)
@@ -623,7 +632,8 @@ class LSTM(nn.Module):
         D = 1 + self.bidirectional
         steps = Steps(T, B, None if lengths is None else lengths.numpy())
         run: Callable[..., tuple[Tensor, Tensor, Tensor]]
-        run = _Layer.apply if torch.is_grad_enabled() else _without_gradients
+        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # which autograd will refuse
+        run = _Layer.apply if torch.is_grad_enabled() or forward_mode else _without_gradients
         states = []
         for number, (directions, own) in enumerate(zip(self._directions(weights), weights, strict=True)):
             if number and self.dropout:
@@ -656,7 +666,8 @@ class LSTM(nn.Module):
         ----------
         input, hx
             As `forward` takes them. With no input, those that `forward` saw last; they are kept for that, but go
-            neither into the state dict nor into copies and pickles.
+            neither into the state dict nor into copies and pickles. They are not copied: what is written into them
+            later is what is seen.
 
         Returns
         -------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
+import lstm_numba as ln
 from lstm_numba.parameters import Parameters
 
 SHAPES = {
@@ -118,3 +122,51 @@ def test_assignment_refuses(error, value):
     with pytest.raises(error, match=r"^output\.S: expected"):
         parameters["output.S"] = value
     assert np.array_equal(parameters.flat, np.arange(parameters.flat.size))
+
+
+# Copies
+
+WAYS = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda whole: pickle.loads(pickle.dumps(whole)),
+    "empty_like, pickled": lambda whole: pickle.loads(pickle.dumps(whole.empty_like())),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_is_of_one_piece(way):
+    whole = make()
+    other = WAYS[way](whole)
+    assert other.shapes == whole.shapes
+    other.flat[:] = 7
+    assert all(np.all(array == 7) for array in other.values())
+    assert np.all(whole.flat == 7) == (way == "copy")  # a shallow one shares its array
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "make_subject",
+    [
+        lambda: ln.LSTM(2, 3, seed=0),
+        lambda: ln.SimpleRNN(2, 3, seed=0),
+        lambda: ln.Stack(2, (3, 4), bidirectional=True, seed=0),
+        lambda: ln.Network(2, 5, (3, 4), seed=0),
+    ],
+    ids=["LSTM", "SimpleRNN", "Stack", "Network"],
+)
+def test_a_copy_computes_with_its_own_weights(make_subject, way):
+    """Update rules write to the flat array, and layers read views of it."""
+    subject, x = make_subject(), np.ones((3, 2, 2), np.float32)
+
+    def outputs(of):
+        trace = of.forward(x)
+        return (trace.logits if isinstance(of, ln.Network) else trace.h).copy()
+
+    before = outputs(subject)
+    other = WAYS[way](subject)
+    assert np.array_equal(outputs(other), before)
+    subject.parameters().flat[:] = 0
+    assert np.array_equal(outputs(other), before)
+    other.parameters().flat[:] = 0
+    assert np.all(outputs(other) == 0)

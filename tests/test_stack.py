@@ -6,7 +6,9 @@ Tolerances in float64, relative to an array's largest entry: the twin 1e-12, PyT
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -458,6 +460,37 @@ def test_of_copies_the_weights():
     layer.parameters().flat[:] = 0
     assert np.array_equal(stack.parameters().flat, weights)
     assert np.shares_memory(stack.layers[0][0]["W"], stack.parameters().flat)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stack: pickle.loads(pickle.dumps(stack))])
+@pytest.mark.parametrize("name", ["two layers, both", "sizes", "simple cells"])
+def test_a_copy_is_as_much_in_one_piece_as_the_stack(name, copied):
+    stack, x = make(name), np.random.default_rng(1).standard_normal((T, B, I))
+    before = stack.forward(x).h
+    other = copied(stack)
+    assert np.array_equal(other.forward(x).h, before)
+    other.parameters().flat[:] /= 2  # as an update rule writes
+    other["layers.0.forward.W"][0] = 0
+    for number, (own, theirs) in enumerate(zip(stack.layers, other.layers, strict=True)):
+        for direction, first, second in zip(("forward", "backward"), own, theirs, strict=False):
+            for parameter, array in first.parameters().items():
+                want = array / 2
+                if (number, direction, parameter) == (0, "forward", "W"):
+                    want[0] = 0
+                assert np.array_equal(second[parameter], want)
+                assert np.array_equal(other[f"layers.{number}.{direction}.{parameter}"], want)
+            assert np.shares_memory(second["W"], other.parameters().flat)
+    assert not np.array_equal(other.forward(x).h, before)
+    assert np.array_equal(stack.forward(x).h, before)
+
+
+def test_a_shallow_copy_shares_the_weights():
+    stack = make()
+    other = copy.copy(stack)
+    other["layers.1.backward.U"] = np.zeros_like(stack["layers.1.backward.U"])
+    assert not stack.layers[1][1]["U"].any()
+    stack.parameters().flat[:] = 1
+    assert (other.layers[0][0]["U"] == 1).all()
 
 
 @each_stack

@@ -376,14 +376,17 @@ def on_new_threads(log):
 def test_borrowed_threads_do_the_work():
     threads.set_num_threads(3)
     log, meeting = [], threading.Barrier(3, timeout=20)
-    with threads.borrowed(on_new_threads(log)):
-        with threads.borrowed(None):  # changes nothing
+    with threads.borrowed(on_new_threads(log), 5):
+        with threads.borrowed(None, 3):  # changes nothing
             assert threads.run([lambda n=n: (meeting.wait(), n)[1] for n in range(3)]) == [0, 1, 2]
         assert threads.run([threads.budget] * 2) == [1, 1]
         assert threads.run([lambda: threads.run([threads.budget] * 2)] * 2) == [[1, 1]] * 2
         own = threading.get_ident()
         seen = []
         threads.together(lambda progress: (meeting.wait(), seen.append((threading.get_ident(), progress.size))), 3)
+        with threads.borrowed(None, 1):
+            assert threads.run([threads.budget] * 2) == [1, 1]
+        assert threads.budget() == 3
     assert log == [3, 2, 2, 3]
     assert len({ident for ident, _ in seen}) == 3 and own in {ident for ident, _ in seen}
     assert {size for _, size in seen} == {team.FAILED + 1}  # so that none of them lingers
@@ -402,7 +405,7 @@ def test_an_exception_on_borrowed_threads_comes_out(bad):
     def fail(progress):
         progress[team.FAILED] or 1 / 0
 
-    with threads.borrowed(on_new_threads([])):
+    with threads.borrowed(on_new_threads([]), 2):
         with pytest.raises(KeyError, match=str(bad)):
             threads.run([lambda n=n: task(n) for n in range(5)])
         with pytest.raises(ZeroDivisionError):
@@ -412,7 +415,7 @@ def test_an_exception_on_borrowed_threads_comes_out(bad):
 def test_borrowed_threads_have_the_callers_errstate():
     threads.set_num_threads(2)
     states = []
-    with threads.borrowed(on_new_threads([])), np.errstate(divide="raise"):
+    with threads.borrowed(on_new_threads([]), 2), np.errstate(divide="raise"):
         threads.together(lambda _: states.append(np.geterr()["divide"]), 2)
         states += threads.run([lambda: np.geterr()["divide"]] * 2)
     assert states == ["raise"] * 4

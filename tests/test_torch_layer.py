@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -698,6 +699,32 @@ def test_the_engine_computes_on_torchs_threads(monkeypatch, two_threads, bidirec
     torch.set_num_threads(1)
     through(ours, x)
     assert parts == [2, 2]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad])
+def test_it_is_not_traced_into_a_constant(context):
+    module, x = LSTM(3, 4).requires_grad_(False), torch.randn(2, 5, 3)
+    with context(), warnings.catch_warnings(), pytest.raises(NotImplementedError, match="to_onnx"):
+        warnings.simplefilter("ignore")  # torch's own, about tracing
+        torch.jit.trace(module, (x,))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad])
+def test_forward_mode_is_refused(context):
+    forward = torch.autograd.forward_ad
+    module, x = LSTM(3, 4, dtype=torch.float64), torch.randn(2, 5, 3, dtype=torch.float64)
+    with context(), forward.dual_level(), pytest.raises(RuntimeError, match="forward mode"):
+        module(forward.make_dual(x, x))
+
+
+def test_torchs_number_of_threads_limits_the_engine(monkeypatch, two_threads):
+    seen = []
+    monkeypatch.setattr(ln.LSTM, "_forward", lambda *_, **__: seen.append(module_page.threads.budget()) or 1 / 0)
+    for number in (2, 1):
+        torch.set_num_threads(number)
+        with pytest.raises(ZeroDivisionError):
+            LSTM(3, 4)(torch.randn(2, 5, 3))
+    assert seen == [2, 1]
 
 
 def test_an_error_on_torchs_threads_comes_out(monkeypatch, two_threads):

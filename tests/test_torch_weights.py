@@ -661,6 +661,15 @@ def test_the_module_computes_what_we_do(torch, bidirectional, peepholes, dtype):
     assert forward_error(module, stack, x, batch_first=True) <= TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("peepholes", [False, True], ids=["no peepholes", "peepholes"])
+def test_the_module_has_its_weights_whatever_the_default_device_is(torch, peepholes):
+    layer = filled(ln.LSTM(5, 6, peepholes=peepholes))
+    with torch.device("meta"):  # has no numbers; what is loaded into it is lost
+        module = ln.to_torch(layer)
+    assert {str(tensor.device) for tensor in module.parameters()} == {"cpu"}
+    assert ln.from_torch(module).parameters().flat.tobytes() == layer.parameters().flat.tobytes()
+
+
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_simple_nets_too(torch, nonlinearity):
     x = np.random.default_rng(1).standard_normal((9, 4, 5))

@@ -122,7 +122,8 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
     Returns
     -------
     torch.nn.Module
-        ``nn.LSTM`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't.
+        ``nn.LSTM`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't; on
+        the CPU.
 
     Raises
     ------
@@ -145,6 +146,7 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
         "bias": first.bias,
         "batch_first": flag,
         "bidirectional": len(stack.layers[0]) == 2,
+        "device": "cpu",  # where the weights are, whatever torch's default device is
         "dtype": getattr(torch, first.dtype.name),
     }
     make: Any = torch.nn.LSTM
