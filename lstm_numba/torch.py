@@ -609,8 +609,8 @@ class LSTM(nn.Module):
             _check_shape("input", x, ("T", "B", I))
         if hx is None:
             return x, lengths, None, None
-        if not isinstance(hx, tuple | list) or len(hx) != 2:
-            states: Any = hx
+        states: Any = hx
+        if not isinstance(states, tuple | list) or len(states) != 2:
             got = f"{len(states)} of them" if isinstance(states, tuple | list) else type(states).__name__
             raise TypeError(f"hx: expected two tensors (h_0, c_0), got {got}")
         single = not packed and input.dim() == 2
