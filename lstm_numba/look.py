@@ -225,17 +225,17 @@ def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Itera
     stack, layer = as_stack(model), chosen.layer
     kinds = ["peepholes" if layer.peepholes else "no peepholes"] if isinstance(layer, LSTM) else [layer.nonlinearity]
     kinds.append("bias" if layer.bias else "no bias")
-    sizes = {each.hidden_size for directions in stack.layers for each in directions}
-    n, two_ways = len(stack.layers), any(len(each) == 2 for each in stack.layers)
-    units = " or ".join(str(size) for size in sorted(sizes))
-    ways = " each way" if two_ways else ""
-    yield (
-        f"{weights}: {type(layer).__name__} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')},"
-        f" {_plural(n, 'layer')} of {units} unit{'s' * (units != '1')}{ways}"
-    )
+    sizes = [_size(directions) for directions in stack.layers]
+    layers = f"{_plural(len(sizes), 'layer')} of " + (sizes[0] if len(set(sizes)) == 1 else _list(sizes))
+    yield f"{weights}: {type(layer).__name__} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
     T = len(chosen.x)
     drawn = f"steps {chosen.start + 1} to {chosen.stop} of " + (f"{T} in " if chosen.stop - chosen.start < T else "")
     yield f"layer {chosen.number}, {chosen.direction}, {drawn}{series}; layers and units are numbered from 0"
+
+
+def _size(directions: Sequence[LSTM | SimpleRNN]) -> str:
+    """How many units a layer has."""
+    return _plural(directions[0].hidden_size, "unit") + " each way" * (len(directions) == 2)
 
 
 def description(chosen: Chosen) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Pictu
     yield _gradient(chosen)
 
 
-def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None, units_name: str = "unit") -> Figure:
+def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None) -> Figure:
     from lstm_numba import plots
 
     return plots.unit_maps(
@@ -333,7 +333,7 @@ def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None, units
         units=chosen.units,
         first=chosen.start + 1,
         x_names=x_names,
-        units_name=units_name,
+        units_name="unit (slowest to\nforget at the top)" if chosen.sorted else "unit",
     )
 
 
@@ -356,8 +356,7 @@ def _broken(chosen: Chosen, names: Sequence[str]) -> str | None:
 
 def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
     what = f"Heat maps of the input, forget and output gates {_where(chosen)}"
-    rows = "unit (slowest to forget at the top)" if chosen.sorted else "unit"
-    figure, broken = _maps(chosen, "ifo", x_names, rows), _broken(chosen, "ifo")
+    figure, broken = _maps(chosen, "ifo", x_names), _broken(chosen, "ifo")
     if broken:
         return Picture("gates", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
     units = chosen.units
@@ -503,7 +502,9 @@ def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, An
     back = {name: values if chosen.layer.reverse else values[::-1] for name, values in names.items()}
     numbers: dict[str, Any] = {"last_step": chosen.last + 1, "norms": {n: _all_finite(v) for n, v in names.items()}}
     numbers["below_1_percent_from"] = distances = {}
-    gone, left, other = [], [], []
+    gone: list[str] = []
+    left: list[str] = []
+    other: list[str] = []
     for name in [name for name in ("cell state", "output", "input") if name in back]:
         values = back[name]
         if not np.isfinite(values).all():
@@ -514,13 +515,14 @@ def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, An
             distances[name] = distance = reach(values)
             dotted = " (dotted line)" if name == "input" else ""
             if distance is None:
-                left.append(f"{_percent(values[-1] / values.max())} by the {name}")
+                share, of = _percent(values[-1] / values.max()), "" if left else " of its largest"
+                left.append(f"{share}{of} by the {name}")
             else:
-                gone.append(f"from {_count(distance)} back on by the {name}{dotted}")
+                gone.append(f"by the {name} from {_count(distance)} back on{dotted}")
     far = chosen.stop if chosen.layer.reverse else chosen.start + 1
     parts = [f"is below 1 % of its largest {_list(gone)}"] if gone else []
-    parts += [f"still has at step {far}, of its largest, {_list(left)}"] if left else []
-    return f"the derivative of the output at step {chosen.last + 1} {'; '.join(parts + other)}", numbers
+    parts += [f"still has, at step {far}, {_list(left)}"] if left else []
+    return f"the derivative of the output at step {chosen.last + 1} {'; it '.join(parts + other)}", numbers
 
 
 # Words

@@ -281,6 +281,21 @@ def test_one_of_several_is_chosen_by_its_name(tmp_path):
         same_weights(open_weights(tmp_path / "two.safetensors", name=name), layer)
 
 
+def test_the_non_linearity_of_a_simple_net_has_to_be_said_where_the_file_doesnt(tmp_path, stored):
+    rnn = ln.SimpleRNN(2, 3, nonlinearity="relu", seed=0)
+    save_file(ln.torch_state_dict(rnn), tmp_path / "rnn.safetensors")
+    with pytest.raises(ValueError, match=r"nonlinearity: .*'tanh' .*or 'relu', got None"):
+        open_weights(tmp_path / "rnn.safetensors")
+    found = open_weights(tmp_path / "rnn.safetensors", nonlinearity="relu")
+    same_weights(found, rnn)
+    assert found.nonlinearity == "relu"
+    as_stack(found).save(tmp_path / "own.safetensors")
+    assert open_weights(tmp_path / "own.safetensors").nonlinearity == "relu"
+    for path in (tmp_path / "own.safetensors", stored("stack.safetensors")[0]):
+        with pytest.raises(ValueError, match=r"nonlinearity: expected None for .* got 'tanh'"):
+            open_weights(path, nonlinearity="tanh")
+
+
 NOT_WEIGHTS = {
     "empty": (b"", "an empty one"),
     "text": (b"hello, world, this is text", "a file that begins with b'hello"),
@@ -491,8 +506,8 @@ def test_sensitivity_and_gradient_are_told_by_their_reach(reverse):
     np.testing.assert_allclose(numbers["norms"]["cell state"], 0.5 * 0.5**order, rtol=1e-12)
     np.testing.assert_allclose(numbers["norms"]["input"], 0.25 * 0.5**order, rtol=1e-12)
     assert found["gradient"].reading == (
-        f"the derivative of the output at step {6 if reverse else 18} is below 1 % of its largest from 7 steps back on"
-        " by the cell state, from 1 step back on by the output and from 7 steps back on by the input (dotted line)."
+        f"the derivative of the output at step {6 if reverse else 18} is below 1 % of its largest by the cell state"
+        " from 7 steps back on, by the output from 1 step back on and by the input from 7 steps back on (dotted line)."
     )
     assert found["output"].reading == "every output is exactly 0."
 
@@ -505,7 +520,10 @@ def test_what_does_not_fade_is_told_so():
     assert found["gates"].numbers["half_life"] == {0: None}
     assert "Of input, forget and output gates 0 %, 100 % and 0 % are open" in found["gates"].reading
     assert "11 steps later, the most that is drawn, 100 % of that is left" in found["sensitivity"].reading
-    assert "still has at step 1, of its largest, 100 % by the cell state and 100 %" in found["gradient"].reading
+    assert found["gradient"].reading == (
+        "the derivative of the output at step 12 is below 1 % of its largest by the output from 1 step back on;"
+        " it still has, at step 1, 100 % of its largest by the cell state and 100 % by the input."
+    )
 
 
 def test_a_simple_recurrent_net_is_told_by_its_outputs():
@@ -672,7 +690,8 @@ def test_look_draws_the_figures_and_says_what_to_read_in_them(capsys, files):
     code, out, err = run(capsys, "w.safetensors", "--input", "x.csv", "--columns", "level,rain")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "w.safetensors: LSTM with no peepholes, bias; 2 inputs, 2 layers of 4 or 6 units each way"
+    sizes = "6 units each way and 4 units each way"
+    assert lines[0] == f"w.safetensors: LSTM with no peepholes, bias; 2 inputs, 2 layers of {sizes}"
     assert lines[1] == "layer 1, forward, steps 1 to 25 of x.csv; layers and units are numbered from 0"
     assert {path.name for path in Path("look").iterdir()} == {f"{n}.{e}" for n in FIGURES for e in ("png", "svg")}
     stack, x = files
@@ -680,6 +699,21 @@ def test_look_draws_the_figures_and_says_what_to_read_in_them(capsys, files):
         assert line == f"{Path('look', name)}.png: {picture.reading}"
         svg = Path("look", f"{name}.svg").read_text(encoding="utf-8")
         assert picture.reading.replace(" & ", " &amp; ") in svg
+
+
+@pytest.mark.parametrize(
+    ("sizes", "both_ways", "says"),
+    [
+        ((1,), (False,), "1 layer of 1 unit"),
+        ((3, 3, 3), (True, True, True), "3 layers of 3 units each way"),
+        ((3, 3), (True, False), "2 layers of 3 units each way and 3 units"),
+        ((5, 4, 1), (False, False, False), "3 layers of 5 units, 4 units and 1 unit"),
+    ],
+)
+def test_the_first_line_tells_the_layers_from_the_input_up(sizes, both_ways, says):
+    stack = Stack(2, sizes, bidirectional=both_ways, seed=0)
+    first, _ = look.introduction(stack, look.choose(stack, some_input()), "w", "x")
+    assert first == f"w: LSTM with peepholes, bias; 2 inputs, {says}"
 
 
 def test_csv_and_npy_give_the_same_figures(capsys, files):

@@ -26,7 +26,9 @@ _EXPECTED = (
 )
 
 
-def open_weights(path: str | os.PathLike[str], *, name: str | Sequence[str] | None = None) -> LSTM | SimpleRNN | Stack:
+def open_weights(
+    path: str | os.PathLike[str], *, name: str | Sequence[str] | None = None, nonlinearity: str | None = None
+) -> LSTM | SimpleRNN | Stack:
     """Read recurrent layers out of a file of PyTorch, ONNX, Keras or this package.
 
     =================================  ================================================  ==========================
@@ -46,8 +48,10 @@ def open_weights(path: str | os.PathLike[str], *, name: str | Sequence[str] | No
     path
         The file.
     name
-        Which of several recurrent nets in it; several names where `from_onnx` or `from_keras` take them, as the layers
-        of one stack.
+        Which of several recurrent nets in it; several names, from the input up, are the layers of one stack.
+    nonlinearity
+        "tanh" or "relu", for the state dict of an ``nn.RNN``, which doesn't say; else None. Of Keras' weights
+        without a model, which don't say either, `from_keras` takes the activations.
 
     Returns
     -------
@@ -61,7 +65,8 @@ def open_weights(path: str | os.PathLike[str], *, name: str | Sequence[str] | No
     ModelFileError
         If it is none of these, a pickle, or cut short; and as the functions above.
     ValueError
-        For a name that isn't there, or none where there are several; for what our layers don't have.
+        For a name that isn't there, or none where there are several; for a non-linearity where there is none to be
+        given, or none where one is needed; for what our layers don't have.
     ImportError
         If the library that reads such a file is not installed; the text says what to install.
 
@@ -79,13 +84,17 @@ def open_weights(path: str | os.PathLike[str], *, name: str | Sequence[str] | No
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     kind = _kind(path)
+    if nonlinearity is not None and kind != "torch":
+        raise ValueError(
+            f"nonlinearity: expected None for {path}, which is no state dict of PyTorch's, got {nonlinearity!r}"
+        )
     if kind == "own":
         return _own(path, name)
     options: dict[str, Any] = {} if name is None else {"name": name}
     if kind == "torch":
         from lstm_numba.exchange.torch_weights import from_torch
 
-        return from_torch(path, **options)
+        return from_torch(path, nonlinearity=nonlinearity, **options)
     if kind == "onnx":
         from lstm_numba.exchange.onnx_graphs import from_onnx
 
