@@ -546,6 +546,7 @@ def _add_look(commands: Any) -> _Parser:
     add("--input", required=True, metavar="FILE", help="the series: .npy of shape (T,), (T, I) or (T, B, I), or CSV")
     add("--columns", type=_names, metavar="C,…", help="of a CSV: names in its header, or numbers from 1 (all)")
     add("--name", action="append", metavar="NAME", help="which of several nets in WEIGHTS; repeated: of their stack")
+    add("--nonlinearity", choices=("tanh", "relu"), help="of an nn.RNN's state dict, which doesn't say")
     add("--layer", type=int, metavar="N", help="0 is the first (the last)")
     add("--direction", choices=("forward", "backward"), help="of that layer (the first that it has)")
     add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")

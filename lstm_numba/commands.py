@@ -902,14 +902,15 @@ def _opened(arguments: Namespace) -> Any:
     from lstm_numba.exchange import open_weights
 
     names = arguments.name or [None]
+    options = {"name": names[0] if len(names) == 1 else names, "nonlinearity": arguments.nonlinearity}
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            model = open_weights(arguments.weights, name=names[0] if len(names) == 1 else names)
+            model = open_weights(arguments.weights, **options)
     except ImportError as error:  # of an optional library; the text says what to install
         raise UsageError(str(error)) from None
     except ValueError as error:
-        raise UsageError(re.sub(r"(^|: )name: ", r"\1--name: ", str(error))) from error
+        raise UsageError(re.sub(r"(^|: )(name|nonlinearity): ", r"\1--\2: ", str(error))) from error
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             complain(f"note: {' '.join(str(warning.message).split())}")

@@ -658,11 +658,7 @@ class Stack:
         ModelFileError
             If the file is cut short, foreign, of a newer format, or doesn't fit together.
         """
-        arrays, config = checkpoints.read(path, "stack")
-        try:
-            return cls._from_file(arrays, config)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise checkpoints.ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
+        return checkpoints.restore(path, "stack", cls._from_file)
 
     @classmethod
     def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:

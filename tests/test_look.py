@@ -296,6 +296,17 @@ def test_the_non_linearity_of_a_simple_net_has_to_be_said_where_the_file_doesnt(
             open_weights(path, nonlinearity="tanh")
 
 
+def test_the_command_is_told_the_non_linearity(tmp_path, capsys):
+    save_file(ln.torch_state_dict(ln.SimpleRNN(2, 3, nonlinearity="relu", seed=0)), tmp_path / "rnn.safetensors")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((20, 2)))
+    given = (tmp_path / "rnn.safetensors", "--input", tmp_path / "x.npy", "--out", tmp_path / "out")
+    line = fails(capsys, *given)
+    assert "--nonlinearity: " in line and "'tanh'" in line and "'relu'" in line
+    assert not (tmp_path / "out").exists()
+    code, out, _ = run(capsys, *given, "--nonlinearity", "relu", "--format", "png")
+    assert code == 0 and "output" in out and list((tmp_path / "out").glob("*.png"))
+
+
 NOT_WEIGHTS = {
     "empty": (b"", "an empty one"),
     "text": (b"hello, world, this is text", "a file that begins with b'hello"),
@@ -787,7 +798,7 @@ def test_a_warning_about_the_model_is_a_note(capsys, files, monkeypatch):
 
     stack, _ = files
 
-    def opened(path, *, name):
+    def opened(path, *, name, nonlinearity):
         import warnings
 
         warnings.warn(f"{path}: something\nto know about {name}", stacklevel=2)

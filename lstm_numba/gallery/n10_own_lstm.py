@@ -143,7 +143,7 @@ def own_gradient() -> Drawn:
     """Derivatives of the untrained network's forecast, with other forget biases."""
     (untrained,) = load_sunspot_nets()["as it comes, untrained"]
     curves = {}
-    for bias in (None, 1, 3, 5):
+    for bias in (None, 3, 1, 5):  # BEFORE and AFTER first: the same colours in all figures
         state = {name: array.copy() for name, array in untrained.items()}
         if bias is not None:
             state["lstm.bias_ih_l0"][UNITS : 2 * UNITS], state["lstm.bias_hh_l0"][UNITS : 2 * UNITS] = bias, 0
@@ -195,10 +195,11 @@ def own_changes() -> Drawn:
 @figure("own_memory", notebook=NOTEBOOK, title="What the past is worth to a line and to two LSTMs")
 def own_memory() -> Drawn:
     """Errors over the number of months in view."""
-    curves = {"a line": [_line_error(n) for n in IN_VIEW]}
+    curves = {}
     for name in (BEFORE, AFTER):
         every = [[_error_in_view(net, n) for n in IN_VIEW] for net in _nets()[name]]
         curves[name] = list(np.median(every, axis=0))
+    curves["a line"] = [_line_error(n) for n in IN_VIEW]
     look: dict[str, Any] = {"xlabel": "months in view", "ylabel": "error, in sunspots", "ylim": (30, 75)}
     ax = without_window().functions(IN_VIEW, curves, title="What the past is worth", **look)
     ax.set_xticks(IN_VIEW[1::2])
@@ -220,9 +221,10 @@ def own_cycle() -> Drawn:
     def by_year(per_month: NDArray) -> NDArray:
         return per_month[:CYCLE].reshape(-1, 12).sum(axis=1)
 
-    effect = {"a line": by_year(_line(CYCLE)[:CYCLE])}
+    effect = {}
     for name in (BEFORE, AFTER):
         effect[name] = np.median([by_year(_derivatives(net).mean(axis=1)) for net in _nets()[name]], axis=0)
+    effect["a line"] = by_year(_line(CYCLE)[:CYCLE])
     ax = without_window().functions(
         np.arange(1, CYCLE // 12 + 1),
         effect,
