@@ -76,13 +76,14 @@ class Optimizer(ABC):
         def share(lo: int, hi: int) -> bool:
             if keep is not None:
                 keep[lo:hi] = theta[lo:hi]
-            return update(lo, hi)
+            finite = update(lo, hi)
+            return bool(np.isfinite(theta[lo:hi]).all()) if finite is None else finite
 
         return all(threads.over(threads.ranges(theta.size, parts), share))
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
-        """Return a function that does the step for a range of θ, and tells whether that is finite."""
+        """Return a function that does the step for a range of θ; it may tell whether that is finite, or return None."""
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
