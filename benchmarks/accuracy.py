@@ -15,14 +15,14 @@ import time
 import numpy as np
 
 import lstm_numba as ln
-from lstm_numba import recipes
 from lstm_numba.data import load_news, load_news_vectors, split
+from lstm_numba.models import presets
 
 
 def run(name: str, seed: int, **changes: object) -> dict[str, float]:
     """Train one recipe on one split; return accuracies in per cent and seconds."""
     train, test = split(load_news(), 0.8, seed=seed)
-    tagger, options = recipes.make(name, load_news_vectors(), seed=seed)
+    tagger, options = presets.make(name, load_news_vectors(), seed=seed)
     begin = time.perf_counter()
     tagger.fit(train, **options, **changes)
     seconds = time.perf_counter() - begin
@@ -32,7 +32,7 @@ def run(name: str, seed: int, **changes: object) -> dict[str, float]:
 def main() -> None:
     """Print a table; write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipes", nargs="+", default=list(recipes.RECIPES), choices=list(recipes.RECIPES))
+    parser.add_argument("--recipes", nargs="+", default=list(presets.RECIPES), choices=list(presets.RECIPES))
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--threads", type=int, default=ln.get_num_threads())
     parser.add_argument("--json")

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from lstm_numba.matmul import VECTOR_BYTES
+from lstm_numba.engine.matmul import VECTOR_BYTES
 
 # Registers: 32 with AVX-512 and on 64-bit ARM, else 16. Some stay free for the factor.
 CHAINS = 24 if VECTOR_BYTES == 64 or platform.machine() in ("arm64", "aarch64") else 12

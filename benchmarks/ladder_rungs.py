@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from numpy.polynomial import Polynomial
 
 import lstm_numba as ln
-from lstm_numba.matmul import VECTOR_BYTES
+from lstm_numba.engine.matmul import VECTOR_BYTES
 
 # 1. Plain Python: numbers in lists
 

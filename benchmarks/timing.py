@@ -115,7 +115,7 @@ def compiler() -> dict[str, object]:
     from llvmlite import binding
     from numba.core import config
 
-    from lstm_numba import matmul
+    from lstm_numba.engine import matmul
 
     present = {name for name, there in binding.get_host_cpu_features().items() if there}
     if config.CPU_FEATURES is not None:

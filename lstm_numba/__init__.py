@@ -14,19 +14,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.checkpoints import ModelFileError
-from lstm_numba.gradcheck import gradcheck
-from lstm_numba.letters import CharacterModel
-from lstm_numba.lstm import LSTM, Gradients, Trace
-from lstm_numba.network import Network
-from lstm_numba.optimizers import SGD, Adam, Rule2015
-from lstm_numba.rnn import SimpleRNN
-from lstm_numba.sensitivity import jacobian, sensitivity, step_jacobians
-from lstm_numba.stack import Stack
-from lstm_numba.tagger import Tagger
-from lstm_numba.threads import get_num_threads, set_num_threads
-from lstm_numba.training import DivergedError
-from lstm_numba.word_effects import replacement_effects, tag_sensitivity
+from lstm_numba.engine.pool import get_num_threads, set_num_threads
+from lstm_numba.instruments.gradient_check import gradcheck
+from lstm_numba.instruments.jacobians import jacobian, sensitivity, step_jacobians
+from lstm_numba.instruments.word_effects import replacement_effects, tag_sensitivity
+from lstm_numba.layers.checkpoints import ModelFileError
+from lstm_numba.layers.lstm import LSTM, Gradients, Trace
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack
+from lstm_numba.models.character_model import CharacterModel
+from lstm_numba.models.network import Network
+from lstm_numba.models.optimizers import SGD, Adam, Rule2015
+from lstm_numba.models.tagger import Tagger
+from lstm_numba.models.training import DivergedError
 
 if TYPE_CHECKING:
     from lstm_numba.exchange import (
@@ -78,7 +78,13 @@ __all__ = [
 ]
 
 
-_MODULES = ("data", "exchange", "plots", "torch", "widgets")
+_MODULES = {
+    "data": "lstm_numba.data",
+    "exchange": "lstm_numba.exchange",
+    "plots": "lstm_numba.plots",
+    "torch": "lstm_numba.torch",
+    "widgets": "lstm_numba.tutorials.widgets",
+}
 _EXCHANGE = (
     "from_keras",
     "from_onnx",
@@ -94,7 +100,7 @@ _EXCHANGE = (
 def __getattr__(name: str) -> Any:
     """Import these when they are first used: plotting libraries and torch take longer than all the rest."""
     if name in _MODULES:
-        return importlib.import_module(f"lstm_numba.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _EXCHANGE:
         return getattr(importlib.import_module("lstm_numba.exchange"), name)
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")

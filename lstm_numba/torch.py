@@ -8,9 +8,9 @@ Beside what ``torch.nn.LSTM`` does it has peepholes, and it shows its gates:
     output, (h_n, c_n) = lstm(x)                          # autograd goes through it
     trace = lstm.trace()                                  # of that input: trace.layers[0][0].f, .c, …
 
-The equations are those of `lstm_numba.lstm`. PyTorch's names for the same: weight_ih is U and weight_hh is W, their
-gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b is the sum of bias_ih and bias_hh; V,
-which ``torch.nn.LSTM`` hasn't, is called peephole, (3, H), in the order i, f, o.
+The equations are those of `lstm_numba.layers.lstm`. PyTorch's names for the same: weight_ih is U and weight_hh is W,
+their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b is the sum of bias_ih and bias_hh;
+V, which ``torch.nn.LSTM`` hasn't, is called peephole, (3, H), in the order i, f, o.
 
 The engine's passes run as one ``torch.autograd.Function`` for each layer, on as many threads as both
 ``torch.set_num_threads`` and `lstm_numba.set_num_threads` allow. They read the input and write the output
@@ -32,11 +32,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _checks, memory, threads
-from lstm_numba.layer import TRUE, Steps
-from lstm_numba.lstm import LSTM as Engine
-from lstm_numba.lstm import Gradients, Trace
-from lstm_numba.parameters import Parameters
+from lstm_numba import _checks
+from lstm_numba.engine import buffers, pool
+from lstm_numba.layers.base import TRUE, Steps
+from lstm_numba.layers.lstm import LSTM as Engine
+from lstm_numba.layers.lstm import Gradients, Trace
+from lstm_numba.layers.parameters import Parameters
 
 try:
     import torch
@@ -48,7 +49,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from lstm_numba.stack import StackTrace
+    from lstm_numba.layers.stack import StackTrace
 
 __all__ = ["LSTM"]
 
@@ -104,7 +105,7 @@ class _Direction:
 
     def from_torch(self, weights: Sequence[Tensor]) -> tuple[Engine, NDArray]:
         """The engine's layer with PyTorch's weights, and the array in which it has them."""
-        flat = memory.empty((self.places["V"][1],), self.dtype)
+        flat = buffers.empty((self.places["V"][1],), self.dtype)
         layer = self.layer(flat)
         views = layer._parameters._views
         arrays = [_array(weight) for weight in weights]
@@ -223,7 +224,7 @@ def _borrowed() -> AbstractContextManager[None]:
     """
     number = torch.get_num_threads()
     several = number > 1 and os.getpid() == _PROCESS and _openmp() is not None
-    return threads.borrowed(_on_torchs_threads if several else None, number)
+    return pool.borrowed(_on_torchs_threads if several else None, number)
 
 
 def _state(state: Tensor | None, direction: int) -> NDArray | None:
@@ -235,7 +236,7 @@ def _through(layers: list[Engine], x: NDArray, h0: Tensor | None, c0: Tensor | N
     options: dict[str, Any] = {"from_zero": h0 is None, "lean": True}
     tasks = [partial(each._forward, x, _state(h0, d), _state(c0, d), steps, **options) for d, each in enumerate(layers)]
     with _borrowed():
-        return threads.run(tasks)
+        return pool.run(tasks)
 
 
 def _joined(arrays: list[NDArray], axis: int) -> Tensor:
@@ -244,7 +245,7 @@ def _joined(arrays: list[NDArray], axis: int) -> Tensor:
         return torch.from_numpy(arrays[0])
     shape = list(arrays[0].shape)
     shape[axis] *= 2
-    return torch.from_numpy(np.concatenate(arrays, axis, memory.empty(tuple(shape), arrays[0].dtype)))
+    return torch.from_numpy(np.concatenate(arrays, axis, buffers.empty(tuple(shape), arrays[0].dtype)))
 
 
 def _last_states(traces: list[Trace]) -> tuple[Tensor, Tensor]:
@@ -305,7 +306,7 @@ def _backward(
         if seen is None:
             places, seen = way.places_of_rest, np.empty((*ctx.shape[:2], 0), way.dtype)
         trace = Trace(layer, seen, task.steps, TRUE, gates[:, :0], gates, c_rows, h_rows)
-        to = _cut(memory.empty((places["V"][1],), way.dtype), places)
+        to = _cut(buffers.empty((places["V"][1],), way.dtype), places)
         return layer._backward(
             trace,
             dh if dh is None or len(task.directions) == 1 else dh[:, :, d * way.H : (d + 1) * way.H],
@@ -317,7 +318,7 @@ def _backward(
         ), to._views
 
     with _borrowed():
-        results = threads.run([partial(one, d, *each) for d, each in enumerate(_each(task.directions, kept))])
+        results = pool.run([partial(one, d, *each) for d, each in enumerate(_each(task.directions, kept))])
     found: list[Tensor | None] = [None, None, None]
     if need_x:
         for gradients, _ in results[1:]:
@@ -367,7 +368,7 @@ def _without_gradients(
     if chunk >= T:
         traces = _through(engines, values, h0, c0, task.steps)
         return _joined([trace.layer._at_steps(trace._h_rows) for trace in traces], 2), *_last_states(traces)
-    output = memory.empty((T, B, len(engines) * H), dtype)
+    output = buffers.empty((T, B, len(engines) * H), dtype)
 
     def one(d: int, engine: Engine) -> tuple[NDArray, NDArray]:
         h, c = _state(h0, d), _state(c0, d)
@@ -382,7 +383,7 @@ def _without_gradients(
         return h, c
 
     with _borrowed():
-        states = threads.run([partial(one, d, engine) for d, engine in enumerate(engines)])
+        states = pool.run([partial(one, d, engine) for d, engine in enumerate(engines)])
     h_n, c_n = (torch.from_numpy(np.stack(each)) for each in zip(*states, strict=True))
     return torch.from_numpy(output), h_n, c_n
 
@@ -400,7 +401,7 @@ class LSTM(nn.Module):
     """``torch.nn.LSTM``, computed by this engine on the CPU, with peepholes if wanted and with a look inside.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways. The
-    equations are on the page of `lstm_numba.lstm`. Source of the interface: PyTorch's documentation of
+    equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation of
     ``torch.nn.LSTM`` (https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html).
 
     Parameters
@@ -671,7 +672,7 @@ class LSTM(nn.Module):
 
         Returns
         -------
-        lstm_numba.stack.StackTrace
+        lstm_numba.layers.stack.StackTrace
             ``trace.layers[l][d]`` is the `lstm_numba.Trace` of layer l in direction d (0 forward, 1 backward): ``.f``,
             ``.c`` and the rest, time-major (T, B, H) whatever `batch_first` is. Of a single sequence B is 1; of a
             PackedSequence the sequences lie in the caller's order, zero beyond their ends.
@@ -683,7 +684,7 @@ class LSTM(nn.Module):
         TypeError
             As `forward`.
         """
-        from lstm_numba.stack import Stack, StackTrace
+        from lstm_numba.layers.stack import Stack, StackTrace
 
         if input is None:
             if hx is not None:

@@ -60,13 +60,13 @@ _NO_SKIPS = os.environ.get("LSTM_NUMBA_NO_SKIPS", "") not in ("", "0")
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
     """A test that sets the number of threads doesn't set it for the next ones."""
-    from lstm_numba import threads
+    from lstm_numba.engine import pool
 
-    before = threads.get_num_threads()
+    before = pool.get_num_threads()
     try:
         return (yield)
     finally:
-        threads.set_num_threads(before)
+        pool.set_num_threads(before)
 
 
 _skipped: list[str] = []

@@ -1,4 +1,4 @@
-"""Draw figures of the gallery as `lstm_numba.gallery.draw` does, of less data and after less training.
+"""Draw figures of the gallery as `lstm_numba.tutorials.gallery.draw` does, of less data and after less training.
 
     python tests/small_figures.py FOLDER [NAME ...]
 
@@ -15,16 +15,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from lstm_numba import gallery
-from lstm_numba.commands import Data
 from lstm_numba.data import generate_news, load_pydoc
-from lstm_numba.gallery import n01_vanishing, n05_sensitivity, n07_faults, n08_letters, subjects
+from lstm_numba.tutorials import gallery
+from lstm_numba.tutorials.gallery import n01_vanishing, n05_sensitivity, n07_faults, n08_letters, subjects
 
 QUERIES, EPOCHS, UPDATES, LETTERS, FRAMES = 100, 3, 6, 80_000, 6
 
 
-def few_queries() -> Data:
-    return Data("generated", f"{QUERIES} generated news queries", generate_news(QUERIES), None, ["--generated"])
+def few_queries() -> subjects.Data:
+    text = f"{QUERIES} generated news queries"
+    return subjects.Data("generated", text, generate_news(QUERIES), None, ["--generated"])
 
 
 def some_of_pydoc() -> str:

@@ -719,7 +719,7 @@ def test_forward_mode_is_refused(context):
 
 def test_torchs_number_of_threads_limits_the_engine(monkeypatch, two_threads):
     seen = []
-    monkeypatch.setattr(ln.LSTM, "_forward", lambda *_, **__: seen.append(module_page.threads.budget()) or 1 / 0)
+    monkeypatch.setattr(ln.LSTM, "_forward", lambda *_, **__: seen.append(module_page.pool.budget()) or 1 / 0)
     for number in (2, 1):
         torch.set_num_threads(number)
         with pytest.raises(ZeroDivisionError):

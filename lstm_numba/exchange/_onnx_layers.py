@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.checkpoints import ModelFileError
 from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
-from lstm_numba.layer import RecurrentLayer
-from lstm_numba.lstm import LSTM
-from lstm_numba.rnn import SimpleRNN
+from lstm_numba.layers.base import RecurrentLayer
+from lstm_numba.layers.checkpoints import ModelFileError
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.simple_rnn import SimpleRNN
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.checkpoints import FORMAT, ModelFileError
+from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 
 if TYPE_CHECKING:
     import torch

@@ -25,15 +25,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.checkpoints import ModelFileError
 from lstm_numba.exchange import _keras_files, _keras_layers
 from lstm_numba.exchange._keras_layers import ACTIVATIONS, Cell, Described, Found, Refused
-from lstm_numba.lstm import LSTM
-from lstm_numba.rnn import SimpleRNN
-from lstm_numba.stack import Stack, as_stack, simplest
+from lstm_numba.layers.checkpoints import ModelFileError
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 if TYPE_CHECKING:
-    from lstm_numba.layer import RecurrentLayer
+    from lstm_numba.layers.base import RecurrentLayer
 
 _GATES = [0, 1, 3, 2]  # where i, f, c, o lie in i, f, o, c, and the other way round
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}

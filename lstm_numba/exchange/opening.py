@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lstm_numba.checkpoints import FORMAT, ModelFileError
-from lstm_numba.lstm import LSTM
-from lstm_numba.rnn import SimpleRNN
-from lstm_numba.stack import Stack, simplest
+from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack, simplest
 
 _HDF5, _ZIP, _NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
 # A header longer than this is none: safetensors' own limit.
@@ -160,9 +160,9 @@ def _own(path: Path, name: str | Sequence[str] | None) -> LSTM | SimpleRNN | Sta
     """The recurrent layers of a model that this package wrote."""
     from safetensors import SafetensorError, safe_open
 
-    from lstm_numba.letters import CharacterModel
-    from lstm_numba.stack import as_stack
-    from lstm_numba.tagger import Tagger
+    from lstm_numba.layers.stack import as_stack
+    from lstm_numba.models.character_model import CharacterModel
+    from lstm_numba.models.tagger import Tagger
 
     if name is not None:
         raise ValueError(f"name: expected None for a model of {FORMAT}, which has one stack of layers, got {name!r}")

@@ -25,17 +25,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.checkpoints import ModelFileError
 from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
-from lstm_numba.layer import RecurrentLayer
-from lstm_numba.lstm import LSTM
-from lstm_numba.rnn import SimpleRNN
-from lstm_numba.stack import Stack, as_stack, simplest
+from lstm_numba.layers.base import RecurrentLayer
+from lstm_numba.layers.checkpoints import ModelFileError
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 if TYPE_CHECKING:
     import torch
 
-    from lstm_numba.network import Network
+    from lstm_numba.models.network import Network
 
 # The same places in both: ours are i, f, o, c, torch's i, f, g, o.
 _GATES = [0, 1, 3, 2]

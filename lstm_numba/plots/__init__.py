@@ -22,19 +22,19 @@ from lstm_numba.plots.block import memory_block
 from lstm_numba.plots.coloured_text import ColouredLetters, coloured_letters, coloured_letters_html
 from lstm_numba.plots.forecast import error_dots, forecasts
 from lstm_numba.plots.gradients import gradient_errors
-from lstm_numba.plots.ladder import ladder
 from lstm_numba.plots.learning import confusion_matrix, learning_curves
+from lstm_numba.plots.maps_of_units import number_steps, unit_maps
 from lstm_numba.plots.output import save, show
 from lstm_numba.plots.packing import packed_weights
 from lstm_numba.plots.preservation import unfolded_gates
 from lstm_numba.plots.rates import growth_rates
+from lstm_numba.plots.rungs import ladder
 from lstm_numba.plots.scores import scores_and_chance
 from lstm_numba.plots.sensitivity import decay, sensitivity_map, vanishing_gradient
 from lstm_numba.plots.step import block_history, block_over_time, block_step
 from lstm_numba.plots.traces import gates
 from lstm_numba.plots.training import functions, shares, step_curves
 from lstm_numba.plots.unfolded import unfolded_network
-from lstm_numba.plots.unit_maps import number_steps, unit_maps
 from lstm_numba.plots.words import word_sensitivity
 
 __all__ = [

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstm_numba.packing import packed_order
 from lstm_numba.plots._base import WIDTH, draw_arrow, ink, style
+from lstm_numba.tutorials.packed_order import packed_order
 
 __all__ = [
     "packed_weights",
@@ -28,8 +28,8 @@ def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors
     """Draw how weights are packed, and how a tile uses a panel of them.
 
     Above, the weights as the layer holds them, gate by gate; below them the same weights in the order of
-    `lstm_numba.packing.packed_order`, a block for each panel; at the bottom a tile: `rows` rows of A times the first
-    panel, in use the panel's second row.
+    `lstm_numba.tutorials.packed_order.packed_order`, a block for each panel; at the bottom a tile: `rows` rows of A
+    times the first panel, in use the panel's second row.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from lstm_numba import nonlinearities
+from lstm_numba.engine import nonlinearities
 from lstm_numba.plots._base import (
     INK,
     MAGNITUDE,

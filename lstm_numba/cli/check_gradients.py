@@ -1,0 +1,108 @@
+"""``lstm-numba gradcheck``: gradients beside differences."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import LSTM, SimpleRNN, _checks
+from lstm_numba.cli.cell_kinds import check_cell, make_layer
+from lstm_numba.cli.output import print_json
+from lstm_numba.cli.parser import FAILED, FINE, LAYER, NETWORK, ONLY_LSTM, UsageError, given, option
+from lstm_numba.instruments.gradient_check import GradcheckResult, gradcheck
+from lstm_numba.models.network import Network
+from lstm_numba.models.tagger import Tagger
+
+
+def run_gradcheck(arguments: Namespace) -> int:
+    """Print the tables of gradient checks."""
+    results = list(_gradcheck_results(arguments))
+    passed = all(result.passed for result in results)
+    if arguments.json:
+        print_json({"passed": passed, "checks": [result.to_dict() for result in results]})
+    else:
+        print("\n\n".join(map(str, results)))
+    return FINE if passed else FAILED
+
+
+def _gradcheck_results(arguments: Namespace) -> Iterator[GradcheckResult]:
+    seed = _checks.size("seed", arguments.seed, 0)
+    if arguments.lengths and (arguments.steps is not None or arguments.batch is not None):
+        raise UsageError("--lengths: expected without --steps and --batch")
+    for subject, entries in _gradcheck_subjects(arguments, seed):
+        yield gradcheck(
+            subject,
+            _random_input(arguments, subject, seed),
+            lengths=arguments.lengths,
+            step=arguments.difference,
+            tolerance=arguments.tolerance,
+            max_entries=arguments.max_entries or entries,
+            seed=seed,
+        )
+
+
+def _random_input(arguments: Namespace, subject: Any, seed: int) -> NDArray | None:
+    """Return x of the size asked for; None where lengths decide."""
+    if arguments.lengths:
+        return None
+    T = _checks.size("steps", 4 if arguments.steps is None else arguments.steps)
+    B = _checks.size("batch", 3 if arguments.batch is None else arguments.batch)
+    rng = np.random.default_rng((seed, 1))
+    embedding = getattr(subject, "embedding", None)
+    if embedding is not None:
+        return rng.integers(0, embedding.n_words, (T, B))
+    return rng.uniform(-1, 1, (T, B, subject.input_size))
+
+
+def _gradcheck_subjects(arguments: Namespace, seed: int) -> Iterator[tuple[Any, int | None]]:
+    """Layers and networks that are meant, each with how many entries of an array to compare if nothing is said."""
+    kinds = ("lstm", "rnn", "network") if arguments.what == "all" else (arguments.what,)
+    options = given(arguments, NETWORK)
+    if arguments.max_entries is not None and arguments.max_entries < 1:
+        raise UsageError(f"--max-entries: expected at least 1, got {arguments.max_entries}")
+    if kinds[0] not in ("lstm", "rnn", "network"):
+        yield _model_network(arguments, options), 10
+        return
+    for kind in kinds:
+        make = _gradcheck_network if kind == "network" else _gradcheck_layer
+        yield make(arguments, kind, options, seed), None
+
+
+def _model_network(arguments: Namespace, options: Mapping[str, Any]) -> Network:
+    if not Path(arguments.what).exists():
+        raise UsageError(f"WHAT: expected lstm, rnn, network, all, or a model file, got {arguments.what!r}")
+    for name in options:
+        raise UsageError(f"{option(name)}: expected only without a model file, which has its own")
+    return Tagger.load(arguments.what).network
+
+
+def _fitting(options: Mapping[str, Any], cell: str) -> dict[str, Any]:
+    """What of the options a kind of cell has."""
+    foreign = ("nonlinearity",) if cell == "lstm" else ONLY_LSTM
+    return {name: value for name, value in options.items() if name not in foreign}
+
+
+def _gradcheck_layer(arguments: Namespace, kind: str, options: Mapping[str, Any], seed: int) -> LSTM | SimpleRNN:
+    sizes = options.get("hidden_sizes", (4,))
+    own = {name: value for name, value in options.items() if name in LAYER}
+    if arguments.what == "all":  # each option goes to those that have it
+        own = _fitting(own, kind)
+    elif foreign := [name for name in options if name not in (*LAYER, "hidden_sizes")]:
+        raise UsageError(f"{option(foreign[0])}: expected only with a network, got {kind}")
+    elif len(sizes) > 1:
+        raise UsageError(f"--hidden-sizes: expected one size for a layer, got {len(sizes)}")
+    check_cell(own, kind)
+    return make_layer(kind, arguments.input_size, sizes[0], own | {"dtype": "float64"}, arguments.reverse, seed)
+
+
+def _gradcheck_network(arguments: Namespace, kind: str, options: Mapping[str, Any], seed: int) -> Network:
+    cell = options.get("cell", "lstm")
+    own = _fitting(options, cell) if arguments.what == "all" else dict(options)
+    check_cell(own, cell)
+    own = {"hidden_sizes": (4,)} | own | {"dtype": "float64"}
+    return Network(arguments.input_size, arguments.classes, seed=seed, **own)

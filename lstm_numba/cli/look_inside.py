@@ -1,0 +1,78 @@
+"""``lstm-numba look``: the gates, cell and sensitivities of a stored LSTM."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from argparse import Namespace
+from typing import Any
+
+from lstm_numba.cli.output import Talk, made_folder, print_json
+from lstm_numba.cli.parser import FINE, UsageError, complain
+
+
+def run_look(arguments: Namespace) -> int:
+    """Draw what a stored layer does with a series, and say what is to be seen."""
+    import matplotlib.pyplot as plt
+
+    from lstm_numba.data import read_series
+    from lstm_numba.instruments import report
+    from lstm_numba.tutorials.gallery import without_window
+
+    plots = without_window()
+    model = _opened(arguments)
+    series = read_series(arguments.input, arguments.columns)
+    _check_width(arguments, model.input_size, series)
+    options = {name: getattr(arguments, name) for name in ("layer", "direction", "sequence", "steps", "units")}
+    chosen = report.choose(model, series.x, **options)
+    folder = made_folder(arguments.out, "--out")
+    formats = ("svg", "png") if arguments.format == "both" else (arguments.format,)
+    say = Talk(arguments)
+    for line in report.introduction(model, chosen, arguments.weights, arguments.input):
+        say.line(line)
+    result: dict[str, Any] = {"weights": arguments.weights, "input": arguments.input, **report.description(chosen)}
+    result["figures"] = []
+    for picture in report.pictures(chosen, series.columns):
+        try:
+            files = plots.save(picture.figure, folder / picture.name, alt=picture.alt, formats=formats)
+        finally:
+            plt.close(picture.figure)
+        say.line(f"{files[-1]}: {picture.reading}")
+        names = [str(path) for path in files]
+        result["figures"].append(
+            {"name": picture.name, "files": names, "reading": picture.reading, "numbers": picture.numbers}
+        )
+    if arguments.json:
+        print_json(result)
+    return FINE
+
+
+def _opened(arguments: Namespace) -> Any:
+    """The model in the file; warnings about it become notes."""
+    from lstm_numba.exchange import open_weights
+
+    names = arguments.name or [None]
+    options = {"name": names[0] if len(names) == 1 else names, "nonlinearity": arguments.nonlinearity}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = open_weights(arguments.weights, **options)
+    except ImportError as error:  # of an optional library; the text says what to install
+        raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise UsageError(re.sub(r"(^|: )(name|nonlinearity): ", r"\1--\2: ", str(error))) from error
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            complain(f"note: {' '.join(str(warning.message).split())}")
+    return model
+
+
+def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:
+    found = series.x.shape[2]
+    if found == input_size:
+        return
+    names = "" if series.columns is None else f" ({', '.join(series.columns)})"
+    raise UsageError(
+        f"--input: expected {input_size} number{'s' * (input_size > 1)} a step, as the model takes, got {found}{names};"
+        " --columns chooses"
+    )

@@ -1,0 +1,610 @@
+"""The command line: ``lstm-numba …`` and ``python -m lstm_numba …``. What can be typed.
+
+Each command has a module of its own that does it, of which nothing is imported before it runs.
+
+Results go to standard output; notes, progress and errors to standard error. With ``--json`` standard output is JSON and
+nothing else.
+
+Exit codes: 0 fine; 1 a check failed (a wrong gradient, an accuracy that was not reached, training that diverged); 2 bad
+input, told in one line; 130 stopped by Ctrl-C; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+FINE, FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+
+# Written out, so that --help needs none of the modules behind them; a test compares.
+NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity")
+INITS = ("glorot", "orthogonal", "uniform")
+CELLS = ("lstm", "rnn")
+OPTIMIZERS = ("sgd", "adam", "2015")
+SCHEDULES = ("constant", "linear", "cosine")
+RECIPES = ("queries", "windows", "2015")
+
+# The module of each command.
+HOMES = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "tag": "tag",
+    "gradcheck": "check_gradients",
+    "sensitivity": "map_sensitivity",
+    "look": "look_inside",
+    "figures": "draw_figures",
+    "demo": "demo",
+}
+
+DEFAULT_MODEL = "model.safetensors"
+GENERATED_QUERIES = 1000
+TRAIN_SHARE = 0.8
+
+# Arguments of layers, networks, taggers and `Tagger.fit`; each is the `dest` of an option.
+ONLY_LSTM = ("peepholes", "gate", "cell_input", "cell_output", "forget_bias")
+LAYER = (*ONLY_LSTM, "nonlinearity", "bias", "init", "dtype")
+NETWORK = (*LAYER, "hidden_sizes", "bidirectional", "merge", "cell", "output_bias", "weight_decay", "loss")
+WORDS = ("window", "one_hot", "embedding_size", "numbers", "lowercase", "min_count")
+TAGGER = (*NETWORK, *WORDS, "dropout", "input_dropout", "word_dropout")
+FIT = ("batch_size", "batches_per_epoch", "schedule", "clip", "patience")
+# A setting of one update rule → that rule's name.
+RULES = dict.fromkeys(("beta1", "beta2"), "adam") | dict.fromkeys(("early", "late", "switch", "mu"), "2015")
+RULES["momentum"] = "sgd"
+_OTHERS = (
+    *("epochs", "learning_rate", "train_share", "seed", "resume", "encoding", "separator"),
+    *("tolerance", "max_entries", "lengths", "input_size", "norm", "of", "wrt", "steps", "batch"),
+)
+
+
+class UsageError(Exception):
+    """Something on the command line that can't be; its text is one line for people."""
+
+
+class CheckFailedError(Exception):
+    """What was to be checked does not hold."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        The words after the program's name; those of the process by default.
+    """
+    _prepare_streams()
+    try:
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help(sys.stderr)
+            return BAD_INPUT
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # argparse's way to end, after --help and after an error
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    except BrokenPipeError:
+        forget_stdout()
+        return NO_READER
+
+
+def _prepare_streams() -> None:
+    """Give output somewhere to go where both streams are closed, and a "?" for what a terminal has no character for."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        with suppress(AttributeError, ValueError):  # not a file of text, or closed
+            getattr(sys, name).reconfigure(errors="replace")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the command; turn what goes wrong into a line and an exit code."""
+    try:
+        from lstm_numba.engine import pool
+
+        if arguments.threads is not None:
+            if arguments.threads < 1:
+                raise UsageError(f"--threads: expected at least 1, got {arguments.threads}")
+            pool.set_num_threads(arguments.threads)
+        module = importlib.import_module(f"lstm_numba.cli.{HOMES[arguments.command]}")
+        return getattr(module, f"run_{arguments.command}")(arguments)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except (CheckFailedError, UsageError, ValueError, TypeError, OSError, MemoryError, OverflowError) as error:
+        if arguments.debug:
+            raise
+        complain(f"error: {_in_one_line(error, arguments.names)}")
+        return FAILED if isinstance(error, CheckFailedError) else BAD_INPUT
+
+
+def complain(text: str) -> None:
+    """Print a line about what went wrong, or may go wrong, on standard error."""
+    print(f"lstm-numba: {text}", file=sys.stderr)
+
+
+def _in_one_line(error: BaseException, names: Mapping[str, str]) -> str:
+    """Say what went wrong in one line; a function's argument by the name of its option."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{os.fspath(error.filename)}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory ({error or 'the sizes are too large'})"
+    else:
+        text = str(error) or type(error).__name__
+    text = " ".join(text.split())
+    found = re.match(r"(\w+)(?=: )", text)
+    if found and (found[1] in names or found[1] in (*TAGGER, *FIT, *RULES, *_OTHERS)):
+        return names.get(found[1], option(found[1])) + text[found.end() :]
+    return text
+
+
+def option(name: str) -> str:
+    """Return the option that sets an argument: hidden_sizes → --hidden-sizes."""
+    return {"bidirectional": "--directions"}.get(name, "--" + name.replace("_", "-"))
+
+
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return the options that are on the command line, by the names of the arguments they set."""
+    return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+
+
+def forget_stdout() -> None:
+    """Nobody reads standard output any more: let what is left of it, and Python's own flush at exit, go nowhere."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help with descriptions and examples as they are written, and room for long options."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, max_help_position=30, **options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which a command may tell to take options between words."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **options)
+        self.mixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if not self.mixed:
+            return super().parse_known_args(args, namespace)
+        self.mixed = False  # argparse's own way to do it comes back here
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.mixed = True
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"error: {' '.join(message.split())} (see {self.prog} --help)")
+        raise SystemExit(BAD_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lstm-numba",
+        description="A peephole LSTM that you can see into: train a tagger, check its gradients, look at its gates.",
+        epilog=_examples(
+            ("the main job in a minute or two, with figures", "demo"),
+            ("learn to tag news queries", "train -o news.safetensors"),
+            ("how good is it, label by label", "evaluate news.safetensors"),
+            ("tag a query", "tag news.safetensors show me sports news from the daily record"),
+            ("is every gradient right", "gradcheck"),
+            ("which output feels which input", "sensitivity -o map.svg"),
+            ("what an LSTM of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
+            ("every figure of the tutorials", "figures"),
+        )
+        + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 141 nobody reads the output",
+    )
+    parser.add_argument("--version", action="version", version=f"lstm-numba {_version()}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add_command in (
+        *(_add_train, _add_evaluate, _add_tag, _add_gradcheck),
+        *(_add_sensitivity, _add_look, _add_figures, _add_demo),
+    ):
+        add = add_command(commands).add_argument_group("of every command").add_argument
+        add("--json", action="store_true", help="print the result as JSON, and nothing else")
+        add("--threads", type=int, metavar="N", help="use at most N threads (default: one a core)")
+        add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _version() -> str:
+    from lstm_numba import __version__
+
+    return __version__
+
+
+def _examples(*pairs: tuple[str, str]) -> str:
+    return "examples:\n" + "\n".join(f"  # {what}\n  lstm-numba {command}" for what, command in pairs)
+
+
+def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = "", /, **names: str) -> _Parser:
+    """Add a command: its help, description and epilog, and the options of arguments that are called otherwise."""
+    usage = f"lstm-numba {name} {usage}[options]"
+    parser = commands.add_parser(name, help=text[0], description=text[1], epilog=text[2], usage=usage)
+    parser.mixed = True
+    parser.set_defaults(command=name, names={"n": "--queries"} | names)
+    return parser
+
+
+# -- options that commands share -------------------------------------------------------------------------------------
+
+
+def _list_of(convert: Callable[[str], Any], example: str) -> Callable[[str], tuple]:
+    """Return a reader of values with commas between."""
+
+    def read(text: str) -> tuple:
+        try:
+            return tuple(convert(part) for part in text.split(","))
+        except (KeyError, ValueError):
+            raise argparse.ArgumentTypeError(f"expected {example}, got {text!r}") from None
+
+    return read
+
+
+def _one_or_each(read: Callable[[str], tuple]) -> Callable[[str], Any]:
+    """Return a reader of one value for all, or of a tuple."""
+
+    def one(text: str) -> Any:
+        values = read(text)
+        return values[0] if len(values) == 1 else values
+
+    return one
+
+
+def _pair(text: str) -> tuple[float, float]:
+    values = _list_of(float, "two numbers such as 0.95,0.9")(text)
+    if len(values) != 2:
+        raise argparse.ArgumentTypeError(f"expected two numbers such as 0.95,0.9, got {text!r}")
+    return values[0], values[1]
+
+
+def _span(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)-(\d+)", text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected the first and the last step such as 401-500, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+_names = _list_of(str.strip, "names")
+_sizes = _list_of(int, "whole numbers such as 128 or 128,64")
+_decay = _one_or_each(_list_of(float, "numbers such as 1e-6 or 1e-8,1e-6"))
+_directions = _one_or_each(
+    _list_of({"both": True, "forward": False}.__getitem__, "both or forward, for all layers or each")
+)
+
+
+def _separator(text: str) -> str:
+    return {"tab": "\t", "\\t": "\t"}.get(text, text)
+
+
+def _switch(group: Any, name: str, help: str) -> None:
+    group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=help)
+
+
+def _add_source_options(parser: Any) -> Any:
+    group = parser.add_argument_group(
+        "data", "by default the original's news queries where they are on this machine, else generated ones"
+    )
+    source = group.add_mutually_exclusive_group()
+    add = source.add_argument
+    add("--news", action="store_true", help="the original's news queries (of LSTM_NUMBA_DATA, or the cache)")
+    add("--generated", action="store_true", help="queries made by a grammar, which needs no network")
+    group.add_argument("--download", action="store_true", help="fetch the news queries if they are not here")
+    parser.set_defaults(data=None, words=None, labels=None, queries=None)
+    return group, source
+
+
+def _add_data_options(parser: Any) -> None:
+    group, source = _add_source_options(parser)
+    add = group.add_argument
+    source.add_argument("--data", metavar="FILE", help="a word and its label a line, a blank line between sentences")
+    source.add_argument("--words", metavar="FILE", help="the two-file form: a word a line, with --labels")
+    add("--labels", metavar="FILE", help="a label a line, for the words of --words")
+    add("--queries", type=int, metavar="N", help=f"how many to generate ({GENERATED_QUERIES})")
+    add("--encoding", default="utf-8", metavar="NAME", help="of the files (utf-8)")
+    add("--separator", type=_separator, metavar="SEP", help="of word and label, such as tab (any space)")
+    add("--train-share", type=float, default=TRAIN_SHARE, metavar="S", help="share of all sentences to train on (0.8)")
+    add("--validation-share", type=float, metavar="S", help="share of those that chooses the best epoch (none)")
+
+
+def _add_layer_options(parser: Any) -> Any:
+    group = parser.add_argument_group("layers")
+    add = group.add_argument
+    add("--cell", choices=CELLS, help="LSTM or simple recurrent net (lstm)")
+    add("--gate", choices=NONLINEARITIES, help="non-linearity of the gates (sigmoid)")
+    add("--cell-input", choices=NONLINEARITIES, help="squashes the cell's input (tanh)")
+    add("--cell-output", choices=NONLINEARITIES, help="squashes the cell's output (tanh)")
+    add("--nonlinearity", choices=NONLINEARITIES, help="of a simple recurrent net (tanh)")
+    _switch(group, "peepholes", "from the cell to its gates (yes)")
+    _switch(group, "bias", "of gates and cells (yes)")
+    add("--forget-bias", type=float, metavar="B", help="initial bias of the forget gate (1)")
+    add("--init", choices=INITS, help="initial weights; uniform: ±0.12, as in 2015 (glorot)")
+    add("--dtype", choices=("float32", "float64"), help="of all numbers (float32)")
+    return group
+
+
+def _add_network_options(parser: Any) -> None:
+    group = _add_layer_options(parser)
+    add = group.add_argument
+    add("--hidden-sizes", type=_sizes, metavar="H,…", help="units of each layer, each way")
+    add("--directions", dest="bidirectional", type=_directions, metavar="D,…", help="both or forward, for all or each")
+    add("--merge", choices=("concat", "sum"), help="how directions are joined between layers (concat)")
+    _switch(group, "output-bias", "of the softmax layer (yes)")
+    add("--weight-decay", type=_decay, metavar="L,…", help="of all layers, or of each and then the softmax's")
+    add("--loss", choices=("all", "last", "middle"), help="which steps enter the loss (all)")
+
+
+# -- each command's own -----------------------------------------------------------------------------------------------
+
+
+def _add_train(commands: Any) -> _Parser:
+    text = (
+        "learn to label words",
+        "Train a tagger, and write it to a file after every epoch. Ctrl-C stops and keeps what was learned.\n\n"
+        "recipes, whose settings the options below change:\n"
+        "  queries   whole queries, 128 units each way, learned embedding beside word vectors, dropout, Adam\n"
+        "  windows   the windows of five words and the 512 units of 2015, with biases, dropout and Adam\n"
+        "  2015      the network of 2015 with its faults mended, its own update rule, 25 of its epochs",
+        _examples(
+            ("learn the news queries, or generated ones where those are not here", "train -o news.safetensors"),
+            ("go on after Ctrl-C", "train --resume news.safetensors --epochs 25"),
+            ("your own data and word vectors", "train --data tagged.txt --vectors vectors.txt"),
+            ("the network of 2015, with a longer window", "train --recipe 2015 --window 7"),
+            (
+                "two layers; a tenth of the training part says when to stop",
+                "train --hidden-sizes 128,64 --validation-share 0.1 --patience 5",
+            ),
+        ),
+    )
+    parser = _command(commands, "train", text, per_epoch="--batches-per-epoch")
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, help="settings to start from (queries)")
+    add("-o", "--output", "--checkpoint", metavar="FILE", help=f"where to write the tagger ({DEFAULT_MODEL})")
+    add("--overwrite", action="store_true", help="replace an existing file and all that it has learned")
+    add("--resume", metavar="FILE", help="go on with the training of FILE, on the same data")
+    add("--log-weights", metavar="FOLDER", help="also write the tagger of every epoch, into this folder")
+    add("--quiet", action="store_true", help="no progress bar, and no line for each epoch")
+    _add_data_options(parser)
+    _add_word_options(parser)
+    _add_network_options(parser)
+    _add_training_options(parser)
+    return parser
+
+
+def _add_word_options(parser: Any) -> None:
+    group = parser.add_argument_group("words")
+    add = group.add_argument
+    add("--vectors", metavar="FILE", help="word vectors: a word and its numbers a line")
+    add("--no-vectors", action="store_true", default=None, help="without the news data's own word vectors")
+    add("--one-hot", action="store_true", default=None, help="one-hot input instead of vectors and embedding")
+    add("--embedding-size", type=int, metavar="N", help="columns of the learned embedding, 0 for none")
+    add("--window", type=int, metavar="N", help="windows of N words (odd), 0 for whole sentences")
+    _switch(group, "numbers", "words of digits become one token (yes)")
+    _switch(group, "lowercase", "words in lower case (no)")
+    add("--min-count", type=int, metavar="N", help="how often a word must come not to be unknown (1)")
+
+
+def _add_training_options(parser: Any) -> None:
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--epochs", type=int, metavar="N", help="in all, those before a resumption included (the recipe's)")
+    add("--batch-size", type=int, metavar="N", help="sentences, or windows, in a batch (the recipe's)")
+    add("--batches-per-epoch", type=int, metavar="N", help="an epoch is N batches drawn anew (the recipe's)")
+    add("--seed", type=int, metavar="N", help="of the split, initial weights, order and dropout (0)")
+    add("--dropout", type=float, metavar="S", help="of the input of all layers above the first (the recipe's)")
+    add("--input-dropout", type=float, metavar="S", help="of the first layer's input (the recipe's)")
+    add("--word-dropout", type=float, metavar="S", help="share of words made unknown in training (the recipe's)")
+    add("--clip", type=float, metavar="NORM", help="largest norm of the gradient (no clipping)")
+    add("--patience", type=int, metavar="N", help="stop after N epochs without better validation (never)")
+    group = parser.add_argument_group("update rule")
+    add = group.add_argument
+    add("--optimizer", choices=OPTIMIZERS, help="update rule (the recipe's)")
+    add("--learning-rate", type=float, metavar="A", help="(the recipe's; of another update rule its usual one)")
+    add("--schedule", choices=SCHEDULES, help="how the learning rate goes down (the recipe's)")
+    add("--momentum", type=float, metavar="M", help="sgd (0.9)")
+    add("--beta1", type=float, metavar="B", help="adam (0.9)")
+    add("--beta2", type=float, metavar="B", help="adam (0.999)")
+    add("--early", type=_pair, metavar="M,B", help="2015: both momenta at first, m and β (0.5,0.5)")
+    add("--late", type=_pair, metavar="M,B", help="2015: both momenta from then on (0.95,0.9)")
+    add("--switch", type=int, metavar="N", help="2015: iterations with the first ones (30)")
+    add("--mu", type=float, metavar="MU", help="2015: added to the second derivatives (0.01)")
+
+
+def _add_evaluate(commands: Any) -> _Parser:
+    text = (
+        "how good is a trained tagger, label by label",
+        "Accuracy of a tagger, and precision, recall and F1 of each label. By default on the test part, which is the\n"
+        "one that training left out if the data options are those that train had.",
+        _examples(
+            ("on the test part of the default data", "evaluate news.safetensors"),
+            ("with the counts of what was taken for what", "evaluate news.safetensors --confusion"),
+            ("on all of another file", "evaluate news.safetensors --data other.txt --part all"),
+        ),
+    )
+    parser = _command(commands, "evaluate", text, "MODEL ")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a file that train wrote")
+    add("--part", choices=("test", "validation", "train", "all"), default="test", help="of the data (test)")
+    add("--seed", type=int, metavar="N", help="of the split (the one the model was trained with)")
+    add("--confusion", action="store_true", help="also print the counts of true labels and answers")
+    _add_data_options(parser)
+    return parser
+
+
+def _add_tag(commands: Any) -> _Parser:
+    text = (
+        "label the words of queries",
+        "Label every word of a query: of the words on the command line, or of standard input, one query a line.\n"
+        "Prints a word and its label a line, which train can read again; with --json an object a line.",
+        _examples(
+            ("one query", "tag news.safetensors show me sports news from the daily record"),
+            ("many, with their probabilities", "tag news.safetensors --probabilities < queries.txt"),
+            ("for a program", "tag news.safetensors --json show me sports news"),
+        ),
+    )
+    parser = _command(commands, "tag", text, "MODEL [WORD ...] ")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a file that train wrote")
+    add("query", nargs="*", default=[], metavar="WORD", help="of one query (default: standard input)")
+    add("--probabilities", action="store_true", help="also print how sure each label is")
+    return parser
+
+
+def _add_gradcheck(commands: Any) -> _Parser:
+    text = (
+        "compare gradients with central differences",
+        "Compare every gradient of the backward pass with differences of the forward pass, in float64: of an LSTM\n"
+        "layer, of a simple recurrent layer, of a whole network, or of the network in a model file. Exits with 1 if\n"
+        "one is wrong.",
+        _examples(
+            ("a layer of each kind and a small network", "gradcheck"),
+            ("a layer with other non-linearities", "gradcheck lstm --gate tanh --cell-output identity"),
+            ("two layers joined as in 2015", "gradcheck network --hidden-sizes 4,3 --merge sum --no-bias"),
+            ("a trained tagger, 20 numbers of each array", "gradcheck news.safetensors --max-entries 20"),
+        ),
+    )
+    names = {"step": "--difference", "hidden_size": "--hidden-sizes", "n_classes": "--classes", "x": "--steps, --batch"}
+    parser = _command(commands, "gradcheck", text, "[WHAT] ", **names)
+    add = parser.add_argument
+    add("what", nargs="?", default="all", metavar="WHAT", help="lstm, rnn, network, all or a model file (all)")
+    group = parser.add_argument_group("sizes")
+    add = group.add_argument
+    add("--input-size", type=int, default=3, metavar="I", help="numbers in xᵗ (3)")
+    add("--classes", type=int, default=3, metavar="C", help="of a network (3)")
+    add("--steps", type=int, metavar="T", help="time steps (4)")
+    add("--batch", type=int, metavar="B", help="sequences (3)")
+    add("--lengths", type=_sizes, metavar="T,…", help="steps of each sequence, instead of --steps and --batch")
+    group = parser.add_argument_group("comparison")
+    add = group.add_argument
+    add("--difference", type=float, default=2e-3, metavar="S", help="how far each number is moved (0.002)")
+    add("--tolerance", type=float, default=1e-6, metavar="E", help="largest relative error that passes (1e-6)")
+    add("--max-entries", type=int, metavar="N", help="numbers of each array to compare (all; of a file 10)")
+    add("--seed", type=int, default=0, metavar="N", help="of weights and input (0)")
+    _add_network_options(parser)
+    add("--reverse", action="store_true", help="let a layer run from the last step to the first")
+    return parser
+
+
+def _add_sensitivity(commands: Any) -> _Parser:
+    text = (
+        "draw which output feels which input",
+        "Draw the map of ‖∂hᵗ/∂xˢ‖ for all s and t: of a trained tagger's layer for the words of a query, or of an\n"
+        "untrained layer for random input. The ending of FILE decides on svg or png; without one both are written.",
+        _examples(
+            ("an untrained LSTM", "sensitivity -o lstm.svg"),
+            ("a simple recurrent net, where the gradient vanishes", "sensitivity --cell rnn --steps 60 -o rnn.png"),
+            ("what a trained tagger feels", "sensitivity news.safetensors --words show me sports news -o query.svg"),
+        ),
+    )
+    parser = _command(commands, "sensitivity", text, "[MODEL] -o FILE ", hidden_size="--hidden", T="--steps")
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="a file that train wrote (an untrained layer)")
+    add("-o", "--output", required=True, metavar="FILE", help="the figure; an existing one is replaced")
+    add("--words", nargs="+", metavar="WORD", help="of the query, with a MODEL")
+    add("--random", action="store_true", help="random input, also with a MODEL")
+    add("--layer", type=int, metavar="N", help="of the MODEL, 0 is the first (0)")
+    add("--direction", choices=("forward", "backward", "both"), help="of that layer (all it has)")
+    add("--word", type=int, metavar="N", help="in window mode: the word in the middle, from 1 (the middle one)")
+    add("--of", choices=("h", "c"), default="h", help="output or cell state (h)")
+    add("--wrt", choices=("x", "h", "c"), default="x", help="with respect to what (x)")
+    add("--norm", choices=("frobenius", "spectral"), default="frobenius", help="of the matrices")
+    add("--linear", action="store_true", help="linear colours from 0 (logarithmic)")
+    add("--title", help="of the figure")
+    group = parser.add_argument_group("random input and an untrained layer")
+    add = group.add_argument
+    add("--steps", type=int, metavar="T", help="time steps (30)")
+    add("--seed", type=int, default=0, metavar="N", help="of weights and input (0)")
+    add("--hidden", type=int, metavar="H", help="units (64)")
+    add("--input-size", type=int, metavar="I", help="numbers in xᵗ (16)")
+    _add_layer_options(parser)
+    return parser
+
+
+def _add_look(commands: Any) -> _Parser:
+    text = (
+        "look inside a stored LSTM: its gates, cell and sensitivities for a series",
+        "Run a stored LSTM or simple recurrent net over a series, and draw gates, cell state and output of a layer,\n"
+        "which output depends on which input, and how far back the gradient of the last output reaches. Each figure\n"
+        "comes with a line on what is to be seen in it.\n\n"
+        "WEIGHTS is one of\n"
+        "  .safetensors   a state dict of PyTorch, or a model of this package\n"
+        "  .onnx          a graph with LSTM or RNN nodes (needs onnx)\n"
+        "  .keras, .h5    a model of Keras, or its weights (needs h5py)\n\n"
+        "The series must be scaled as it was when the model was trained. Steps are numbered from 1, units, layers and\n"
+        "sequences from 0.",
+        _examples(
+            ("an nn.LSTM's state dict, and a table with a header", "look lstm.safetensors --input co2.csv"),
+            ("one of several, one column, its last 100 steps", "look m.onnx --name lstm_1 --input a.csv --columns co2 "
+             "--steps 401-500"),
+            ("the other direction of the first layer", "look m.keras --input x.npy --layer 0 --direction backward"),
+        ),
+    )
+    own = {name: f"--{name}" for name in ("name", "layer", "direction", "sequence", "steps", "units")}
+    parser = _command(commands, "look", text, "WEIGHTS --input FILE ", x="--input", **own)
+    add = parser.add_argument
+    add("weights", metavar="WEIGHTS", help="a file of weights")
+    add("--input", required=True, metavar="FILE", help="the series: .npy of shape (T,), (T, I) or (T, B, I), or CSV")
+    add("--columns", type=_names, metavar="C,…", help="of a CSV: names in its header, or numbers from 1 (all)")
+    add("--name", action="append", metavar="NAME", help="which of several nets in WEIGHTS; repeated: of their stack")
+    add("--nonlinearity", choices=("tanh", "relu"), help="of an nn.RNN's state dict, which doesn't say")
+    add("--layer", type=int, metavar="N", help="0 is the first (the last)")
+    add("--direction", choices=("forward", "backward"), help="of that layer (the first that it has)")
+    add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")
+    add("--steps", type=_span, metavar="A-B", help="steps to draw; the model sees all (the last 200)")
+    add("--units", type=_sizes, metavar="N,…", help="units to draw (all, what holds longest at the top)")
+    add("--out", default="look", metavar="FOLDER", help="for the figures; existing ones are replaced (./look)")
+    add("--format", choices=("svg", "png", "both"), default="both", help="of the figures (both)")
+    return parser
+
+
+def _add_figures(commands: Any) -> _Parser:
+    text = (
+        "draw the figures of the tutorials",
+        "Draw every figure of the tutorials, or some, as SVG and PNG (an animation as GIF) from generated data, with\n"
+        "the same bytes on every run; of all of them write a page that shows each and says how to read it.",
+        _examples(
+            ("what there is", "figures --list"),
+            ("all of them into ./figures", "figures --out figures"),
+            ("one, for a slide", "figures --only memory_block --out ."),
+        ),
+    )
+    parser = _command(commands, "figures", text)
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the figures, and draw none")
+    add("--only", action="append", metavar="NAME", help="this one; may be given more than once")
+    add("--out", metavar="FOLDER", help="where to (the source's figures, else ./figures)")
+    return parser
+
+
+def _add_demo(commands: Any) -> _Parser:
+    text = (
+        "the main job: gradients checked, a tagger trained, figures drawn",
+        "Check gradients, show why a simple recurrent net forgets, train a tagger to a stated accuracy, look at its\n"
+        "gates, and write the figures. Exits with 1 if a gradient is wrong or the accuracy is not reached.",
+        _examples(
+            ("all of it", "demo"),
+            ("in half the time, to a lower accuracy", "demo --quick"),
+        ),
+    )
+    parser = _command(commands, "demo", text)
+    add = parser.add_argument
+    add("--out", metavar="FOLDER", help="for the figures (figures/demo, or its like for other data)")
+    add("--quick", action="store_true", help="train for fewer epochs, to a lower accuracy")
+    _add_source_options(parser)
+    return parser

@@ -1,0 +1,191 @@
+"""The four non-linearities and their slopes, over vectors of numbers.
+
+No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library is many times slower. Here
+``exp(x) - 1`` is built from adds and multiplies alone, which vectors have (`vectors`):
+
+    x = n ln 2 + r,  |r| <= ln 2 / 2          n the nearest whole number
+    e^r - 1 = r + r²/2! + r³/3! + ...         the Taylor series, cut where it no longer changes the last digit
+    e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1)         2ⁿ made by writing n into the exponent bits
+
+from which ``σ(x) = 1 / (1 + e^-x)`` and ``tanh x = (e^2x - 1) / (e^2x - 1 + 2)``. Both keep their *relative* accuracy
+everywhere: σ(-30) is 9.4e-14, not 0. Far out they are exactly 0, 1 and -1; NaN gives NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from lstm_numba.engine.compiling import inline, jit
+from lstm_numba.engine.vectors import (
+    lanes,
+    load_first,
+    pointer,
+    power_of_two,
+    store_first,
+    where_greater,
+)
+
+SIGMOID, TANH, RELU, IDENTITY = range(4)
+NAMES = ("sigmoid", "tanh", "relu", "identity")
+
+# ln 2 in two parts: n·(the first) is exact for every n that occurs, the second corrects the rest.
+_F32 = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 9))
+_F64 = tuple(1 / math.factorial(k) for k in range(2, 15))
+_LOG2E_32, _LN2_HIGH_32, _LN2_LOW_32 = np.float32(1 / math.log(2)), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1 / math.log(2), 6.93147180369123816490e-01, 1.90821492927058770002e-10
+# Adding and subtracting this rounds to the nearest whole number: the sum has no bits left for a fraction.
+_ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
+_ZERO_32, _ONE_32, _TWO_32 = np.float32(0), np.float32(1), np.float32(2)
+# Below -`_FAR` σ is under the smallest normal number and counts as 0; above, e^-x is.
+_FAR_32, _FAR_64 = np.float32(87.3), 708.3
+# From here on tanh is 1 to the last digit.
+_ALMOST_ONE_32, _ALMOST_ONE_64 = np.float32(10), 20.0
+
+
+@inline
+def _expm1_parts_32(x):
+    shifted = x * _LOG2E_32 + _ROUND_32
+    n = shifted - _ROUND_32
+    r = (x - n * _LN2_HIGH_32) - n * _LN2_LOW_32
+    c2, c3, c4, c5, c6, c7, c8 = _F32
+    r2 = r * r  # the terms in pairs, so that fewer of them wait for each other
+    series = ((c2 + r * c3) + r2 * (c4 + r * c5)) + (r2 * r2) * ((c6 + r * c7) + r2 * c8)
+    return power_of_two(shifted), r + r2 * series
+
+
+@inline
+def _expm1_parts_64(x):
+    shifted = x * _LOG2E_64 + _ROUND_64
+    n = shifted - _ROUND_64
+    r = (x - n * _LN2_HIGH_64) - n * _LN2_LOW_64
+    c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14 = _F64
+    r2 = r * r
+    r4 = r2 * r2
+    low = ((c2 + r * c3) + r2 * (c4 + r * c5)) + r4 * ((c6 + r * c7) + r2 * (c8 + r * c9))
+    high = ((c10 + r * c11) + r2 * (c12 + r * c13)) + r4 * c14
+    return power_of_two(shifted), r + r2 * (low + (r4 * r4) * high)
+
+
+def _expm1_parts(x):
+    """(2ⁿ, e^r - 1), of which e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1); for |x| up to `_FAR`."""
+
+
+@overload(_expm1_parts, inline="always")
+def _choose_expm1_parts(x):
+    if x.dtype == types.float32:
+        return lambda x: _expm1_parts_32(x)
+    return lambda x: _expm1_parts_64(x)
+
+
+def _constants(x):
+    """(0, 1, 2, `_FAR`, `_ALMOST_ONE`), in the type of x's numbers."""
+
+
+@overload(_constants, inline="always")
+def _choose_constants(x):
+    if x.dtype == types.float32:
+        return lambda x: (_ZERO_32, _ONE_32, _TWO_32, _FAR_32, _ALMOST_ONE_32)
+    return lambda x: (0.0, 1.0, 2.0, _FAR_64, _ALMOST_ONE_64)
+
+
+@inline
+def _clamp(x, limit):
+    """x, or ±limit where it is beyond; NaN stays NaN."""
+    x = where_greater(x, limit, limit, x)
+    return where_greater(-limit, x, -limit, x)
+
+
+@inline
+def sigmoid(x):
+    """σ(x) = 1 / (1 + e^-x), in [0, 1]."""
+    zero, one, _, far, _ = _constants(x)
+    power, rest = _expm1_parts(_clamp(-x, far))
+    return where_greater(-far, x, zero, one / (one + (power + power * rest)))
+
+
+@inline
+def tanh(x):
+    """Tanh x = (e^2x - 1) / (e^2x + 1), in [-1, 1]."""
+    _, one, two, _, almost_one = _constants(x)
+    power, rest = _expm1_parts(two * _clamp(x, almost_one))
+    expm1 = power * rest + (power - one)
+    return expm1 / (expm1 + two)
+
+
+@inline
+def relu(x):
+    """max(x, 0); NaN stays NaN."""
+    zero, _, _, _, _ = _constants(x)
+    return where_greater(zero, x, zero, x)
+
+
+@inline
+def squash(kind, a):
+    """φ(a); `kind` chooses φ."""
+    if kind == SIGMOID:
+        return sigmoid(a)
+    if kind == TANH:
+        return tanh(a)
+    if kind == RELU:
+        return relu(a)
+    return a
+
+
+@inline
+def slope(kind, y):
+    """φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0."""
+    zero, one, _, _, _ = _constants(y)
+    if kind == SIGMOID:
+        return y * (one - y)
+    if kind == TANH:
+        return (one - y) * (one + y)
+    if kind == RELU:
+        return where_greater(y, zero, one, zero * y)  # 0·NaN is NaN
+    return where_greater(y, y, y, one)  # 1 everywhere: nothing is greater than itself
+
+
+@jit
+def _squash_flat(kind, a, y):
+    from_a, to_y = pointer(a), pointer(y)
+    for n in range(0, a.size, lanes(from_a)):
+        store_first(to_y, n, a.size - n, squash(kind, load_first(from_a, n, a.size - n)))
+
+
+def code(name: str, argument: str = "nonlinearity") -> int:
+    """The number by which kernels know a non-linearity.
+
+    Raises
+    ------
+    ValueError
+        For a name that isn't one of `NAMES`; `argument` is named in the text.
+    """
+    if name not in NAMES:
+        raise ValueError(f"{argument}: expected one of {', '.join(NAMES)}, got {name!r}")
+    return NAMES.index(name)
+
+
+def apply(name: str, x: np.ndarray) -> np.ndarray:
+    """φ(x) with the arithmetic that the layers use.
+
+    Parameters
+    ----------
+    name
+        One of "sigmoid", "tanh", "relu", "identity".
+    x
+        float32 or float64, any shape.
+
+    Returns
+    -------
+    ndarray
+        The same shape and dtype.
+    """
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x: expected float32 or float64, got {x.dtype}")
+    y = np.empty(x.shape, x.dtype)
+    _squash_flat(code(name, "name"), np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
+    return y

@@ -1,0 +1,284 @@
+"""A small pool of threads for kernels that release the interpreter's lock.
+
+Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python
+threads, or after a fork. Here work is cut into parts that write to different places. `run` and `over` give each part
+to a thread of a pool, the first to the caller, who waits for the rest; `together` lets threads share out one compiled
+call's tasks among themselves (`tasks`), for calls too short to wait for a thread to wake up. Results are the same for
+any number of threads to rounding (how many sequences a share has decides the order of some sums), and the same bits
+for the same number.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import operator
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba.engine import tasks
+
+
+def _available_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+Launch = Callable[[Callable[[], None], int], object]
+
+_limit = _available_cores()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_lock = threading.Lock()  # held while the pool is chosen and given work, so that no one replaces it in between
+_local = threading.local()
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use; at first the number of cores this process may run on."""
+    return _limit
+
+
+def set_num_threads(n: int) -> None:
+    """Let each call use up to `n` threads, for the whole process.
+
+    Raises
+    ------
+    ValueError
+        If n is not a whole number of at least 1.
+    """
+    global _limit
+    try:
+        limit = 0 if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        limit = 0
+    if limit < 1:
+        raise ValueError(f"n: expected a whole number of at least 1, got {n!r}")
+    _limit = limit
+
+
+def budget() -> int:
+    """Threads that the running code may use: fewer inside a share of a call that is already divided."""
+    return getattr(_local, "budget", None) or _limit
+
+
+def _forget_pool() -> None:
+    """After a fork the child has the pool's object but none of its threads, and maybe a lock that no one will open."""
+    global _pool, _pool_size, _lock
+    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    _helpers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _get_pool(size: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    if _pool is None or _pool_size < size:
+        if _pool is not None:
+            _pool.shutdown(wait=False)
+        _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="lstm_numba"), size
+    return _pool
+
+
+@contextmanager
+def borrowed(launch: Launch | None, most: int) -> Iterator[None]:
+    """Let what this thread calls use another library's threads instead of this package's.
+
+    Those of OpenMP go on spinning for milliseconds after a call, and would take the cores from ours.
+
+    Parameters
+    ----------
+    launch
+        ``launch(work, parts)`` calls ``work()`` on up to `parts` threads, this one among them, and comes back when all
+        have ended; None changes nothing.
+    most
+        Threads to use at most.
+    """
+    before = getattr(_local, "budget", None), getattr(_local, "launch", None)
+    _local.budget, _local.launch = min(budget(), most), launch or before[1]
+    try:
+        yield
+    finally:
+        _local.budget, _local.launch = before
+
+
+def _on_borrowed(launch: Launch, work: Callable[[], object], parts: int, failed: Callable[[], object]) -> None:
+    """Call ``work()`` on up to `parts` borrowed threads; raise the first exception after all have ended."""
+    context = contextvars.copy_context()
+    errors: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            context.copy().run(work)
+        except BaseException as error:
+            errors.append(error)
+            failed()
+
+    launch(one, parts)
+    if errors:
+        raise errors[0]
+
+
+def run(jobs: Sequence[Callable[[], object]]) -> list:
+    """Call every job, side by side where threads are free; return their results in order.
+
+    The first exception of a job is raised after all have ended.
+    """
+    available = budget()
+    if available == 1 or len(jobs) == 1:
+        return [job() for job in jobs]
+    share = max(1, available // len(jobs))
+
+    def with_share(job):
+        before = getattr(_local, "budget", None), getattr(_local, "launch", None)
+        _local.budget, _local.launch = share, None
+        try:
+            return job()
+        finally:
+            _local.budget, _local.launch = before
+
+    launch = getattr(_local, "launch", None)
+    if launch is not None:
+        waiting, done = deque(enumerate(jobs)), {}
+
+        def some() -> None:
+            while True:
+                try:
+                    number, job = waiting.popleft()
+                except IndexError:
+                    return
+                done[number] = with_share(job)
+
+        _on_borrowed(launch, some, min(available, len(jobs)), waiting.clear)
+        return [done[number] for number in range(len(jobs))]
+    with _lock:
+        pool = _get_pool(max(1, _limit - 1))
+        # In the caller's context, so that its np.errstate holds in every job.
+        others = [pool.submit(contextvars.copy_context().run, with_share, job) for job in jobs[1:]]
+    results: list[object] = []
+    errors: list[BaseException] = []
+    for job, other in zip(jobs, [None, *others], strict=True):
+        try:
+            # What no thread has begun is done here: all of them may be waiting, as this one would, for such jobs.
+            results.append(with_share(job) if other is None or other.cancel() else other.result())
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return results
+
+
+def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> list:
+    """Call ``work(lo, hi)`` for every range, side by side where threads are free; return the results in order."""
+    return run([partial(work, lo, hi) for lo, hi in shares])
+
+
+class _Helper(threading.Thread):
+    """A thread that helps with calls.
+
+    To wake a thread takes longer than a small layer's backward pass. So it stays awake for a moment after each call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="lstm_numba helper", daemon=True)
+        self._mailbox = np.zeros(2, np.int64)  # the number of the last call, where its progress lies
+        # The call and its progress, in one object: another thread may ask in between.
+        self._request: tuple[Callable[[NDArray], object], NDArray] | None = None
+        self._recent: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
+        self._asleep, self._alarm = False, threading.Event()
+        # Compiled here: a thread that compiles when the interpreter ends would take it down.
+        tasks.await_call(self._mailbox.ctypes.data, 0, 0)
+        self.start()
+
+    def ask(self, call: Callable[[NDArray], object], progress: NDArray) -> None:
+        """Have it call ``call(progress)``, if it comes before that call is over, and before it is asked again."""
+        number = int(self._mailbox[0]) + 1
+        progress[-2:] = self._mailbox.ctypes.data, number
+        self._request = call, progress
+        self._recent.append(progress)
+        self._mailbox[1] = progress.ctypes.data
+        self._mailbox[0] = number
+        if self._asleep:
+            self._alarm.set()
+
+    def run(self) -> None:
+        """Wait for calls, and help with them."""
+        last, mailbox = 0, self._mailbox.ctypes.data
+        while True:
+            number = tasks.await_call(mailbox, last, tasks.PATIENCE)
+            if number == last:
+                self._asleep = True
+                if self._mailbox[0] == last:
+                    self._alarm.wait()
+                self._alarm.clear()
+                self._asleep = False
+                continue
+            last, request, self._request = number, self._request, None
+            if request is not None:
+                call, progress = request
+                call(progress)
+
+
+_helpers: list[_Helper] = []
+
+
+def _get_helpers(number: int) -> list[_Helper]:
+    with _lock:
+        while len(_helpers) < number:
+            _helpers.append(_Helper())
+        return _helpers[:number]
+
+
+def together(work: Callable[[NDArray], object], parts: int) -> None:
+    """Call ``work(progress)`` on up to `parts` threads that share the tasks in it out among themselves (`tasks`).
+
+    The calling thread begins at once. Helpers that come too late find nothing left to do, and are not waited for; so it
+    does no harm that calls from several threads ask the same ones.
+    """
+    helpers = min(parts, budget()) - 1 if parts > 1 else 0
+    progress = tasks.new_progress(helpers)
+    if helpers == 0:
+        work(progress)
+        return
+    own = progress[: tasks.FAILED + 1]
+    launch = getattr(_local, "launch", None)
+    if launch is not None:
+        _on_borrowed(launch, lambda: work(own), helpers + 1, lambda: own.__setitem__(tasks.FAILED, 1))
+        return
+    context = contextvars.copy_context()  # so that the caller's np.errstate holds in every thread
+    errors: list[BaseException] = []
+
+    def help(progress: NDArray) -> None:
+        try:
+            context.copy().run(work, progress)
+        except BaseException as error:
+            errors.append(error)
+            own[tasks.FAILED] = 1
+
+    for number, helper in enumerate(_get_helpers(helpers)):
+        helper.ask(help, progress[: tasks.FAILED + 3 + 2 * number])
+    try:
+        work(own)
+    except BaseException:
+        own[tasks.FAILED] = 1
+        raise
+    if errors:
+        raise errors[0]
+
+
+def ranges(n: int, parts: int) -> list[tuple[int, int]]:
+    """Cut 0 … n into at most `parts` ranges of nearly equal size, none of them empty."""
+    parts = max(1, min(n, parts))
+    edges = [n * p // parts for p in range(parts + 1)]
+    return list(pairwise(edges))

@@ -1,0 +1,540 @@
+"""Is the backward pass the derivative of the forward pass? Central differences tell, parameter by parameter.
+
+For a loss L and one number θ in a weight, an input or an initial state,
+
+    D(s) = (L(θ + s) - L(θ - s)) / 2s                      = ∂L/∂θ + O(s²)
+    R    = (4 D(s/2) - D(s)) / 3                           = ∂L/∂θ + O(s⁴)
+
+R is Richardson's extrapolation (L. Richardson, *The Approximate Arithmetical Solution by Finite Differences*,
+Phil. Trans. A 210, 1911). In float64, with s about 10⁻³, it agrees with a right gradient to about nine
+digits.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.layers.parameters import GATES
+
+Loss = Callable[[], float]
+
+# A loss is rounded to a few units in its last place; this many are taken for granted.
+_ROUNDING = 16 * 2.0**-52
+# Where R of the first step leaves more than this share of the tolerance, smaller steps are tried too.
+_CLEARLY = 1e-2
+_HALVINGS = 14
+
+
+class GradcheckRow(NamedTuple):
+    """One line of the table: a parameter (one gate's part of it), an input or an initial state.
+
+    Attributes
+    ----------
+    name
+        Such as "W_f", "x", "c0", "layers.0.forward.V_o".
+    entries, checked
+        How many numbers it has, and how many were compared.
+    error
+        The largest relative error; infinite where a gradient is NaN or infinite.
+    place
+        Where: its index in the array of that name.
+    analytic, numeric
+        Both derivatives there.
+    passed
+        Whether the error is within the tolerance.
+    kink
+        Whether the loss has no derivative there: its one-sided derivatives stay apart however small the step.
+    """
+
+    name: str
+    entries: int
+    checked: int
+    error: float
+    place: tuple[int, ...]
+    analytic: float
+    numeric: float
+    passed: bool
+    kink: bool
+
+
+@dataclass(frozen=True)
+class GradcheckResult:
+    """What `gradcheck` found: ``print(result)`` shows a table, ``bool(result)`` is `passed`.
+
+    Attributes
+    ----------
+    subject
+        What was checked, in words.
+    rows
+        One `GradcheckRow` for each parameter, input and initial state.
+    tolerance, step
+        As given to `gradcheck`.
+    """
+
+    subject: str
+    rows: list[GradcheckRow]
+    tolerance: float
+    step: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed."""
+        return all(row.passed for row in self.rows)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the rows that did not pass."""
+        return [row.name for row in self.rows if not row.passed]
+
+    @property
+    def worst(self) -> GradcheckRow:
+        """The row with the largest relative error."""
+        return max(self.rows, key=lambda row: row.error)
+
+    def __bool__(self) -> bool:
+        """Tell whether every row passed, so that ``assert gradcheck(layer)`` means what it says."""
+        return self.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; numbers that are not finite become None."""
+        return {
+            "subject": self.subject,
+            "passed": self.passed,
+            "tolerance": self.tolerance,
+            "step": self.step,
+            "rows": [{name: _jsonable(value) for name, value in row._asdict().items()} for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        """Return the table, and one line that sums it up."""
+        head = ("gradient", "entries", "largest relative error", "at", "analytic", "numeric", "")
+        cells = [head, *(_cells(row) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        left = (0, 3, 6)
+        lines = [
+            "  ".join(
+                c.ljust(w) if n in left else c.rjust(w)
+                for n, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in cells
+        ]
+        lines = [line.rstrip() for line in lines]
+        return "\n".join(
+            [self.subject, "", *lines[:1], "-" * max(map(len, lines)), *lines[1:], "", self._verdict()]
+        )
+
+    def _verdict(self) -> str:
+        if not self.passed:
+            count = f"{len(self.failed)} of {len(self.rows)}"
+            return (
+                f"FAILED: {count} gradients differ by more than {self.tolerance:g}: {', '.join(self.failed)}"
+            )
+        worst = f"the largest error is {self.worst.error:.1e}, in {self.worst.name}"
+        return f"passed: all {len(self.rows)} gradients agree to {self.tolerance:g}; {worst}"
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _cells(row: GradcheckRow) -> tuple[str, ...]:
+    entries = str(row.entries) if row.checked == row.entries else f"{row.checked} of {row.entries}"
+    result = "pass" if row.passed else "FAIL, at a kink" if row.kink else "FAIL"
+    place = ", ".join(map(str, row.place))
+    return (
+        row.name,
+        entries,
+        f"{row.error:.1e}",
+        f"[{place}]",
+        f"{row.analytic:.8e}",
+        f"{row.numeric:.8e}",
+        result,
+    )
+
+
+def gradcheck(
+    layer_or_network: Any,
+    x: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    step: float = 2e-3,
+    tolerance: float = 1e-6,
+    max_entries: int | None = None,
+    seed: int = 0,
+) -> GradcheckResult:
+    """Compare the gradients of a layer, a stack or a network with differences of its forward pass.
+
+    A layer is checked with a loss that reads all it returns, with random weights r, p, q (p and q for the
+    last state):
+
+        L = Σₜ rᵗ · hᵗ + p · h_T + q · c_T
+
+    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and c⁰. So is a stack, with the
+    states of all its layers; where their sizes differ, each has a row of its own: "h0[0]", "h0[1]", … A network
+    is checked with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's
+    page), and the relative error is
+
+        |analytic - numeric| / max(|analytic|, |numeric|, floor)
+        floor = 16 ε max(1, |L|) / (step · tolerance)
+
+    with ε = 2⁻⁵², the spacing of float64 at 1. L is rounded, so a numeric derivative is uncertain by about
+    16 ε max(1, |L|) / step. The floor is where this uncertainty reaches the tolerance: smaller entries (below
+    2·10⁻⁶ with the defaults) are held to the uncertainty itself, which is all that differences can know about
+    them.
+
+    Kinks. Where relu has its corner between θ - step and θ + step, the difference is wrong and not the
+    gradient. So where the error is not far below the tolerance, steps down to 10⁻⁴ of the first are tried,
+    and the R that changes least with the next step is taken; what the analytic gradient says has no part in
+    that choice. Exactly at a kink the one-sided derivatives stay apart at every step and there is no right
+    answer: the row fails and says "at a kink"; take another `seed` or another x.
+
+    Parameters
+    ----------
+    layer_or_network
+        An `LSTM`, a `SimpleRNN`, a `Stack`, a `Network`, or an object with the same methods. float32 is checked in a
+        float64 copy (its ``astype``). The numbers of a float64 one are moved one by one, and put back to the
+        last bit.
+    x : (T, B, I), optional
+        Input; random numbers in ±1 with T = 4, B = 3 if left out. For a network with an embedding: word
+        numbers (T, B).
+    y : (T, B) whole numbers, optional
+        A network's classes, -1 where none counts; random if left out.
+    lengths : (B,) whole numbers, optional
+        Steps of each sequence; where left out, a stack's own. Without `x`, the longest gives T.
+    step
+        s, for every entry alike.
+    tolerance
+        Largest relative error that passes.
+    max_entries
+        Compare at most this many entries of each array, drawn at random; None for all. Each entry takes four
+        forward passes.
+    seed
+        Of everything random here.
+
+    Returns
+    -------
+    GradcheckResult
+
+    Raises
+    ------
+    TypeError
+        For something that is neither a layer nor a network.
+    ValueError
+        For a step, tolerance or max_entries that isn't positive, y with a layer, a gradient that is missing
+        or has another shape than its array, a loss that is not finite; and what ``forward`` says about x and
+        lengths.
+
+    Examples
+    --------
+    >>> from lstm_numba import LSTM
+    >>> gradcheck(LSTM(input_size=2, hidden_size=3, seed=0)).passed
+    True
+    """
+    step, tolerance = _positive("step", step), _positive("tolerance", tolerance)
+    if max_entries is not None:
+        max_entries = _checks.size("max_entries", max_entries)
+    rng = np.random.default_rng(seed)
+    subject = _in_float64(layer_or_network)
+    problem: _Problem
+    if hasattr(subject, "loss"):
+        problem = _NetworkProblem(subject, x, y, lengths, rng)
+    elif y is not None:
+        raise ValueError(
+            "y: expected None, a layer has no classes of its own; give a network to check a loss with y"
+        )
+    else:
+        problem = _LayerProblem(subject, x, lengths, rng)
+    differences = _Differences(problem.loss, step, tolerance)
+    rows = [
+        _row(name, array, gradient, differences, max_entries, rng)
+        for name, array, gradient in _by_gates(problem.arrays, problem.gradients)
+    ]
+    return GradcheckResult(problem.describe(), rows, tolerance, step)
+
+
+def _positive(name: str, value: Any) -> float:
+    value = _checks.number(name, value)
+    if value <= 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+    return value
+
+
+def _in_float64(subject: Any) -> Any:
+    missing = [name for name in ("forward", "backward", "parameters", "dtype") if not hasattr(subject, name)]
+    if missing:
+        got = f"{type(subject).__name__} without {', '.join(missing)}"
+        raise TypeError(f"layer_or_network: expected a layer or a network, got {got}")
+    return subject if np.dtype(subject.dtype) == np.float64 else subject.astype(np.float64)
+
+
+# What is checked: arrays by name, a loss of their present values, and its analytic gradients
+
+
+class _Problem(ABC):
+    """Arrays by name, the loss of their present values, and the analytic gradient of each."""
+
+    def __init__(
+        self, subject: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
+    ) -> None:
+        self.subject = subject
+        self.lengths = getattr(subject, "lengths", None) if lengths is None else lengths
+        self.rng = rng
+        self.arrays: dict[str, NDArray] = dict(subject.parameters())
+        self.gradients: dict[str, NDArray] = {}
+        self.x = self._random_x() if x is None else self._given_x(x)
+
+    def _given_x(self, x: ArrayLike) -> NDArray:
+        x = _checks.floats("x", x, ("T", "B", self.subject.input_size), np.dtype(np.float64))
+        return x.copy()  # entries of it will be moved
+
+    def _random_x(self) -> NDArray:
+        return self.rng.uniform(-1, 1, (*self._random_size(), self.subject.input_size))
+
+    def _random_size(self) -> tuple[int, int]:
+        """T and B of a made-up input."""
+        if self.lengths is None:
+            return 4, 3
+        lengths = np.asarray(self.lengths)
+        if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
+            raise ValueError(f"lengths: expected whole numbers of shape (B,), got {self.lengths!r}")
+        return max(1, int(lengths.max())), lengths.size
+
+    def _collect(self, gradients: Mapping[str, NDArray], others: Mapping[str, NDArray]) -> None:
+        """Take the parameters' gradients, and those of other arrays; copies, for they are compared later."""
+        for name in self.subject.parameters():
+            try:
+                self.gradients[name] = np.array(gradients[name])
+            except KeyError:
+                raise ValueError(
+                    f"layer_or_network: expected a gradient of {name} from backward, got none"
+                ) from None
+        self.gradients |= {name: np.array(gradient) for name, gradient in others.items()}
+
+    @abstractmethod
+    def loss(self) -> float:
+        """L of the arrays' present values."""
+
+    def describe(self) -> str:
+        count = sum(array.size for array in self.subject.parameters().values())
+        T, B = self.x.shape[:2]
+        return f"{type(self.subject).__name__} with {count:,} parameters, T = {T}, B = {B}"
+
+
+class _LayerProblem(_Problem):
+    """A layer under L = Σₜ rᵗ·hᵗ + p·h_T + q·c_T, from a random state."""
+
+    def __init__(
+        self, layer: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
+    ) -> None:
+        super().__init__(layer, x, lengths, rng)
+        trace = layer.forward(self.x, lengths=lengths)
+        last = [name for name in ("h_last", "c_last") if hasattr(trace, name)]
+        self.state: dict[str, Any] = {f"{name[0]}0": _like(getattr(trace, name), rng.uniform, -1, 1) for name in last}
+        scale = 1 / math.sqrt(trace.h.size)  # keeps L of order one, whatever the sizes
+        names = {"h": "dh"} | {name: f"d{name}" for name in last}
+        self.seeds: dict[str, Any] = {name: _like(getattr(trace, name), rng.normal, 0, scale) for name in names}
+        gradients = layer.backward(
+            self._forward(), **{names[name]: seed for name, seed in self.seeds.items()}
+        )
+        self.arrays["x"] = self.x
+        found = {"x": gradients.x}
+        for name, state in self.state.items():
+            self.arrays |= _named(name, state)
+            found |= _named(name, getattr(gradients, name))
+        self._collect(gradients, found)
+
+    def _forward(self) -> Any:
+        return self.subject.forward(self.x, **self.state, lengths=self.lengths)
+
+    def loss(self) -> float:
+        trace = self._forward()
+        return float(sum(_product(seed, getattr(trace, name)) for name, seed in self.seeds.items()))
+
+
+# Arrays, and lists of arrays: states of a stack whose layers have different sizes
+
+
+def _like(array: Any, draw: Callable[..., NDArray], *arguments: float) -> Any:
+    """Random numbers in an array's shape."""
+    if isinstance(array, list):
+        return [_like(each, draw, *arguments) for each in array]
+    return draw(*arguments, array.shape)
+
+
+def _named(name: str, array: Any) -> dict[str, NDArray]:
+    if isinstance(array, list):
+        return {f"{name}[{n}]": each for n, each in enumerate(array)}
+    return {name: array}
+
+
+def _product(seed: Any, array: Any) -> float:
+    if isinstance(array, list):
+        return sum(_product(*each) for each in zip(seed, array, strict=True))
+    return float(np.sum(seed * array))
+
+
+class _NetworkProblem(_Problem):
+    """A network under its own loss."""
+
+    def __init__(
+        self,
+        network: Any,
+        x: ArrayLike | None,
+        y: ArrayLike | None,
+        lengths: ArrayLike | None,
+        rng: np.random.Generator,
+    ) -> None:
+        self.embedding = getattr(network, "embedding", None)
+        super().__init__(network, x, lengths, rng)
+        self.y = self._random_y() if y is None else np.asarray(y)
+        gradients = network.backward(self._forward(), self.y)
+        others = {}
+        if self.embedding is None:
+            self.arrays["x"] = self.x
+            others["x"] = gradients.x
+        self._collect(gradients, others)
+
+    def _given_x(self, x: ArrayLike) -> NDArray:
+        return np.asarray(x) if self.embedding is not None else super()._given_x(x)
+
+    def _random_x(self) -> NDArray:
+        if self.embedding is None:
+            return super()._random_x()
+        return self.rng.integers(0, self.embedding.n_words, self._random_size())
+
+    def _random_y(self) -> NDArray:
+        """Random classes; one of them is left out where there are enough."""
+        T, B, C = self._forward().probabilities.shape
+        y = self.rng.integers(0, C, (T, B))
+        if T > 2:
+            y[0, 0] = -1
+        return y
+
+    def _forward(self) -> Any:
+        return self.subject.forward(self.x, lengths=self.lengths)
+
+    def loss(self) -> float:
+        return float(self.subject.loss(self._forward(), self.y))
+
+
+def _by_gates(
+    arrays: Mapping[str, NDArray], gradients: Mapping[str, NDArray]
+) -> Iterator[tuple[str, NDArray, NDArray]]:
+    """(name, array, gradient), with one entry for each gate of a stacked array; the arrays are views."""
+    for name, array in arrays.items():
+        gradient = gradients[name]
+        if gradient.shape != array.shape:
+            raise ValueError(
+                f"layer_or_network: expected a gradient of {name} with shape {array.shape},"
+                f" got {gradient.shape}"
+            )
+        gates, ndim = GATES.get(name.rpartition(".")[2], ("", 0))
+        if array.ndim != ndim or len(array) != len(gates):
+            yield name, array, gradient
+            continue
+        for k, gate in enumerate(gates):
+            yield f"{name}_{gate}", array[k], gradient[k]
+
+
+# Differences
+
+
+class _Differences:
+    """Numeric derivatives of a loss by single entries of arrays."""
+
+    def __init__(self, loss: Loss, step: float, tolerance: float) -> None:
+        self.loss = loss
+        self.here = loss()
+        if not math.isfinite(self.here):
+            raise ValueError(
+                f"layer_or_network: expected a finite loss, got {self.here}; are its weights finite?"
+            )
+        self.step = step
+        self.tolerance = tolerance
+        self.rounding = _ROUNDING * max(1.0, abs(self.here))
+        self.floor = self.rounding / (step * tolerance)
+
+    def error(self, analytic: float, numeric: float) -> float:
+        """|analytic - numeric| / max(|analytic|, |numeric|, floor); infinite where one is not finite."""
+        if not (math.isfinite(analytic) and math.isfinite(numeric)):
+            return math.inf
+        return abs(analytic - numeric) / max(abs(analytic), abs(numeric), self.floor)
+
+    def compare(self, array: NDArray, index: tuple[int, ...], analytic: float) -> tuple[float, float, bool]:
+        """Return (error, numeric derivative, kink) for one entry."""
+        D = [self._central(array, index, self.step / 2**k)[0] for k in range(2)]
+        numeric = _richardson(*D)
+        error = self.error(analytic, numeric)
+        if error <= _CLEARLY * self.tolerance or not math.isfinite(analytic):
+            return error, numeric, False
+        gaps = []
+        for k in range(2, _HALVINGS):
+            difference, gap = self._central(array, index, self.step / 2**k)
+            D.append(difference)
+            gaps.append(gap)
+        numeric = self._most_certain(D)
+        return self.error(analytic, numeric), numeric, self._is_kink(gaps)
+
+    def _central(self, array: NDArray, index: tuple[int, ...], step: float) -> tuple[float, float]:
+        """Return D(step), and how far the one-sided differences are apart; the step as float64 rounds it."""
+        theta = float(array[index])
+        above, below = theta + step, theta - step
+        try:
+            array[index] = above
+            up = self.loss()
+            array[index] = below
+            down = self.loss()
+        finally:
+            array[index] = theta
+        gap = (up - self.here) / (above - theta) - (self.here - down) / (theta - below)
+        return (up - down) / (above - below), abs(gap)
+
+    def _most_certain(self, D: list[float]) -> float:
+        """Of the R from neighbouring D, the one that changes least with the next; rounding counts."""
+        R = [_richardson(*pair) for pair in pairwise(D)]
+        doubts = [abs(b - a) + self.rounding * 2**k / self.step for k, (a, b) in enumerate(pairwise(R))]
+        return R[int(np.argmin(np.nan_to_num(doubts, nan=np.inf)))]
+
+    def _is_kink(self, gaps: list[float]) -> bool:
+        """Where there is a second derivative, one-sided differences close in as the step is halved."""
+        certain = 100 * self.rounding * 2**_HALVINGS / self.step
+        return gaps[-1] > max(0.75 * gaps[-2], certain)
+
+
+def _richardson(wide: float, narrow: float) -> float:
+    """R from D(s) and D(s/2)."""
+    return (4 * narrow - wide) / 3
+
+
+def _row(
+    name: str,
+    array: NDArray,
+    gradient: NDArray,
+    differences: _Differences,
+    max_entries: int | None,
+    rng: np.random.Generator,
+) -> GradcheckRow:
+    """Compare one array's entries, or a random choice of them, and keep the worst."""
+    entries = np.arange(array.size)
+    if max_entries is not None and max_entries < array.size:
+        entries = np.sort(rng.choice(array.size, max_entries, replace=False))
+    worst = GradcheckRow(name, array.size, len(entries), -1.0, (), 0.0, 0.0, True, False)
+    for entry in entries:
+        index = tuple(int(n) for n in np.unravel_index(int(entry), array.shape))
+        analytic = float(gradient[index])
+        error, numeric, at_kink = differences.compare(array, index, analytic)
+        if error > worst.error:
+            worst = worst._replace(error=error, place=index, analytic=analytic, numeric=numeric, kink=at_kink)
+    return worst._replace(passed=worst.error <= differences.tolerance)

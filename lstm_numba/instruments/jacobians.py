@@ -1,0 +1,617 @@
+"""How much does one time step feel another? Exact derivatives of states by inputs and by earlier states.
+
+A layer is a chain of steps. With the state zᵗ = (hᵗ, cᵗ), or zᵗ = hᵗ in a simple recurrent net, and
+everything taken at the values of one forward pass,
+
+    Dᵗ = ∂zᵗ/∂zᵗ⁻¹      Xᵗ = ∂zᵗ/∂xᵗ      ∂zᵗ/∂xˢ = Dᵗ Dᵗ⁻¹ … Dˢ⁺¹ Xˢ
+
+so that what lies far back shrinks or grows like a product of as many matrices: the vanishing and exploding
+gradient. Sources: J. Hochreiter, *Untersuchungen zu dynamischen neuronalen Netzen* (1991); Y. Bengio, P.
+Simard & P. Frasconi, *Learning Long-Term Dependencies with Gradient Descent is Difficult* (IEEE Trans. Neural
+Networks 5, 1994). D and X of an LSTM follow from its equations (`lstm_numba.layers.lstm`). With the derivatives
+inside one step
+
+    ∂cᵗ/∂a_iᵗ = σ′(a_iᵗ) g(a_cᵗ)    ∂cᵗ/∂a_fᵗ = σ′(a_fᵗ) cᵗ⁻¹    ∂cᵗ/∂a_cᵗ = iᵗ g′(a_cᵗ)
+    ∂hᵗ/∂a_oᵗ = σ′(a_oᵗ) h(cᵗ)      ∂hᵗ/∂cᵗ = oᵗ h′(cᵗ) + V_o ∂hᵗ/∂a_oᵗ
+
+each a vector of H numbers, the blocks of D are
+
+    ∂cᵗ/∂hᵗ⁻¹ = Σₖ diag(∂cᵗ/∂a_kᵗ) Wₖ                        k over i, f, c
+    ∂hᵗ/∂hᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂hᵗ⁻¹ + diag(∂hᵗ/∂a_oᵗ) W_o
+    ∂cᵗ/∂cᵗ⁻¹ = diag(fᵗ + V_i ∂cᵗ/∂a_iᵗ + V_f ∂cᵗ/∂a_fᵗ)
+    ∂hᵗ/∂cᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂cᵗ⁻¹
+
+and X has U in the place of W. In a simple recurrent net D = diag(φ′(aᵗ)) W and X = diag(φ′(aᵗ)) U. A stack of layers
+has no single chain; `lstm_numba.instruments.stack_jacobians` goes through its layers one after the other.
+
+Everything is computed in float64, for float32 layers in a float64 copy: what vanishes is soon below the
+smallest number of float32. Nothing is clipped; NaN and infinity come through.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.engine import nonlinearities
+from lstm_numba.layers.lstm import LSTM, Trace
+from lstm_numba.layers.simple_rnn import SimpleRNN, SimpleRNNTrace
+from lstm_numba.layers.stack import Stack, StackTrace
+
+# The rows that are carried along at one time: at most this many numbers (128 MB).
+_ROOM = 2**24
+
+
+class StepJacobians(NamedTuple):
+    """Derivatives of every single step of a forward pass; `step_jacobians` makes them.
+
+    Attributes
+    ----------
+    state : (T, B, Z, Z)
+        Dᵗ = ∂zᵗ/∂zᵗ⁻¹ with z = (h, c), Z = 2H; in a simple recurrent net z = h, Z = H. So
+        ``state[t, b, :H, H:]`` is ∂hᵗ/∂cᵗ⁻¹. With ``reverse=True`` the step before t is t + 1.
+    input : (T, B, Z, I)
+        Xᵗ = ∂zᵗ/∂xᵗ.
+    """
+
+    state: NDArray
+    input: NDArray
+
+
+def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
+    """Return Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and Xᵗ = ∂zᵗ/∂xᵗ of every step; this module's page has the formulas.
+
+    Their singular values say how much one step can shrink or stretch a derivative on its way back:
+    ``np.linalg.svd(step_jacobians(trace).state, compute_uv=False)`` is (T, B, Z).
+
+    Parameters
+    ----------
+    trace
+        What ``forward`` of an `LSTM` or a `SimpleRNN` returned; the weights must not have changed since.
+
+    Returns
+    -------
+    StepJacobians
+        float64. Beyond a sequence's length the state stays: D is the identity there, and X zero.
+
+    Raises
+    ------
+    TypeError
+        For something that is no trace of a layer.
+    """
+    if not isinstance(trace, Trace | SimpleRNNTrace):
+        raise TypeError(
+            "trace: expected what forward of an LSTM or a SimpleRNN returned (of a stack's trace one of its layers,"
+            f" such as trace.layers[0][0]), got {type(trace).__name__}"
+        )
+    slopes = _slopes(trace)
+    T, B, Z = trace.T, trace.B, slopes.n_parts * trace.layer.hidden_size
+    D = np.empty((T, B, Z, Z))
+    X = np.empty((T, B, Z, trace.layer.input_size))
+    lengths = np.full(B, T) if trace.lengths is None else trace.lengths
+    with np.errstate(all="ignore"):
+        for b in range(B):
+            for t in range(T):
+                D[t, b], X[t, b] = slopes.state(t, b), slopes.input(t, b)
+            D[lengths[b] :, b], X[lengths[b] :, b] = np.eye(Z), 0
+    return StepJacobians(D, X)
+
+
+def sensitivity(
+    layer: LSTM | SimpleRNN | Stack,
+    x: ArrayLike,
+    *,
+    of: str = "h",
+    wrt: str = "x",
+    t: int | Sequence[int] | None = None,
+    s: int | Sequence[int] | None = None,
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    norm: str = "frobenius",
+    loss: ArrayLike | None = None,
+) -> NDArray:
+    """Return the exact S[s, t] = ‖∂hᵗ/∂xˢ‖ for all s and t, or for chosen ones.
+
+    With of="c" it is ‖∂cᵗ/∂xˢ‖; `wrt` takes ∂hˢ, ∂cˢ, ∂h⁰ or ∂c⁰ in the place of ∂xˢ. Every derivative is by
+    all paths, as δ and ε of the backward pass are: cˢ acts through hˢ = oˢ ⊙ h(cˢ) too (∂hᵗ/∂cᵗ is not zero),
+    hˢ through later steps only. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. Where no path leads from s to t, S is
+    zero: for s > t, or for s < t with ``reverse=True``, and beyond a sequence's length.
+
+    With `loss` it is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, by one backward pass.
+
+    The Jacobians of all pairs are carried through the steps together, in the direction that takes fewer
+    multiplications: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
+
+    Of a `Stack`, hᵗ is the top layer's output (D·H), both directions side by side, cᵗ the top layer's cells in the same
+    order, and h⁰, c⁰ are the initial states of all layers, one beside the other. A layer that runs backward makes hᵗ
+    depend on later steps: with both directions S has no zeros.
+
+    Parameters
+    ----------
+    layer
+        An `LSTM`, a `SimpleRNN` or a `Stack`, of any dtype.
+    x : (T, I) or (T, B, I)
+        Input.
+    of
+        "h", or "c" for an LSTM: the numerator.
+    wrt
+        "x", "h", "c", "h0" or "c0": the denominator. The c's are for an LSTM only, "h" and "c" not for a Stack, where
+        every layer has its own.
+    t, s
+        Times of the numerator and of the denominator, 0 … T-1: a number, several, or None for all. Others are
+        not computed. h⁰ and c⁰ have no s, a loss has no t.
+    h0, c0 : (B, H), optional
+        Initial state, zero by default; (H,) will do for an x of shape (T, I). Of a Stack as its ``forward`` takes
+        them; (L·D, H) will do for an x of shape (T, I).
+    lengths : (B,) whole numbers, optional
+        Steps of each sequence.
+    norm
+        "frobenius": the root of the sum of all squares. "spectral": the largest singular value, that is, by
+        how much the most effective small change of xˢ is stretched; never larger than the other.
+    loss : (T, B, H), optional
+        ∂L/∂hᵗ of a loss, as ``layer.backward`` takes it; (T, H) will do for an x of shape (T, I). Of a Stack D·H in
+        the place of H.
+
+    Returns
+    -------
+    ndarray, float64
+        (T, T), indexed [s, t]; (T,), indexed [t], for h⁰ and c⁰; (T,), indexed [s], for a loss. A single t or
+        s has no axis, several have one of their number. More than one sequence adds a first axis of B.
+
+    Raises
+    ------
+    TypeError
+        For something that is no layer, whole or complex numbers in an array, times that aren't whole numbers.
+    ValueError
+        For an unknown `of`, `wrt` or `norm`, a "c" of a simple recurrent net, "h" or "c" as `wrt` of a Stack, times
+        outside 0 … T-1, an `s`
+        with h⁰ or c⁰, a `t` or of="c" with a loss, wrong shapes, NaN or infinity in the input; the text names
+        the argument.
+
+    Examples
+    --------
+    >>> S = sensitivity(LSTM(input_size=2, hidden_size=3, seed=0), np.ones((5, 2)))
+    >>> S.shape, bool(S[3, 1] == 0)
+    ((5, 5), True)
+    """
+    _checks.choice("norm", norm, ("frobenius", "spectral"))
+    _check_names(layer, of, wrt)
+    layer = _in_float64(layer)
+    x, squeeze = _as_batch("x", x)
+    if loss is not None:
+        return _sensitivity_of_loss(layer, x, squeeze, of, wrt, t, s, h0, c0, lengths, loss)
+    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+    ts, one_t = _times("t", t, trace.T)
+    ss, one_s = _sources(wrt, s, trace.T)
+    measure = _frobenius if norm == "frobenius" else _spectral
+    S = np.zeros((trace.B, max(1, len(ss)), len(ts)))
+    with np.errstate(all="ignore"):
+        for b, chain in enumerate(_chains(trace, of, wrt)):
+            table: dict[tuple[int, int], float] = {}
+            for places, blocks in chain.jacobians(ss, ts):
+                table.update(zip(places, measure(blocks), strict=True))
+            for m, source in enumerate(ss):
+                S[b, m] = [table.get((source, time), 0.0) for time in ts]
+    S = S[:, 0] if one_s else S
+    S = S[..., 0] if one_t else S
+    return S[0] if trace.B == 1 else S
+
+
+def jacobian(
+    layer: LSTM | SimpleRNN | Stack,
+    x: ArrayLike,
+    t: int,
+    s: int | None = None,
+    *,
+    of: str = "h",
+    wrt: str = "x",
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> NDArray:
+    """Return the matrix ∂hᵗ/∂xˢ itself, of which `sensitivity` takes the norm.
+
+    Parameters
+    ----------
+    layer, x, of, wrt, h0, c0, lengths
+        As in `sensitivity`.
+    t, s
+        Times of numerator and denominator; s is None for `wrt` "h0" and "c0".
+
+    Returns
+    -------
+    ndarray, float64
+        (H, I) for wrt="x", (H, H) otherwise; (B, H, …) for more than one sequence. Of a Stack (D·H, I), and for the
+        initial states (D·H, ΣH) with those of all layers and directions side by side.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sensitivity`.
+    """
+    _check_names(layer, of, wrt)
+    layer = _in_float64(layer)
+    x, squeeze = _as_batch("x", x)
+    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+    t = _time("t", t, trace.T)
+    if wrt in ("h0", "c0"):
+        (source,), _ = _sources(wrt, s, trace.T)
+    else:
+        source = _time("s", s, trace.T)
+    own = (layer.output_size, sum(layer._state_sizes)) if isinstance(layer, Stack) else (layer.hidden_size,) * 2
+    J = np.zeros((trace.B, own[0], layer.input_size if wrt == "x" else own[1]))
+    with np.errstate(all="ignore"):
+        for b, chain in enumerate(_chains(trace, of, wrt)):
+            for _, blocks in chain.jacobians([source], [t]):
+                J[b] = blocks[0]
+    return J[0] if trace.B == 1 else J
+
+
+# Arguments
+
+_INITIAL = -1  # stands for "before the first step", where h⁰ and c⁰ enter
+
+
+def _check_names(layer: Any, of: str, wrt: str) -> None:
+    if not isinstance(layer, LSTM | SimpleRNN | Stack):
+        raise TypeError(f"layer: expected an LSTM, a SimpleRNN or a Stack, got {type(layer).__name__}")
+    cell = layer.cell == "lstm" if isinstance(layer, Stack) else isinstance(layer, LSTM)
+    for name, value, choices in (("of", of, ("h", "c")), ("wrt", wrt, ("x", "h", "c", "h0", "c0"))):
+        _checks.choice(name, value, choices)
+        if value.startswith("c") and not cell:
+            raise ValueError(f"{name}: expected 'h' or 'x', for a SimpleRNN has no cell state, got {value!r}")
+    if isinstance(layer, Stack) and wrt in ("h", "c"):
+        raise ValueError(f"wrt: expected 'x', 'h0' or 'c0', for every layer of a Stack has its own {wrt}, got {wrt!r}")
+
+
+def _in_float64(layer: Any) -> Any:
+    return layer if layer.dtype == np.float64 else layer.astype(np.float64)
+
+
+def _as_batch(name: str, value: ArrayLike) -> tuple[NDArray, bool]:
+    """Return an array with an axis for the batch, and whether it had none."""
+    array = np.asarray(value)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name}: expected shape (T, n) or (T, B, n), got {array.shape}")
+    return (array[:, None], True) if array.ndim == 2 else (array, False)
+
+
+def _forward(
+    layer: Any,
+    x: NDArray,
+    squeeze: bool,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
+    lengths: ArrayLike | None,
+) -> Any:
+    if c0 is not None and isinstance(layer, SimpleRNN):
+        raise ValueError("c0: expected None, for a SimpleRNN has no cell state")
+    given: dict[str, Any] = {name: value for name, value in (("h0", h0), ("c0", c0)) if value is not None}
+    if squeeze and isinstance(layer, Stack):
+        given = {name: [np.atleast_2d(state) for state in value] for name, value in given.items()}
+    elif squeeze:
+        given = {
+            name: np.asarray(value)[None] if np.ndim(value) == 1 else value for name, value in given.items()
+        }
+    return layer.forward(x, **given, lengths=lengths)
+
+
+def _time(name: str, value: Any, T: int) -> int:
+    try:
+        time = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a time from 0 to {T - 1}, got {value!r}") from None
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected a time from 0 to {T - 1}, got {value!r}")
+    if not 0 <= time < T:
+        raise ValueError(f"{name}: expected a time from 0 to {T - 1}, got {time}")
+    return time
+
+
+def _times(name: str, value: Any, T: int) -> tuple[list[int], bool]:
+    """Return the times that are meant, and whether a single one was given."""
+    if value is None:
+        return list(range(T)), False
+    if np.ndim(value) == 0:
+        return [_time(name, value, T)], True
+    times = [_time(name, each, T) for each in value]
+    if not times:
+        raise ValueError(f"{name}: expected at least one time, got none")
+    return times, False
+
+
+def _sources(wrt: str, s: Any, T: int) -> tuple[list[int], bool]:
+    if wrt not in ("h0", "c0"):
+        return _times("s", s, T)
+    if s is not None:
+        raise ValueError(f"s: expected None, for {wrt} belongs to no step, got {s!r}")
+    return [_INITIAL], True
+
+
+# The norm of one loss's derivatives
+
+
+def _sensitivity_of_loss(
+    layer: Any,
+    x: NDArray,
+    squeeze: bool,
+    of: str,
+    wrt: str,
+    t: Any,
+    s: Any,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
+    lengths: ArrayLike | None,
+    loss: ArrayLike,
+) -> NDArray:
+    if t is not None:
+        raise ValueError(f"t: expected None with a loss, which has its own times, got {t!r}")
+    if of != "h":
+        raise ValueError(f"of: expected 'h' with a loss, which is given as ∂L/∂h, got {of!r}")
+    dh = np.asarray(loss)
+    if squeeze and dh.ndim == 2:
+        dh = dh[:, None]
+    size = layer.output_size if isinstance(layer, Stack) else layer.hidden_size
+    _checks.floats("loss", dh, (*x.shape[:2], size), np.dtype(np.float64))
+    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+    ss, one_s = _sources(wrt, s, trace.T)
+    gradients = layer.backward(trace, dh)
+    names = {"h": "epsilon_h", "c": "epsilon_c"}
+    vectors = getattr(gradients, names.get(wrt, wrt))  # (T, B, n), or (B, n) of an initial state
+    if isinstance(layer, Stack) and wrt != "x":
+        vectors = np.concatenate(list(vectors), axis=1)
+    vectors = vectors[None] if wrt in ("h0", "c0") else vectors[ss]
+    with np.errstate(all="ignore"):
+        S = _frobenius(vectors.reshape(-1, 1, vectors.shape[-1])).reshape(vectors.shape[:2]).T
+    S = S[:, 0] if one_s else S
+    return S[0] if trace.B == 1 else S
+
+
+# Derivatives within one step
+
+
+def _sigmoid_slope(a: NDArray) -> NDArray:
+    """σ(a) σ(-a), accurate also where 1 - σ(a) has lost all its digits."""
+    return nonlinearities.apply("sigmoid", a) * nonlinearities.apply("sigmoid", -a)
+
+
+_SLOPES: dict[str, Callable[[NDArray], NDArray]] = {
+    "sigmoid": _sigmoid_slope,
+    "tanh": lambda a: 4 * _sigmoid_slope(2 * a),  # 1 - tanh² a = 4 σ(2a) σ(-2a)
+    "relu": lambda a: np.where(np.isnan(a), a, a > 0),
+    "identity": np.ones_like,
+}
+
+
+class _Slopes(NamedTuple):
+    """A step's derivatives, as far as they are diagonal.
+
+    Attributes
+    ----------
+    by_a : (P, K, T, B, H)
+        ∂h/∂a_k and ∂c/∂a_k, k over i, f, o, c; in a simple recurrent net P = K = 1.
+    by_c_prev : (P, T, B, H)
+        ∂h/∂cᵗ⁻¹ and ∂c/∂cᵗ⁻¹ at fixed hᵗ⁻¹; None in a simple recurrent net.
+    h_by_c : (T, B, H)
+        ∂hᵗ/∂cᵗ; None in a simple recurrent net.
+    U, W : (K, H, ·)
+        Weights.
+    """
+
+    by_a: NDArray
+    by_c_prev: NDArray | None
+    h_by_c: NDArray | None
+    U: NDArray
+    W: NDArray
+
+    @property
+    def n_parts(self) -> int:
+        """Of how many vectors of H numbers the state consists."""
+        return len(self.by_a)
+
+    def state(self, t: int, b: int) -> NDArray:
+        """Dᵗ (Z, Z)."""
+        P, _, H = self.n_parts, *self.W.shape[:2]
+        D = np.zeros((P, H, P, H))
+        D[:, :, 0] = np.einsum("pkj,kjm->pjm", self.by_a[:, :, t, b], self.W)
+        if self.by_c_prev is not None:
+            n = np.arange(H)
+            D[:, n, 1, n] = self.by_c_prev[:, t, b]
+        return D.reshape(P * H, P * H)
+
+    def input(self, t: int, b: int) -> NDArray:
+        """Xᵗ (Z, I)."""
+        return np.einsum("pkj,kjm->pjm", self.by_a[:, :, t, b], self.U).reshape(-1, self.U.shape[2])
+
+
+def _slopes(trace: Any) -> _Slopes:
+    with np.errstate(all="ignore"):
+        return _lstm_slopes(trace) if isinstance(trace, Trace) else _rnn_slopes(trace)
+
+
+def _lstm_slopes(trace: Trace) -> _Slopes:
+    layer = trace.layer
+    i, f, o, g, c, c_prev = (
+        np.asarray(array, np.float64) for array in (trace.i, trace.f, trace.o, trace.g, trace.c, trace.c_prev)
+    )
+    a_i, a_f, a_o, a_c = np.asarray(trace.a, np.float64)
+    gate_slope = _SLOPES[layer.gate]
+    c_by_i = gate_slope(a_i) * g
+    c_by_f = gate_slope(a_f) * c_prev
+    c_by_c = i * _SLOPES[layer.cell_input](a_c)
+    h_by_o = gate_slope(a_o) * nonlinearities.apply(layer.cell_output, c)
+    V_i, V_f, V_o = (
+        np.asarray(layer["V"], np.float64) if layer.peepholes else np.zeros((3, layer.hidden_size))
+    )
+    h_by_c = o * _SLOPES[layer.cell_output](c) + V_o * h_by_o
+    c_by_c_prev = f + V_i * c_by_i + V_f * c_by_f
+    return _Slopes(
+        by_a=np.array(
+            [
+                [h_by_c * c_by_i, h_by_c * c_by_f, h_by_o, h_by_c * c_by_c],
+                [c_by_i, c_by_f, np.zeros_like(h_by_o), c_by_c],
+            ]
+        ),
+        by_c_prev=np.array([h_by_c * c_by_c_prev, c_by_c_prev]),
+        h_by_c=h_by_c,
+        U=np.asarray(layer["U"], np.float64),
+        W=np.asarray(layer["W"], np.float64),
+    )
+
+
+def _rnn_slopes(trace: SimpleRNNTrace) -> _Slopes:
+    layer = trace.layer
+    slope = _SLOPES[layer.nonlinearity](np.asarray(trace.a, np.float64))
+    U, W = (np.asarray(layer[name], np.float64)[None] for name in "UW")
+    return _Slopes(slope[None, None], None, None, U, W)
+
+
+# Products over many steps
+
+
+def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
+    """One chain of steps for each sequence."""
+    if isinstance(trace, StackTrace):
+        from lstm_numba.instruments import stack_jacobians
+
+        yield from stack_jacobians.chains(trace, of, wrt)
+        return
+    slopes = _slopes(trace)
+    for b in range(trace.B):
+        yield _Chain(slopes, trace, b, of, wrt)
+
+
+class _Chain:
+    """The steps of one sequence in the order of processing, n = 0 … L-1, with z⁻¹ the initial state.
+
+    A Jacobian is (rows h or c of) Dⁿ … Dᵐ⁺¹ E with E = ∂zᵐ/∂(the source at m), built from either end.
+    """
+
+    def __init__(self, slopes: _Slopes, trace: Any, b: int, of: str, wrt: str) -> None:
+        self.slopes, self.b, self.wrt = slopes, b, wrt
+        self.reverse = trace.layer.reverse
+        self.length = trace.T if trace.lengths is None else int(trace.lengths[b])
+        H = self.H = trace.layer.hidden_size
+        self.Z = slopes.n_parts * H
+        self.part = slice(0, H) if of == "h" else slice(H, 2 * H)
+        self.width = trace.layer.input_size if wrt == "x" else H  # columns of the Jacobian
+
+    def _order(self, times: Sequence[int]) -> dict[int, int]:
+        """Place in the order of processing → time, ascending, for the times that the sequence has."""
+        last = self.length - 1
+        place = {
+            (last - time if self.reverse and time != _INITIAL else time): time
+            for time in times
+            if time <= last
+        }
+        return dict(sorted(place.items()))
+
+    def _time(self, n: int) -> int:
+        return self.length - 1 - n if self.reverse else n
+
+    def _D(self, n: int) -> NDArray:
+        return self.slopes.state(self._time(n), self.b)
+
+    def _E(self, m: int) -> NDArray:
+        """∂zᵐ/∂(source) (Z, width)."""
+        if self.wrt == "x":
+            return self.slopes.input(self._time(m), self.b)
+        E = np.eye(self.Z)[:, self.H :] if self.wrt in ("c", "c0") else np.eye(self.Z)[:, : self.H]
+        if self.wrt == "c":
+            assert self.slopes.h_by_c is not None
+            np.fill_diagonal(E, self.slopes.h_by_c[self._time(m), self.b])  # cˢ acts through hˢ too
+        return E
+
+    def jacobians(
+        self, ss: Sequence[int], ts: Sequence[int]
+    ) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
+        """Yield ([(s, t), …], (number, H, width)) for all pairs between which there is a path."""
+        sources, targets = self._order(ss), self._order(ts)
+        first, last = min(sources, default=0), max(targets, default=-2)
+        sources = {m: s for m, s in sources.items() if m <= last}
+        targets = {n: t for n, t in targets.items() if n >= first}
+        if not sources or not targets:
+            return
+        pairs = sum(m <= n for m in sources for n in targets)
+        forward = self.width * self.Z * sum(last - m for m in sources)
+        back = self.H * (self.Z * sum(n - first for n in targets) + self.width * pairs)
+        yield from (self._forward if forward <= back else self._back)(sources, targets)
+
+    def _forward(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
+        """From each source on: rows (∂z/∂source)ᵀ of all sources so far, one product with Dᵀ a step."""
+        for group in self._groups(list(sources), self.width):
+            rows, spare = np.empty((2, len(group) * self.width, self.Z))
+            count = 0
+            for n in range(group[0], max(targets) + 1):
+                k = count * self.width
+                if count:
+                    np.matmul(rows[:k], self._D(n).T, out=spare[:k])
+                    rows, spare = spare, rows
+                if n in sources and n in group:
+                    rows[k : k + self.width] = self._E(n).T
+                    count += 1
+                if n in targets:
+                    blocks = rows[: count * self.width].reshape(count, self.width, self.Z)[:, :, self.part]
+                    yield [(sources[m], targets[n]) for m in group[:count]], blocks.transpose(0, 2, 1)
+
+    def _back(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
+        """From each target back: rows ∂target/∂z of all targets so far, one product with D a step."""
+        for group in self._groups(list(targets)[::-1], self.H):
+            rows, spare = np.empty((2, len(group) * self.H, self.Z))
+            count = 0
+            for n in range(group[0], min(sources) - 1, -1):
+                if n in targets and n in group:
+                    seed = rows[count * self.H : (count + 1) * self.H]
+                    seed[:] = 0
+                    np.fill_diagonal(seed[:, self.part], 1)
+                    count += 1
+                k = count * self.H
+                if n in sources:
+                    blocks = (rows[:k] @ self._E(n)).reshape(count, self.H, self.width)
+                    yield [(sources[n], targets[m]) for m in group[:count]], blocks
+                if n > min(sources):
+                    np.matmul(rows[:k], self._D(n), out=spare[:k])
+                    rows, spare = spare, rows
+
+    def _groups(self, places: list[int], height: int) -> list[list[int]]:
+        """Cut places into groups whose rows find room."""
+        size = max(1, _ROOM // (height * self.Z))
+        return [places[n : n + size] for n in range(0, len(places), size)]
+
+
+# Norms
+
+
+def _frobenius(blocks: NDArray) -> NDArray:
+    """√Σ J² of each block (n, p, q); blocks whose squares over- or underflow are scaled first."""
+    squares = np.einsum("npq,npq->n", blocks, blocks)
+    result = np.sqrt(squares)
+    unsafe = np.flatnonzero(~((squares > 1e-280) & (squares < np.inf)))
+    if unsafe.size:
+        scaled, scale = _scaled(blocks[unsafe])
+        result[unsafe] = scale * np.sqrt(np.einsum("npq,npq->n", scaled, scaled))
+    return result
+
+
+def _spectral(blocks: NDArray) -> NDArray:
+    """Largest singular value of each block (n, p, q); the SVD wants finite numbers."""
+    scaled, scale = _scaled(blocks)
+    finite = np.isfinite(scale)
+    result = scale.copy()
+    result[finite] *= np.linalg.svd(scaled[finite], compute_uv=False)[:, 0]
+    return result
+
+
+def _scaled(blocks: NDArray) -> tuple[NDArray, NDArray]:
+    """Return blocks over their largest entry, and that entry; zero, infinite and NaN ones become ones."""
+    scale = np.abs(blocks).max(axis=(1, 2))
+    ordinary = (scale > 0) & (scale < np.inf)
+    scaled = np.ones_like(blocks)
+    scaled[ordinary] = blocks[ordinary] / scale[ordinary, None, None]
+    return scaled, scale

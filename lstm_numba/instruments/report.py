@@ -1,0 +1,576 @@
+"""What a stored recurrent layer does with a series: figures, and of each in one sentence what is to be seen in it.
+
+    l = choose(model, x)          one layer in one direction, and the steps to draw
+    for picture in pictures(l):   its gates, cell state, output, sensitivities, and the gradient of its last output
+        picture.figure, picture.reading, picture.numbers
+
+Every sentence is made from the numbers that are drawn. Two measures are ours:
+
+- A cell keeps the factor fᵗ of cᵗ⁻¹ at step t. The half-life of what it holds is the number of steps after which half
+  is left at the geometric mean of f over the steps drawn: ln ½ / mean(ln f).
+- A gate counts as open above 0.9 and as closed below 0.1, as in A. Karpathy, J. Johnson & L. Fei-Fei, *Visualizing and
+  Understanding Recurrent Networks* (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.instruments.jacobians import _SLOPES, sensitivity
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack, as_stack
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# As many steps are drawn if nothing is said: what a page can show, and maps of all pairs of steps cost their square.
+STEPS = 200
+_OPEN, _CLOSED = 0.9, 0.1
+# Of the largest: below this a derivative counts as gone, a slope as flat, an output as silent.
+_GONE, _FLAT, _SILENT = 0.01, 0.1, 0.05
+
+
+class Picture(NamedTuple):
+    """A figure, and what is to be seen in it.
+
+    Attributes
+    ----------
+    name
+        Of its files, without the ending.
+    figure
+        Of matplotlib.
+    alt, reading
+        The text for those who can't see it; in one sentence or two what this one shows.
+    numbers
+        What the reading was made from, as JSON can hold it.
+    """
+
+    name: str
+    figure: Figure
+    alt: str
+    reading: str
+    numbers: dict[str, Any]
+
+
+class Chosen:
+    """One layer of a model in one direction, what it computed for one sequence, and the steps that are drawn.
+
+    Attributes
+    ----------
+    layer
+        The `LSTM` or `SimpleRNN`.
+    stack
+        The model up to this layer, with this direction alone at the top.
+    number, direction
+        Of the layer, 0 for the first; "forward" or "backward".
+    x : (T, I)
+        The model's input.
+    trace
+        The layer's `Trace`, B = 1.
+    start, stop
+        The steps that are drawn, from 0: start ≤ t < stop.
+    units, sorted
+        Numbers of the units in the order in which they are drawn; whether that is the order of their forget gates.
+    """
+
+    def __init__(self, stack: Stack, x: NDArray, start: int, stop: int) -> None:
+        self.stack = stack
+        self.number = len(stack.layers) - 1
+        self.x = x
+        self.start, self.stop = start, stop
+        self._stack_trace = stack.forward(x[:, None])
+        self.trace = self._stack_trace.layers[-1][0]
+        self.layer: LSTM | SimpleRNN = self.trace.layer
+        self.direction = "backward" if self.layer.reverse else "forward"
+        self.units: NDArray
+        self.sorted = False
+
+    def of(self, name: str) -> NDArray:
+        """Return an array of the trace at the steps that are drawn (steps, H), float64."""
+        return np.asarray(getattr(self.trace, name)[self.start : self.stop, 0], np.float64)
+
+    @property
+    def is_lstm(self) -> bool:
+        """Whether there are gates and a cell."""
+        return isinstance(self.layer, LSTM)
+
+    @property
+    def last(self) -> int:
+        """Of the steps that are drawn the one that is processed last."""
+        return self.start if self.layer.reverse else self.stop - 1
+
+    @cached_property
+    def S(self) -> NDArray:
+        """‖∂hᵗ/∂xˢ‖ of the layer's output by the model's input, for all pairs of steps that are drawn."""
+        times = range(self.start, self.stop)
+        return np.atleast_2d(sensitivity(self.stack, self.x, t=times, s=times))
+
+    def of_last_output(self, wrt: str) -> NDArray:
+        """‖∂hᵀ/∂hˢ‖ or ‖∂hᵀ/∂cˢ‖ of the layer's output at the last step by its own earlier states (steps,)."""
+        trace = self.trace
+        states = {"h0": trace.h0} | ({"c0": trace.c0} if self.is_lstm else {})
+        times = range(self.start, self.stop)
+        return np.atleast_1d(sensitivity(self.layer, trace.x, t=self.last, s=times, wrt=wrt, **states))
+
+
+def choose(
+    model: Any,
+    x: ArrayLike,
+    *,
+    layer: int | None = None,
+    direction: str | None = None,
+    sequence: int = 0,
+    steps: tuple[int, int] | None = None,
+    units: Sequence[int] | None = None,
+) -> Chosen:
+    """Run a model over one sequence, and choose what of it is looked at.
+
+    Parameters
+    ----------
+    model
+        An `LSTM`, `SimpleRNN`, `Stack` or `Network`.
+    x : (T, B, I)
+        Input.
+    layer
+        0 is the first; the last by default, whose output the rest of the model sees.
+    direction
+        "forward" or "backward"; by default the first that the layer has.
+    sequence
+        Of the batch.
+    steps
+        The first and the last step to draw, from 1. By default the last `STEPS`. The model always runs over all.
+    units
+        Units in the order in which they are drawn. By default all: those of an LSTM by their forget gates, what holds
+        longest at the top.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something that is no model, an input that doesn't fit, a layer, direction, sequence, step or unit that isn't
+        there; the text names the argument.
+    """
+    stack = as_stack(model)
+    x = _checks.floats("x", x, ("T", "B", "I"), stack.dtype)
+    if x.shape[2] != stack.input_size:
+        raise ValueError(f"x: expected {stack.input_size} numbers a step, as the model takes, got {x.shape[2]}")
+    number = _number("layer", len(stack.layers) - 1 if layer is None else layer, len(stack.layers))
+    b = _number("sequence", sequence, x.shape[1])
+    T = len(x) if stack.lengths is None else int(np.broadcast_to(stack.lengths, x.shape[1])[b])
+    start, stop = _steps(steps, T)
+    part = _part(stack, number, _direction(stack, number, direction), b)
+    chosen = Chosen(part, np.ascontiguousarray(x[:T, b]), start, stop)
+    chosen.units = _ordered(chosen) if units is None else _units(units, chosen.layer.hidden_size)
+    chosen.sorted = units is None and chosen.is_lstm
+    return chosen
+
+
+def _number(name: str, value: Any, size: int) -> int:
+    number = _checks.size(name, value, 0)
+    if number >= size:
+        expected = "0, the only one" if size == 1 else f"0 to {size - 1}"
+        raise ValueError(f"{name}: expected {expected}, got {number}")
+    return number
+
+
+def _direction(stack: Stack, number: int, direction: str | None) -> int:
+    """Which of the layer's directions is meant."""
+    there = ["backward" if each.reverse else "forward" for each in stack.layers[number]]
+    if direction is None:
+        return 0
+    _checks.choice("direction", direction, ("forward", "backward"))
+    if direction not in there:
+        raise ValueError(f"direction: expected {there[0]}, the only one that layer {number} has, got {direction}")
+    return there.index(direction)
+
+
+def _steps(steps: tuple[int, int] | None, T: int) -> tuple[int, int]:
+    """Steps to draw, from 0, without the last."""
+    if steps is None:
+        return max(0, T - STEPS), T
+    first, last = (_checks.size("steps", each) for each in steps)
+    if not first <= last <= T:
+        raise ValueError(f"steps: expected a first and a last step of 1 to {T}, got {first} to {last}")
+    return first - 1, last
+
+
+def _units(units: Sequence[int], H: int) -> NDArray:
+    chosen = [_number("units", unit, H) for unit in units]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"units: expected different units of 0 to {H - 1}, got {list(units)}")
+    return np.array(chosen)
+
+
+def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
+    """The stack up to a layer, with one of its directions alone, and the states that sequence b begins with."""
+    layers = [list(each) for each in stack.layers[:number]] + [[stack.layers[number][d]]]
+    below = sum(len(each) for each in layers[:-1])
+    states = {}
+    for name in ("h0", "c0"):
+        given = getattr(stack, name)
+        if given is not None:
+            rows = [*list(given)[:below], given[below + d]]
+            states[name] = [np.asarray(row)[min(b, len(row) - 1)][None] for row in rows]
+    return Stack.of(layers, merge=stack.merge, **states)
+
+
+def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Iterator[str]:
+    """Say in two lines what is looked at."""
+    stack, layer = as_stack(model), chosen.layer
+    kinds = ["peepholes" if layer.peepholes else "no peepholes"] if isinstance(layer, LSTM) else [layer.nonlinearity]
+    kinds.append("bias" if layer.bias else "no bias")
+    sizes = [_size(directions) for directions in stack.layers]
+    layers = f"{_plural(len(sizes), 'layer')} of " + (sizes[0] if len(set(sizes)) == 1 else _list(sizes))
+    yield f"{weights}: {type(layer).__name__} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
+    T = len(chosen.x)
+    drawn = f"steps {chosen.start + 1} to {chosen.stop} of " + (f"{T} in " if chosen.stop - chosen.start < T else "")
+    yield f"layer {chosen.number}, {chosen.direction}, {drawn}{series}; layers and units are numbered from 0"
+
+
+def _size(directions: Sequence[LSTM | SimpleRNN]) -> str:
+    """How many units a layer has."""
+    return _plural(directions[0].hidden_size, "unit") + " each way" * (len(directions) == 2)
+
+
+def description(chosen: Chosen) -> dict[str, Any]:
+    """Return the same as JSON can hold it."""
+    return {
+        "layer": chosen.layer.config() | {"number": chosen.number, "direction": chosen.direction},
+        "steps": [chosen.start + 1, chosen.stop],
+        "units": [int(unit) for unit in chosen.units],
+    }
+
+
+# Numbers
+
+
+def half_lives(f: NDArray) -> NDArray:
+    """Steps after which half of a cell's content is left, ln ½ / mean(ln |f|) over the steps; ∞ where it doesn't fade.
+
+    Parameters
+    ----------
+    f : (T, H)
+        Forget gates.
+
+    Returns
+    -------
+    ndarray (H,)
+    """
+    with np.errstate(divide="ignore"):
+        rates = np.log(np.abs(f)).mean(axis=0)
+        return np.where(rates >= 0, np.inf, np.log(0.5) / np.minimum(rates, -1e-300))
+
+
+def _ordered(chosen: Chosen) -> NDArray:
+    H = chosen.layer.hidden_size
+    return np.argsort(-half_lives(chosen.of("f")), kind="stable") if chosen.is_lstm else np.arange(H)
+
+
+def reach(profile: NDArray) -> int | None:
+    """Distance from which on a profile stays below a hundredth of its largest value; None where it never does."""
+    left = np.flatnonzero(~(profile < _GONE * profile.max()))
+    return None if left[-1] == len(profile) - 1 else int(left[-1]) + 1
+
+
+def by_distance(S: NDArray, direction: str) -> NDArray:
+    """Mean of S[s, t] over all pairs of steps that lie 0, 1, 2, … apart in the directions there are."""
+    signs = {"forward": (1,), "backward": (-1,), "both": (1, -1)}[direction]
+    return np.array([np.mean([np.diagonal(S, sign * d).mean() for sign in signs]) for d in range(len(S))])
+
+
+def directions_of(stack: Stack) -> str:
+    """Tell which outputs an input of a stack can reach: "forward", "backward" or "both"."""
+    found = {bool(each.reverse) for directions in stack.layers for each in directions}
+    return "both" if len(found) == 2 else "backward" if found == {True} else "forward"
+
+
+def _flat_share(function: str, a: NDArray) -> float | None:
+    """Share of values at which a non-linearity's slope is below a tenth of its largest; None for the identity."""
+    if function == "identity":
+        return None
+    largest = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}[function]
+    return float((_SLOPES[function](a) < _FLAT * largest).mean())
+
+
+# Pictures
+
+
+def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Picture]:
+    """Draw one figure after the other: close each before the next.
+
+    Parameters
+    ----------
+    chosen
+        What `choose` returned.
+    x_names
+        Names of the model's inputs.
+
+    Yields
+    ------
+    Picture
+        "gates" and "cell" of an LSTM, and of both kinds of layer "output", "sensitivity" and "gradient".
+    """
+    if chosen.is_lstm:
+        yield _gates(chosen, x_names)
+        yield _cell(chosen, x_names)
+    yield _output(chosen, x_names)
+    yield _sensitivity(chosen)
+    yield _gradient(chosen)
+
+
+def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None) -> Figure:
+    from lstm_numba import plots
+
+    return plots.unit_maps(
+        {name: chosen.of(name) for name in names},
+        chosen.x[chosen.start : chosen.stop],
+        units=chosen.units,
+        first=chosen.start + 1,
+        x_names=x_names,
+        units_name="unit (slowest to\nforget at the top)" if chosen.sorted else "unit",
+    )
+
+
+def _where(chosen: Chosen) -> str:
+    n = len(chosen.units)
+    return f"of {n} unit{'s' * (n > 1)} at steps {chosen.start + 1} to {chosen.stop}, the input above"
+
+
+def _broken(chosen: Chosen, names: Sequence[str]) -> str | None:
+    """Say from which step on there are NaN or infinity, if there are."""
+    bad = np.zeros(chosen.stop - chosen.start, bool)
+    for name in names:
+        bad |= ~np.isfinite(chosen.of(name)[:, chosen.units]).all(axis=1)
+    steps = chosen.start + 1 + np.flatnonzero(bad)
+    if not len(steps):
+        return None
+    many = _plural(len(steps), "step")
+    return f"NaN or ∞ (hatched) at {many}, the first of them step {steps[0]}: the numbers grew too large"
+
+
+def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
+    what = f"Heat maps of the input, forget and output gates {_where(chosen)}"
+    figure, broken = _maps(chosen, "ifo", x_names), _broken(chosen, "ifo")
+    if broken:
+        return Picture("gates", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
+    units = chosen.units
+    lives = half_lives(chosen.of("f")[:, units])
+    order = np.argsort(-lives, kind="stable")
+    slowest = [f"{_after(lives[n])} in unit {units[n]}" for n in order[:3]]
+    reading = f"half of what a cell holds is gone {_list(slowest)}"
+    if len(units) > 3:
+        reading += f"; in the quickest, unit {units[order[-1]]}, {_after(lives[order[-1]])}"
+    numbers: dict[str, Any] = {"half_life": {int(unit): _finite(life) for unit, life in zip(units, lives, strict=True)}}
+    if chosen.layer.gate == "sigmoid":  # type: ignore[union-attr]
+        for kind, counts in (("open", lambda gate: gate > _OPEN), ("closed", lambda gate: gate < _CLOSED)):
+            numbers[kind] = {name: float(counts(chosen.of(name)[:, units]).mean()) for name in "ifo"}
+        is_open, closed = (_shares(numbers[kind]) for kind in ("open", "closed"))
+        reading += f". Of input, forget and output gates {is_open} are open (above 0.9), {closed} closed (below 0.1)"
+    return Picture("gates", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+
+
+def _cell(chosen: Chosen, x_names: list[str] | None) -> Picture:
+    what = f"Heat maps of the squashed cell input and the cell state {_where(chosen)}"
+    figure, broken = _maps(chosen, "gc", x_names), _broken(chosen, "gc")
+    if broken:
+        return Picture("cell", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
+    c, function = chosen.of("c")[:, chosen.units], chosen.layer.cell_output  # type: ignore[union-attr]
+    t, n = (int(place) for place in np.unravel_index(int(np.abs(c).argmax()), c.shape))
+    largest, unit, step = float(abs(c[t, n])), int(chosen.units[n]), chosen.start + t + 1
+    share = _flat_share(function, c)
+    numbers = {"largest": largest, "unit": unit, "step": step, "flat": share}
+    reading = f"the largest |c| is {largest:.3g}, in unit {unit} at step {step}"
+    if share is not None:
+        reading += f". {_flat('cell states', share, function)}"
+    if share:
+        reading += ": what changes there is hardly seen outside, and gets little gradient"
+    return Picture("cell", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+
+
+def _output(chosen: Chosen, x_names: list[str] | None) -> Picture:
+    what = f"Heat map of the output {_where(chosen)}"
+    figure, broken = _maps(chosen, "h", x_names), _broken(chosen, "h")
+    if broken:
+        return Picture("output", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
+    units, h = chosen.units, chosen.of("h")[:, chosen.units]
+    peaks, strength = np.abs(h).max(axis=0), np.sqrt(np.square(h).mean(axis=0))
+    silent = units[peaks <= _SILENT * peaks.max()]
+    loudest = [str(unit) for unit in units[np.argsort(-strength, kind="stable")[:3]]]
+    numbers: dict[str, Any] = {
+        "largest": float(peaks.max()),
+        "root_mean_square": {int(unit): float(value) for unit, value in zip(units, strength, strict=True)},
+        "silent": [int(unit) for unit in silent],
+    }
+    if not peaks.any():
+        reading = "every output is exactly 0"
+    else:
+        n = len(units)
+        few = f"{len(silent)} of {_plural(n, 'unit')} stay" if len(silent) else f"none of {_plural(n, 'unit')} stays"
+        reading = (
+            f"the strongest {'is unit' if len(units) == 1 else 'are units'} {_list(loudest)} (by root mean square);"
+            f" {few} within a twentieth of the largest |h|, {peaks.max():.3g}, at every step"
+        )
+    if not chosen.is_lstm:
+        function = chosen.layer.nonlinearity  # type: ignore[union-attr]
+        numbers["flat"] = share = _flat_share(function, chosen.of("a")[:, units])
+        if share is not None:
+            reading += f". {_flat('outputs', share, function)}"
+    return Picture("output", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+
+
+def _sensitivity(chosen: Chosen) -> Picture:
+    from lstm_numba import plots
+
+    direction = directions_of(chosen.stack)
+    profile = by_distance(chosen.S, direction)
+    ax = plots.sensitivity_map(chosen.S, direction=direction)
+    steps = chosen.stop - chosen.start
+    plots.number_steps(ax.xaxis, steps, chosen.start + 1)
+    plots.number_steps(ax.yaxis, steps, chosen.start + 1)
+    numbers: dict[str, Any] = {"by_distance": [_finite(value) for value in profile], "direction": direction}
+    bad = int((~np.isfinite(chosen.S)).sum())
+    if bad:
+        reading = f"{bad:,} of the pairs of steps are NaN or ∞: on its way the gradient explodes"
+    elif not profile.any():
+        reading = "no output here depends on any input at all"
+    else:
+        distance = reach(profile)
+        numbers |= {"peak": int(profile.argmax()), "below_1_percent_from": distance}
+        reading = _effect(profile, distance, direction)
+        if distance is not None:
+            _mark_distance(ax, distance, direction)
+    alt = (
+        f"Map of the norms of the derivatives of the output at step t by the input at step s, for steps"
+        f" {chosen.start + 1} to {chosen.stop}, logarithmic colours. In words: {reading}."
+    )
+    return Picture("sensitivity", ax.figure.figure, alt, f"{reading}.", numbers)
+
+
+def _effect(profile: NDArray, distance: int | None, direction: str) -> str:
+    peak = int(profile.argmax())
+    later = {"forward": "later", "backward": "earlier", "both": "away"}[direction]
+    own = "of its own step" if peak == 0 else f"{_count(peak)} {later}"
+    text = f"on average an input acts most on the output {own}"
+    if len(profile) == 1:
+        return text
+    if distance is None:
+        left = _percent(profile[-1] / profile.max())
+        return f"{text}; {_count(len(profile) - 1)} {later}, the most that is drawn, {left} of that is left"
+    return f"{text}; from {_count(distance)} {later} on (dashed line) less than 1 % of that is left"
+
+
+def _mark_distance(ax: Any, distance: int, direction: str) -> None:
+    """A dashed line along the pairs of steps from which on the mean is below 1 % of its largest."""
+    n = ax.images[0].get_array().shape[0]
+    ends, near = (distance - 1, n - 0.5), (-0.5, n - distance)  # between the cells that lie d - 1 and d steps apart
+    for forward in ((True, False) if direction == "both" else (direction == "forward",)):
+        across, down = (ends, near) if forward else (near, ends)
+        ax.plot(across, down, color="white", linewidth=2.6, gid="1 %")
+        ax.plot(across, down, color="#222222", linewidth=1.3, linestyle=(0, (4, 3)), gid="1 %")
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+
+
+def _gradient(chosen: Chosen) -> Picture:
+    from lstm_numba import plots
+
+    last, start = chosen.last, chosen.start
+    curves = {"input $x^s$": chosen.S[:, last - start], "output $h^s$": chosen.of_last_output("h")}
+    if chosen.is_lstm:
+        curves["cell\nstate $c^s$"] = chosen.of_last_output("c")
+    label = f"norm of the derivative of the\noutput $h^t$ at step $t$ = {last + 1} by"
+    ax = plots.decay(curves, ylabel=label)
+    plots.number_steps(ax.xaxis, chosen.stop - start, start + 1, 1)
+    ax.set_xlabel("step $s$")
+    reading, numbers = _past(chosen, curves)
+    distance = numbers["below_1_percent_from"].get("input")
+    if distance is not None:
+        step = last - start + 1 + (distance if chosen.layer.reverse else -distance)
+        ax.axvline(step, color="#222222", linewidth=1.2, linestyle=":", zorder=1, gid="1 %")
+    alt = f"Curves on a logarithmic scale over the steps {start + 1} to {chosen.stop}. In words: {reading}."
+    return Picture("gradient", ax.figure.figure, alt, f"{reading}.", numbers)
+
+
+def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, Any]]:
+    """Tell how far back each curve reaches from the last step, and the numbers that say so."""
+    names = dict(zip(("input", "output", "cell state"), curves.values(), strict=False))
+    back = {name: values if chosen.layer.reverse else values[::-1] for name, values in names.items()}
+    numbers: dict[str, Any] = {"last_step": chosen.last + 1, "norms": {n: _all_finite(v) for n, v in names.items()}}
+    numbers["below_1_percent_from"] = distances = {}
+    gone: list[str] = []
+    left: list[str] = []
+    other: list[str] = []
+    for name in [name for name in ("cell state", "output", "input") if name in back]:
+        values = back[name]
+        if not np.isfinite(values).all():
+            other.append(f"is NaN or ∞ by the {name}: it explodes")
+        elif not values.any():
+            other.append(f"is 0 by the {name}")
+        else:
+            distances[name] = distance = reach(values)
+            dotted = " (dotted line)" if name == "input" else ""
+            if distance is None:
+                share, of = _percent(values[-1] / values.max()), "" if left else " of its largest"
+                left.append(f"{share}{of} by the {name}")
+            else:
+                gone.append(f"by the {name} from {_count(distance)} back on{dotted}")
+    far = chosen.stop if chosen.layer.reverse else chosen.start + 1
+    parts = [f"is below 1 % of its largest {_list(gone)}"] if gone else []
+    parts += [f"still has, at step {far}, {_list(left)}"] if left else []
+    return f"the derivative of the output at step {chosen.last + 1} {'; it '.join(parts + other)}", numbers
+
+
+# Words
+
+
+def _count(steps: float) -> str:
+    """2.14 → "2.1 steps", 240.3 → "240 steps"."""
+    if steps >= 10_000:
+        return "more than 10,000 steps"
+    number = f"{steps:.0f}" if steps >= 10 else f"{steps:.1f}".removesuffix(".0")
+    return f"{number} step{'s' * (number != '1')}"
+
+
+def _percent(share: float) -> str:
+    """0.123 → "12 %"; what is little is not made nothing, nor is what is nearly all made all."""
+    percent = 100 * float(share)
+    if 0 < percent < 1:
+        return f"{percent:.1g} %" if percent < 0.95 else "1 %"
+    if 99 < percent < 100:
+        return f"{min(percent, 99.9):.1f} %"
+    return f"{percent:.0f} %"
+
+
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return _list([_percent(share) for share in shares.values()]) if any(shares.values()) else "none"
+
+
+def _flat(what: str, share: float, function: str) -> str:
+    many = f"{_percent(share)} of the {what} lie" if share else f"None of the {what} lies"
+    return f"{many} where {function} is flat (its slope below a tenth of its largest)"
+
+
+def _list(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _after(steps: float) -> str:
+    return "never" if np.isinf(steps) else f"after {_count(steps)}"
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON has it: None for NaN and infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _all_finite(values: NDArray) -> list[float | None]:
+    return [_finite(value) for value in values]

@@ -1,0 +1,211 @@
+"""Exact derivatives through several layers, and through layers that run in both directions.
+
+In a stack a step's output can depend on earlier steps, later ones, or all of them, and there is no one chain of steps.
+But each layer in each direction is one (`lstm_numba.instruments.jacobians` has its D and X), so a derivative goes
+through them one after the other. Of the same two ways that lead there, the one with fewer rows is taken. With aᵗ the
+pre-activations, zᵗ = (hᵗ, cᵗ) the state, k over the gates and ′ for "the step before":
+
+    from the input up     ȧₖᵗ = Uₖ ẋᵗ + Wₖ ḣ′         żᵗ = Σₖ ∂zᵗ/∂aₖᵗ ȧₖᵗ + ∂zᵗ/∂c′ ċ′
+    from the output down  δₖᵗ = λᵗ ∂zᵗ/∂aₖᵗ            ∂/∂xᵗ = Σₖ δₖᵗ Uₖ    λ′ = Σₖ δₖᵗ Wₖ + λᵗ ∂zᵗ/∂c′
+
+Up, a row ẋ is a unit vector at one time s; what comes out is a column of every ∂hᵗ/∂xˢ. Down, a row λ is a unit vector
+at one time t; what comes out is a row of every ∂hᵗ/∂xˢ. Several layers add nothing: what comes out of one goes into
+the next, and what two directions make of the same input is added.
+
+Sources: A. Griewank & A. Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 3, for the two ways; A. Graves,
+*Supervised Sequence Labelling with Recurrent Neural Networks* (2012), section 4.8, for the sensitivity of a
+bidirectional LSTM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba.instruments.jacobians import _slopes
+from lstm_numba.layers.stack import StackTrace, merged, unmerged
+
+# The rows that are carried along at one time: at most this many numbers (128 MB).
+_ROOM = 2**24
+
+# At which times a row can be other than zero, seen from the time where it begins.
+_AT, _LATER, _EARLIER, _ANY = "at", "later", "earlier", "any"
+
+
+class _Way:
+    """One layer in one direction, for one sequence; rows are carried through its steps in either direction."""
+
+    def __init__(self, trace: Any, slopes: Any, b: int) -> None:
+        self.reverse = trace.layer.reverse
+        self.by_a = slopes.by_a[:, :, :, b]  # (P, K, T, H)
+        self.by_c_prev = None if slopes.by_c_prev is None else slopes.by_c_prev[:, :, b]  # (P, T, H)
+        P, K, _, H = self.by_a.shape
+        self.P, self.K, self.H = P, K, H
+        self.U, self.W = slopes.U.reshape(K * H, -1), slopes.W.reshape(K * H, H)
+
+    def up(self, dx: NDArray, dz0: NDArray, order: Sequence[int], active: Any) -> NDArray:
+        """Return ż of every step (L, P, R, H), from ẋ (L, R, I) and ż of the initial state (P, R, H)."""
+        L, R, _ = dx.shape
+        dz, before = np.zeros((L, self.P, R, self.H)), dz0
+        for t in order:
+            rows = active(t)
+            da = dx[t, rows] @ self.U.T + before[0, rows] @ self.W.T
+            da = da.reshape(len(da), self.K, self.H)
+            dz[t, :, rows] = np.einsum("pkh,rkh->prh", self.by_a[:, :, t], da)
+            if self.by_c_prev is not None:
+                dz[t, :, rows] += self.by_c_prev[:, t, None] * before[1, rows]
+            before = dz[t]
+        return dz
+
+    def down(self, above: NDArray, order: Sequence[int], active: Any) -> tuple[NDArray, NDArray]:
+        """Return ∂/∂xᵗ of every step (L, R, I) and ∂/∂z of the initial state (P, R, H), from ∂/∂zᵗ (L, P, R, H)."""
+        L, _, R, _ = above.shape
+        dx, carried = np.zeros((L, R, self.U.shape[1])), np.zeros((self.P, R, self.H))
+        for t in order:
+            rows = active(t)
+            total = carried[:, rows] + above[t, :, rows]
+            delta = np.einsum("prh,pkh->rkh", total, self.by_a[:, :, t])
+            delta = delta.reshape(len(delta), self.K * self.H)
+            dx[t, rows] = delta @ self.U
+            carried[0, rows] = delta @ self.W
+            if self.by_c_prev is not None:
+                carried[1, rows] = np.einsum("prh,ph->rh", total, self.by_c_prev[:, t])
+        return dx, carried
+
+
+class StackChain:
+    """One sequence's way through a stack, with the interface of the chain of a single layer."""
+
+    def __init__(self, trace: StackTrace, slopes: list[list[Any]], b: int, of: str, wrt: str) -> None:
+        stack = trace.stack
+        self.merge, self.wrt = stack.merge, wrt
+        self.length = trace.T if trace.lengths is None else int(trace.lengths[b])
+        self.ways = [
+            [_Way(own, slope, b) for own, slope in zip(*pair, strict=True)]
+            for pair in zip(trace.layers, slopes, strict=True)
+        ]
+        self.part = 0 if of == "h" else 1  # of the top's states
+        self.part0 = 0 if wrt == "h0" else 1  # of the initial states
+        self.height = stack.output_size
+        self.state_sizes = stack._state_sizes
+        self.input_size = stack.input_size
+        self.width = stack.input_size if wrt == "x" else sum(self.state_sizes)
+
+    def jacobians(self, ss: Sequence[int], ts: Sequence[int]) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
+        """Yield ([(s, t), …], (number, height, width)) for all pairs between which there is a path."""
+        sources = sorted({s for s in ss if s < self.length})  # h⁰ and c⁰ are at -1
+        targets = sorted({t for t in ts if t < self.length})
+        if not sources or not targets:
+            return
+        up = self._rather_up(len(sources), len(targets))
+        places, others, size = (sources, targets, self.width) if up else (targets, sources, self.height)
+        widest = max(self.input_size, *(len(each) * each[0].P * each[0].H for each in self.ways))
+        limit = max(1, _ROOM // (self.length * widest))  # rows at one time
+        at_once = max(1, limit // size)
+        for n in range(0, len(places), at_once):
+            group = places[n : n + at_once]
+            rows = np.array([(place, unit) for place in group for unit in range(size)])
+            found = [(self._up if up else self._down)(rows[k : k + limit]) for k in range(0, len(rows), limit)]
+            blocks = np.concatenate(found, axis=1)  # (L or 1, rows, ·)
+            yield from self._blocks(blocks, group, others, size, up)
+
+    def _rather_up(self, n_sources: int, n_targets: int) -> bool:
+        """Tell which way has fewer rows."""
+        return n_sources * self.width <= n_targets * self.height
+
+    def _blocks(self, found: NDArray, group: list[int], others: list[int], size: int, up: bool) -> Iterator[Any]:
+        """Cut what came out at each time into Jacobians."""
+        for other in others:
+            blocks = found[max(other, 0)].reshape(len(group), size, -1)
+            linked = [n for n, place in enumerate(group) if self._linked(*((place, other) if up else (other, place)))]
+            if linked:
+                pairs = [(group[n], other) if up else (other, group[n]) for n in linked]
+                yield pairs, blocks[linked].transpose(0, 2, 1) if up else blocks[linked]
+
+    def _linked(self, s: int, t: int) -> bool:
+        """Tell whether a path leads from s to t: not where all layers run the other way."""
+        backward = {way.reverse for ways in self.ways for way in ways}
+        return len(backward) == 2 or s < 0 or (t <= s if backward == {True} else s <= t)
+
+    def _steps(self, place: NDArray, reach: str, later: bool) -> tuple[Sequence[int], Any, str]:
+        """Return the order of a layer's steps, the rows that are other than zero at each, and their reach above it.
+
+        place
+            Where each row begins, ascending.
+        later
+            Whether this layer carries rows to later steps, or to earlier ones.
+        """
+        L, R = self.length, len(place)
+        order = range(L) if later else range(L - 1, -1, -1)
+        if reach not in (_AT, _LATER if later else _EARLIER):
+            return order, lambda t: slice(0, R), _ANY
+        if later:
+            return order, lambda t: slice(0, int(np.searchsorted(place, t, "right"))), _LATER
+        return order, lambda t: slice(int(np.searchsorted(place, t, "left")), R), _EARLIER
+
+    def _up(self, rows: NDArray) -> NDArray:
+        """Columns of the Jacobians by x at a place, or by the initial states: (L, R, height)."""
+        place, unit = rows.T
+        R = len(rows)
+        dx, reach = np.zeros((self.length, R, self.input_size)), _AT
+        if self.wrt == "x":
+            dx[place, np.arange(R), unit] = 1
+        else:
+            reach = _ANY
+        initial = iter(self._initial_rows(unit))
+        for number, ways in enumerate(self.ways):
+            results, reaches = [], set()
+            for way in ways:
+                order, active, reached = self._steps(place, reach, later=not way.reverse)
+                dz0 = np.zeros((way.P, R, way.H))
+                if self.wrt != "x":
+                    dz0[self.part0] = next(initial)
+                results.append(way.up(dx, dz0, order, active))
+                reaches.add(reached)
+            reach = reaches.pop() if len(reaches) == 1 else _ANY
+            last = number == len(self.ways) - 1
+            part = self.part if last else 0
+            dx = merged([each[:, part] for each in results], "concat" if last else self.merge)
+        return dx
+
+    def _initial_rows(self, unit: NDArray) -> list[NDArray]:
+        """Of each layer and direction, the rows (R, H) of its own initial state among all of them side by side."""
+        if self.wrt == "x":
+            return []
+        edges = np.cumsum(self.state_sizes)[:-1]
+        return np.split(np.eye(sum(self.state_sizes))[unit], edges, axis=1)
+
+    def _down(self, rows: NDArray) -> NDArray:
+        """Rows of the Jacobians of the output at a place: (L, R, I), or (1, R, ·) for the initial states."""
+        place, unit = rows.T
+        R = len(rows)
+        dz, reach = np.zeros((self.length, R, self.height)), _AT
+        dz[place, np.arange(R), unit] = 1
+        initial: list[NDArray] = []
+        for number in reversed(range(len(self.ways))):
+            ways = self.ways[number]
+            last = number == len(self.ways) - 1
+            parts = unmerged(dz, len(ways), "concat" if last else self.merge)
+            results, reaches, own = [], set(), []
+            for way, half in zip(ways, parts, strict=True):
+                order, active, reached = self._steps(place, reach, later=way.reverse)
+                above = np.zeros((self.length, way.P, R, way.H))
+                above[:, self.part if last else 0] = half
+                found, dz0 = way.down(above, order, active)
+                results.append(found)
+                own.append(dz0)
+                reaches.add(reached)
+            reach = reaches.pop() if len(reaches) == 1 else _ANY
+            dz = results[0] if len(results) == 1 else results[0] + results[1]
+            initial = [each[self.part0] for each in own if len(each) > self.part0] + initial
+        return dz if self.wrt == "x" else np.concatenate(initial, axis=1)[None]
+
+
+def chains(trace: StackTrace, of: str, wrt: str) -> Iterator[StackChain]:
+    """One chain for each sequence."""
+    slopes = [[_slopes(own) for own in directions] for directions in trace.layers]
+    for b in range(trace.B):
+        yield StackChain(trace, slopes, b, of, wrt)

@@ -1,0 +1,172 @@
+"""Which word does a tag depend on? By the derivative, and by taking the word away.
+
+For a trained tagger, word s and the tag k of word t, with the log-odds ℓᵗ = log pᵗ[k] − log(1 − pᵗ[k]):
+
+    derivative      S[s, t] = ‖∂ℓᵗ/∂xˢ‖
+    replacement     R[s, t] = ℓᵗ of the sentence − ℓᵗ with another word in the place of word s
+
+The log-odds and not the probability, for a tagger that is sure of its tag has a p so close to 1 that nothing moves it
+by much: ∂p/∂x = p (1 − p) ∂ℓ/∂x. All words have the same factor in it, so that which word counts most is the same.
+
+The derivative says what a small change of a word's vector would do; the replacement says what a large one did. Where
+they agree, a picture of S may be read as "this tag depends on that word". Source: K. Simonyan, A. Vedaldi & A.
+Zisserman, *Deep Inside Convolutional Networks* (2014), for derivatives of a class by the input; J. Li, W. Monroe & D.
+Jurafsky, *Understanding Neural Networks through Representation Erasure* (2016), for what taking words away shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import _checks
+from lstm_numba.data.vocabulary import UNKNOWN
+from lstm_numba.models.tagger import Tagger
+
+__all__ = ["replacement_effects", "tag_sensitivity"]
+
+_OF = ("log_odds", "log_probability", "probability")
+
+
+def tag_sensitivity(
+    tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None = None, *, of: str = "log_odds"
+) -> NDArray:
+    """Return S[s, t] = ‖∂ℓᵗ/∂xˢ‖: how much the tag of word t depends on the vector of word s.
+
+    One backward pass does it: the sentence stands T times in the batch, and in copy t only the tag of word t counts.
+
+    Parameters
+    ----------
+    tagger : Tagger
+        A fitted one.
+    words : sequence of T words
+        The sentence.
+    labels : sequence of T labels, optional
+        The tags to explain; by default those that the tagger gives.
+    of : {"log_odds", "log_probability", "probability"}
+        What is differentiated: log p − log(1 − p), log p or p.
+
+    Returns
+    -------
+    ndarray (T, T), float64
+        Indexed [s, t]. Computed in float64 whatever the tagger's dtype. With windows, zero for words outside.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No tagger, a string for a sentence, another number of labels than words, labels it does not know.
+    RuntimeError
+        The tagger has learned nothing yet.
+    """
+    _check_tagger(tagger)
+    _checks.choice("of", of, _OF)
+    classes = _classes(tagger, words, labels)
+    network = tagger.network.astype(np.float64)
+    ids, middle, source = _copies(tagger, words)
+    trace = network.forward(ids)
+    T = len(classes)
+    copies = np.arange(T)
+    log_p = trace.log_probabilities[middle, copies]  # (T, C): of word t in copy t
+    seed = np.zeros_like(trace.logits)
+    seed[middle, copies] = _slopes(log_p, classes, of)
+    norms = np.linalg.norm(_back_to_input(network, trace, seed), axis=2)  # (steps, copies)
+    S = np.zeros((T, T))
+    inside = source >= 0
+    S[source[inside], np.broadcast_to(copies, source.shape)[inside]] = norms[inside]
+    return S
+
+
+def replacement_effects(
+    tagger: Tagger,
+    words: Sequence[str],
+    labels: Sequence[str] | None = None,
+    *,
+    by: str = UNKNOWN,
+) -> NDArray:
+    """Return R[s, t]: by how much the log-odds of word t's tag fall when word s is replaced.
+
+    Parameters
+    ----------
+    tagger, words, labels
+        As in `tag_sensitivity`.
+    by : str
+        The word that takes its place; by default one that the tagger does not know.
+
+    Returns
+    -------
+    ndarray (T, T), float64
+        Indexed [s, t]; negative where the tag becomes more probable.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `tag_sensitivity`.
+    """
+    _check_tagger(tagger)
+    classes = _classes(tagger, words, labels)
+    T = len(classes)
+    variants = [list(words)] + [[*words[:s], by, *words[s + 1 :]] for s in range(T)]
+    log_p = [np.asarray(each, np.float64) for each in tagger.log_probabilities(variants)]
+    odds = np.array([_log_odds(each, classes) for each in log_p])
+    return odds[0] - odds[1:]
+
+
+def _check_tagger(tagger: Any) -> None:
+    if not isinstance(tagger, Tagger):
+        raise TypeError(f"tagger: expected a Tagger, got {type(tagger).__name__}")
+
+
+def _classes(tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None) -> NDArray:
+    """Class of each word's tag: the given one, or the tagger's answer."""
+    answer = tagger.predict([words])[0]
+    chosen = answer if labels is None else list(labels)
+    if len(chosen) != len(answer):
+        raise ValueError(f"labels: expected {len(answer)}, one for each word, got {len(chosen)}")
+    known = {label: n for n, label in enumerate(tagger.labels)}
+    for label in chosen:
+        if label not in known:
+            raise ValueError(f"labels: expected labels out of {', '.join(tagger.labels)}; got {label!r}")
+    return np.array([known[label] for label in chosen])
+
+
+def _copies(tagger: Tagger, words: Sequence[str]) -> tuple[NDArray, NDArray, NDArray]:
+    """Word numbers (steps, T) of the copies; where in copy t word t is (T,); which word each position is, or −1."""
+    ids = tagger.trace(words).ids
+    assert ids is not None  # a tagger's network begins with an embedding
+    T = len(words)
+    if tagger.window is None:
+        return np.repeat(ids, T, axis=1), np.arange(T), np.repeat(np.arange(T)[:, None], T, axis=1)
+    half = tagger.window // 2
+    source = np.arange(T) + np.arange(-half, half + 1)[:, None]  # in window t: the words around word t
+    return ids, np.full(T, half), np.where((source >= 0) & (source < T), source, -1)
+
+
+def _slopes(log_p: NDArray, classes: NDArray, of: str) -> NDArray:
+    """∂(log-odds, log p or p of the class)/∂(sums before the softmax), (T, C)."""
+    rows = np.arange(len(classes))
+    p = np.exp(log_p)
+    others = p.copy()
+    others[rows, classes] = 0
+    rest = others.sum(axis=1, keepdims=True)  # 1 − p, without the digits that 1 − p would lose
+    slopes = -others / rest
+    slopes[rows, classes] = 1.0  # ∂ℓ/∂z: 1 for the class itself, minus the shares of the others
+    if of == "log_odds":
+        return slopes
+    factor = rest if of == "log_probability" else rest * p[rows, classes][:, None]
+    return slopes * factor
+
+
+def _log_odds(log_p: NDArray, classes: NDArray) -> NDArray:
+    rows = np.arange(len(classes))
+    others = log_p.copy()
+    others[rows, classes] = -np.inf
+    return log_p[rows, classes] - np.logaddexp.reduce(others, axis=1)
+
+
+def _back_to_input(network: Any, trace: Any, seed: NDArray) -> NDArray:
+    """Carry derivatives of the sums before the softmax (T, B, C) back to the input (T, B, I)."""
+    stack = network.stack
+    return stack._backward(trace.layers, seed @ network["output.S"], stack.parameters().empty_like())[1]

@@ -1,0 +1,776 @@
+"""Recurrent layers one above the other, each in one direction or in both; nothing above them.
+
+    zᵗ of the first layer is the input; above it, both directions' outputs below:
+        merge="concat"   zᵗ = [h_Fᵗ, h_Bᵗ]
+        merge="sum"      zᵗ = h_Fᵗ + h_Bᵗ
+
+Out of the top layer come both directions' outputs side by side, whatever `merge` is. The way back is the same way:
+
+    ∂L/∂h_F = its half of ∂L/∂z, or all of it with "sum"        ∂L/∂z = ∂L/∂x of both directions, added
+
+Sources: A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), sections 3.2.4 (both
+directions) and 3.3 (the backward pass through a network); M. Schuster & K. Paliwal, *Bidirectional Recurrent Neural
+Networks* (IEEE Transactions on Signal Processing 45, 1997).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.engine import pool
+from lstm_numba.layers import checkpoints
+from lstm_numba.layers.base import RecurrentLayer, Steps
+from lstm_numba.layers.lstm import LSTM, MemoryNeeded
+from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.simple_rnn import SimpleRNN
+
+CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTM, "rnn": SimpleRNN}
+DIRECTIONS = ("forward", "backward")
+MERGES = ("concat", "sum")
+
+# One array (L*D, B, H), or a list of arrays (B, H_l) where the layers have different sizes.
+States = NDArray | list[NDArray]
+
+
+def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
+    """Return the units of each layer, or raise."""
+    if not isinstance(hidden_sizes, Sequence | np.ndarray) or isinstance(hidden_sizes, str) or not len(hidden_sizes):
+        raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
+    return tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
+
+
+def checked_directions(bidirectional: Any, n_layers: int) -> tuple[bool, ...]:
+    """Return for each layer whether it runs in both directions, from one answer for all or one for each; or raise."""
+    one = not isinstance(bidirectional, Sequence | np.ndarray)
+    answers = [bidirectional] * n_layers if one else list(bidirectional)
+    flags = tuple(_checks.flag("bidirectional", answer) for answer in answers)
+    if len(flags) != n_layers:
+        raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")
+    return flags
+
+
+def merged(outputs: Sequence[NDArray], merge: str) -> NDArray:
+    """Join the outputs of a layer's directions."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate(outputs, axis=2) if merge == "concat" else outputs[0] + outputs[1]
+
+
+def unmerged(dz: NDArray | None, n: int, merge: str) -> list[NDArray | None]:
+    """Return the derivatives by the outputs of a layer's n directions from that by what `merged` made of them."""
+    if n == 1 or dz is None:
+        return [dz] * n
+    return list(np.split(dz, 2, axis=2)) if merge == "concat" else [dz, dz]
+
+
+class StackTrace:
+    """Every array of one forward pass through a stack.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: the `Trace` or `SimpleRNNTrace` of layer l in direction d (0 forward, 1 backward):
+        ``trace.layers[0][1].f`` is the forget gate of the lowest layer on its way back.
+    x : (T, B, I)
+        What the first layer saw.
+    h : (T, B, D·H)
+        The top layer's output, both directions side by side: [h_F, h_B].
+    h_last, c_last : (L·D, B, H)
+        States after the last processed step, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward, …
+        A list of arrays (B, H_l) where the layers have different sizes. Simple recurrent nets have no c.
+    h0, c0
+        Initial states, in the same form.
+    lengths : (B,) int64 or None
+        Steps of each sequence.
+    stack : Stack
+        The stack that made it.
+    """
+
+    def __init__(self, stack: Stack, x: NDArray, layers: list[list[Any]], h: NDArray, steps: Steps) -> None:
+        self.stack = stack
+        self.x = x
+        self.layers = layers
+        self.h = h
+        self._steps = steps
+
+    @property
+    def T(self) -> int:
+        """Number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def B(self) -> int:
+        """Number of sequences."""
+        return self.x.shape[1]
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    def _of_each(self, name: str) -> States:
+        return self.stack._together([getattr(own, name) for directions in self.layers for own in directions])
+
+    @cached_property
+    def h_last(self) -> States:
+        """Outputs after the last processed step (L·D, B, H)."""
+        return self._of_each("h_last")
+
+    @cached_property
+    def c_last(self) -> States:
+        """Cell states after the last processed step (L·D, B, H)."""
+        self.stack._need_cells("c_last")
+        return self._of_each("c_last")
+
+    @property
+    def h0(self) -> States:
+        """Initial outputs (L·D, B, H)."""
+        return self._of_each("h0")
+
+    @property
+    def c0(self) -> States:
+        """Initial cell states (L·D, B, H)."""
+        self.stack._need_cells("c0")
+        return self._of_each("c0")
+
+
+class NamedGradients(Mapping[str, NDArray]):
+    """Derivatives of one backward pass through several layers: by parameter name, and inside.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: the `Gradients` or `SimpleRNNGradients` of layer l in direction d, with every δ and ε.
+    x : (T, B, I)
+        ∂L/∂xᵗ of the first layer's input.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self.layers: list[list[Any]] = []
+        self.x: NDArray
+
+    @property
+    def flat(self) -> NDArray:
+        """All parameters' gradients as one flat array."""
+        return self._parameters.flat
+
+    def parameters(self) -> Parameters:
+        """Return the parameters' gradients by name."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return the gradient of a parameter, or one gate's part of it."""
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the parameters' names."""
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        """Count the parameters."""
+        return len(self._parameters)
+
+
+class StackGradients(NamedGradients):
+    """Derivatives of one backward pass through a stack: ``gradients["layers.0.forward.W_f"]``, and inside.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: the `Gradients` or `SimpleRNNGradients` of layer l in direction d, with every δ and ε.
+    x : (T, B, I)
+        ∂L/∂xᵗ of the first layer's input.
+    h0, c0 : (L·D, B, H)
+        ∂L/∂h⁰ and ∂L/∂c⁰ in the order of `StackTrace.h_last`; a list where the layers have different sizes.
+    """
+
+    def __init__(self, stack: Stack, parameters: Parameters, layers: list[list[Any]], x: NDArray) -> None:
+        super().__init__(parameters)
+        self._stack = stack
+        self.layers, self.x = layers, x
+
+    @cached_property
+    def h0(self) -> States:
+        """∂L/∂h⁰ (L·D, B, H)."""
+        return self._stack._together([own.h0 for directions in self.layers for own in directions])
+
+    @cached_property
+    def c0(self) -> States:
+        """∂L/∂c⁰ (L·D, B, H)."""
+        self._stack._need_cells("c0")
+        return self._stack._together([own.c0 for directions in self.layers for own in directions])
+
+
+class Stack:
+    """Recurrent layers one above the other; this module's page has the equations.
+
+    Parameters
+    ----------
+    input_size
+        I of the first layer.
+    hidden_sizes
+        Units of each layer, for each direction.
+    bidirectional
+        Whether each layer runs in both directions: one answer for all, or one for each layer.
+    merge
+        "concat" or "sum": how directions are joined between layers.
+    cell
+        "lstm" or "rnn".
+    init, dtype, seed
+        As in `lstm_numba.LSTM`.
+    **layer_options
+        Further options of every `LSTM` or `SimpleRNN`.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: layer l in direction d (0 forward, 1 backward).
+    input_size, output_size
+        I of the first layer; D·H of the top layer, whose directions lie side by side.
+    hidden_sizes : tuple of int
+        Units of each layer.
+    bidirectional : tuple of bool
+        For each layer whether it runs in both directions.
+    merge, cell, dtype
+        As given.
+    h0, c0, lengths
+        What `forward` takes where it is given none; None: zeros, and all T steps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes below 1 or unknown options; the text names the argument.
+
+    Examples
+    --------
+    >>> stack = Stack(2, (3, 3), bidirectional=True, seed=0)
+    >>> trace = stack.forward(np.ones((5, 1, 2)))
+    >>> trace.h.shape, trace.h_last.shape, trace.layers[0][1].f.shape
+    ((5, 1, 6), (4, 1, 3), (5, 1, 3))
+    >>> stack.backward(trace, np.ones((5, 1, 6)))["layers.1.backward.W_f"].shape
+    (3, 3)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int] = (128,),
+        *,
+        bidirectional: bool | Sequence[bool] = False,
+        merge: str = "concat",
+        cell: str = "lstm",
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        **layer_options: Any,
+    ) -> None:
+        size = _checks.size("input_size", input_size)
+        sizes = checked_sizes(hidden_sizes)
+        both = checked_directions(bidirectional, len(sizes))
+        merge = _checks.choice("merge", merge, MERGES)
+        make: Any = CELLS[_checks.choice("cell", cell, CELLS)]
+        if "reverse" in layer_options:
+            raise TypeError("reverse: expected to be left out; Stack.of([[layer]]) takes a layer that runs backward")
+        options = {**layer_options, "init": init, "dtype": _checks.float_dtype(dtype), "seed": _checks.generator(seed)}
+        layers = []
+        for units, two in zip(sizes, both, strict=True):
+            layers.append([make(size, units, reverse=back, **options) for back in (False, True)[: 1 + two]])
+            size = units * (1 + (two and merge == "concat"))
+        self._adopt(layers, merge)
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[Any],
+        *,
+        merge: str = "concat",
+        h0: Any = None,
+        c0: Any = None,
+        lengths: ArrayLike | None = None,
+    ) -> Self:
+        """Return a stack of copies of these layers.
+
+        Parameters
+        ----------
+        layers
+            From the input up: for each layer a list of one `LSTM` or `SimpleRNN`, or of two, ``[forward, backward]``,
+            the second of them with ``reverse=True``. One that runs backward may stand alone: ``[[backward]]``. Their
+            options may differ, but not the kind of cell or the dtype.
+        merge
+            "concat" or "sum": how directions are joined between layers.
+        h0, c0 : (L·D, 1 or B, H), optional
+            Initial states that `forward` takes where it is given none; a list of (1 or B, H_l) for different sizes.
+        lengths : (B,) whole numbers, optional
+            Steps of each sequence where `forward` is given none.
+
+        Raises
+        ------
+        TypeError
+            For something else than layers.
+        ValueError
+            For layers that don't fit together, wrong shapes, NaN or infinity in a state.
+        """
+        stack = cls.__new__(cls)
+        stack._adopt(_copies(layers), _checks.choice("merge", merge, MERGES))
+        stack.h0, stack.c0 = stack._own_states("h0", h0), stack._own_states("c0", c0)
+        stack.lengths = None if lengths is None else _own_lengths(lengths)
+        return stack
+
+    def _adopt(self, layers: list[list[Any]], merge: str, flat: NDArray | None = None) -> None:
+        """Take the layers in; without `flat`, where their parameters lie already, these move to one new array."""
+        _check_fit(layers, merge)
+        self.layers = layers
+        self.merge = merge
+        first = layers[0][0]
+        self.cell = "lstm" if isinstance(first, LSTM) else "rnn"
+        self.input_size, self.dtype = first.input_size, first.dtype
+        self.hidden_sizes = tuple(directions[0].hidden_size for directions in layers)
+        self.bidirectional = tuple(len(directions) == 2 for directions in layers)
+        self._state_sizes = [layer.hidden_size for directions in layers for layer in directions]
+        self.output_size = self.hidden_sizes[-1] * len(layers[-1])
+        self.h0: States | None = None
+        self.c0: States | None = None
+        self.lengths: NDArray | None = None
+        self._parameters = Parameters(self._shapes(), self.dtype, flat)
+        if flat is None:
+            self._move_to(self._parameters.flat)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"layers.{number}.{direction}.{name}": array.shape
+            for number, direction, layer in self._each_layer()
+            for name, array in layer.parameters().items()
+        }
+
+    def _move_to(self, flat: NDArray) -> None:
+        """Let all parameters lie in `flat`, part of a network's one array maybe; their values go with them."""
+        self._parameters = Parameters(self._parameters.shapes, self.dtype, flat)
+        for number, direction, layer in self._each_layer():
+            layer._move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle holds; there the parameters' views are arrays by themselves."""
+        self.__dict__.update(state)
+        self._move_to(self._parameters.flat)
+
+    def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
+        for number, directions in enumerate(self.layers):
+            for layer in directions:
+                yield number, DIRECTIONS[layer.reverse], layer
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> Parameters:
+        """Return all parameters by dotted name ("layers.0.forward.W", "layers.0.backward.V"), as views."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return a parameter, or one gate's part of it ("layers.0.forward.W_f"), as a view."""
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        """Write values into a parameter; the shape must be the same."""
+        self._parameters[name] = value
+
+    def __repr__(self) -> str:
+        """Return sizes, directions, cells and dtype."""
+        names = ("input_size", "hidden_sizes", "bidirectional", "merge", "cell")
+        return f"Stack({', '.join(f'{name}={getattr(self, name)!r}' for name in names)}, dtype={self.dtype.name!r})"
+
+    def config(self) -> dict[str, Any]:
+        """Return cell, merge and every layer's own ``config()``, as JSON can hold them."""
+        layers = [[layer.config() for layer in directions] for directions in self.layers]
+        return {"cell": self.cell, "merge": self.merge, "layers": layers}
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a stack with the same weights, initial states and lengths, held as `dtype`."""
+        layers = [[layer.astype(dtype) for layer in directions] for directions in self.layers]
+        return type(self).of(layers, merge=self.merge, h0=self.h0, c0=self.c0, lengths=self.lengths)
+
+    # -- states -------------------------------------------------------------------------------------------------------
+
+    def _together(self, states: list[NDArray]) -> States:
+        """One array for states of the same size, or the list."""
+        return np.stack(states) if len(set(self._state_sizes)) == 1 else states
+
+    def _need_cells(self, name: str) -> None:
+        if self.cell != "lstm":
+            raise AttributeError(f"{name}: simple recurrent nets have no cell state")
+
+    def _states(self, name: str, value: Any, B: int | str, one: bool = False) -> list[NDArray | None]:
+        """Return each layer's state (B, H_l), or None; with `one`, (1, H_l) will do."""
+        sizes = self._state_sizes
+        if value is None:
+            return [None] * len(sizes)
+        if name.lstrip("d").startswith("c") and self.cell != "lstm":
+            raise ValueError(f"{name}: expected None, for simple recurrent nets have no cell state")
+        same = len(set(sizes)) == 1
+        each = list(value) if isinstance(value, list | tuple) else np.asarray(value)
+        if isinstance(each, np.ndarray) and (not same or each.ndim != 3):
+            want = f"shape ({len(sizes)}, {B}, {sizes[0]})" if same else f"a list of arrays (B, H) with H = {sizes}"
+            raise ValueError(f"{name}: expected {want}, got an array of shape {each.shape}")
+        if len(each) != len(sizes):
+            raise ValueError(f"{name}: expected {len(sizes)} states, one for each layer and direction, got {len(each)}")
+        states: list[NDArray | None] = []
+        for n, (state, size) in enumerate(zip(each, sizes, strict=True)):
+            rows = 1 if one and np.ndim(state) == 2 and len(state) == 1 else B
+            states.append(_checks.floats(f"{name}[{n}]", state, (rows, size), self.dtype))
+        return states
+
+    def _initial_states(self, name: str, value: Any, B: int | str) -> list[NDArray | None]:
+        states = self._states(name, value, B, one=True)
+        for n, state in enumerate(states):
+            if state is not None:
+                _checks.finite(f"{name}[{n}]", state)
+        return states
+
+    def _own_states(self, name: str, value: Any) -> States | None:
+        """Return states to keep: copies."""
+        if value is None:
+            return None
+        states = self._initial_states(name, value, "B")
+        rows = {len(state) for state in states if state is not None} - {1}
+        if len(rows) > 1:
+            raise ValueError(f"{name}: expected states of one number of sequences, got {sorted(rows)}")
+        B = max(rows, default=1)
+        return self._together([np.repeat(s, B // len(s), axis=0) for s in states if s is not None])
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: ArrayLike,
+        h0: Any = None,
+        c0: Any = None,
+        lengths: ArrayLike | None = None,
+        lean: bool = False,
+    ) -> StackTrace:
+        """Run all layers over a batch of sequences and keep every array.
+
+        Parameters
+        ----------
+        x : (T, B, I)
+            Input, time first; any real floating-point dtype, computed in the stack's.
+        h0, c0 : (L·D, 1 or B, H), optional
+            Initial states in the order layer 0 forward, layer 0 backward, layer 1 forward, …; a list of arrays
+            (1 or B, H_l) where the layers have different sizes. Where left out, the stack's own `h0` and `c0`; where
+            it has none, zero.
+        lengths : (B,) whole numbers, optional
+            Steps of each sequence, 1 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
+            beyond them is ignored, and every array is zero there. A layer that runs backward begins at each sequence's
+            own last step.
+        lean
+            As in `lstm_numba.LSTM.forward`, for every layer.
+
+        Returns
+        -------
+        StackTrace
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `lstm_numba.LSTM.forward`.
+        """
+        lengths = self.lengths if lengths is None else lengths
+        values, steps, borrowed = self.layers[0][0]._take_input(x, lengths)
+        values, B = values.copy() if borrowed else values, steps.B
+        h0 = self._initial_states("h0", self.h0 if h0 is None else h0, B)
+        c0 = self._initial_states("c0", self.c0 if c0 is None else c0, B)
+        traces, h = self._forward(values, steps, h0, c0, lean=_checks.flag("lean", lean))
+        traces[0][0]._check_finite()
+        return StackTrace(self, values, traces, h, steps)
+
+    def _forward(
+        self,
+        z: NDArray,
+        steps: Steps,
+        h0: Sequence[NDArray | None] | None = None,
+        c0: Sequence[NDArray | None] | None = None,
+        *,
+        entering: Callable[[int, NDArray], NDArray] | None = None,
+        from_zero: bool = False,
+        lean: bool = False,
+    ) -> tuple[list[list[Any]], NDArray]:
+        """Return every layer's traces, and the top's output; `entering` changes z on its way into layer l."""
+        traces: list[list[Any]] = []
+        none = [None] * len(self._state_sizes)
+        states = iter(zip(h0 or none, c0 or none, strict=True))
+        for number, directions in enumerate(self.layers):
+            source = np.ascontiguousarray(z if entering is None else entering(number, z))
+            passes = [
+                partial(layer._forward, source, *next(states), steps, from_zero=from_zero, lean=lean)
+                for layer in directions
+            ]
+            traces.append(pool.run(passes))
+            last = number == len(self.layers) - 1
+            z = merged([each.h for each in traces[-1]], "concat" if last else self.merge)
+        return traces, z
+
+    def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
+        """Tell the bytes that a forward and a backward pass over B sequences of T steps would keep.
+
+        Parameters and what is left out are those of `lstm_numba.LSTM.memory`.
+
+        Returns
+        -------
+        MemoryNeeded
+            (trace, gradients), bytes.
+        """
+        T, B, lean = _checks.size("T", T), _checks.size("B", B), _checks.flag("lean", lean)
+        joined = T * B * self.output_size if self.bidirectional[-1] else 0  # the top's output, side by side
+        trace = gradients = 0
+        for number, directions in enumerate(self.layers):
+            needed = [_memory(layer, T, B, lean) for layer in directions]
+            source = T * B * directions[0].input_size * self.dtype.itemsize
+            own = number == 0 or self.bidirectional[number - 1]  # else it is the output below itself
+            trace += sum(each.trace - source for each in needed) + own * source
+            gradients += sum(each.gradients for each in needed)
+        if self.bidirectional[0]:
+            gradients += T * B * self.input_size * self.dtype.itemsize  # both directions' ∂L/∂x, added
+        return MemoryNeeded(trace + joined * self.dtype.itemsize, gradients)
+
+    # -- backward -----------------------------------------------------------------------------------------------------
+
+    def backward(
+        self, trace: StackTrace, dh: ArrayLike | None = None, dh_last: Any = None, dc_last: Any = None
+    ) -> StackGradients:
+        """Carry a loss's derivatives back through all layers and steps.
+
+        Parameters
+        ----------
+        trace
+            What `forward` of this stack returned; the weights must not have changed since.
+        dh : (T, B, D·H), optional
+            ∂L/∂hᵗ of the top layer, both directions side by side; ignored beyond a sequence's length.
+        dh_last, dc_last : (L·D, B, H), optional
+            ∂L/∂h and ∂L/∂c of every layer's last state, in the order of `StackTrace.h_last`; a list of arrays
+            (B, H_l) where the layers have different sizes. At least one of the three must be given.
+
+        Returns
+        -------
+        StackGradients
+
+        Raises
+        ------
+        ValueError
+            For the trace of another stack, a wrong shape, or no derivative at all.
+        TypeError
+            For something that is no trace, or whole or complex numbers.
+        """
+        if not isinstance(trace, StackTrace):
+            raise TypeError(f"trace: expected what Stack.forward returned, got {type(trace).__name__}")
+        if trace.stack is not self:
+            raise ValueError("trace: expected a trace of this stack, got one that another stack made")
+        if dh is None and dh_last is None and dc_last is None:
+            raise ValueError("dh: expected at least one of dh, dh_last, dc_last, got none")
+        dz = None if dh is None else _checks.floats("dh", dh, (trace.T, trace.B, self.output_size), self.dtype)
+        ends = self._states("dh_last", dh_last, trace.B), self._states("dc_last", dc_last, trace.B)
+        parameters = self._parameters.empty_like()
+        layers, dx = self._backward(trace.layers, dz, parameters, *ends)
+        return StackGradients(self, parameters, layers, dx)
+
+    def _backward(
+        self,
+        traces: list[list[Any]],
+        dz: NDArray | None,
+        parameters: Parameters,
+        dh_last: Sequence[NDArray | None] | None = None,
+        dc_last: Sequence[NDArray | None] | None = None,
+        *,
+        leaving: Callable[[int, NDArray], NDArray] | None = None,
+        squared: bool = False,
+        x_squared: Callable[[int], NDArray | None] | None = None,
+        need_dx: bool = True,
+        from_zero: bool = False,
+        weight_decay: Sequence[float] = (),
+    ) -> tuple[list[list[Any]], NDArray]:
+        """Fill in the layers' part of `parameters`; return every layer's gradients, and that of the input.
+
+        leaving
+            Changes ∂L/∂z on its way out of layer l.
+        squared, x_squared
+            Second derivatives, as `LSTM.second_derivatives`; what takes the place of layer l's x².
+        need_dx
+            Whether that of the first layer's input is asked for.
+        weight_decay
+            λ of each layer; none if empty.
+        """
+        results: list[list[Any]] = []
+        first = len(self._state_sizes)  # of the states that belong to the layer
+        none: list[NDArray | None] = [None] * first
+        dh_last, dc_last = dh_last or none, dc_last or none
+        for number in reversed(range(len(self.layers))):
+            directions = self.layers[number]
+            first -= len(directions)
+            parts = unmerged(dz, len(directions), "concat" if not results else self.merge)
+            options = {
+                "squared": squared,
+                "x_squared": x_squared(number) if x_squared else None,
+                "need_dx": number > 0 or need_dx,
+                "from_zero": from_zero,
+                "weight_decay": weight_decay[number] if weight_decay else 0.0,
+            }
+            passes = [
+                partial(
+                    layer._backward, traces[number][d], parts[d], dh_last[first + d], dc_last[first + d],
+                    parameters.part(f"layers.{number}.{DIRECTIONS[layer.reverse]}."), **options,
+                )
+                for d, layer in enumerate(directions)
+            ]  # fmt: skip
+            results.insert(0, pool.run(passes))
+            dz = results[0][0].x if len(directions) == 1 else results[0][0].x + results[0][1].x
+            dz = dz if leaving is None else leaving(number, dz)
+        assert dz is not None
+        return results, dz
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, options, initial states and lengths to a safetensors file, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            Where the folder doesn't exist or can't be written.
+        """
+        arrays = {f"parameters/{name}": array for name, array in self._parameters.items()}
+        states = {name: getattr(self, name) for name in ("h0", "c0") if getattr(self, name) is not None}
+        arrays |= {f"{name}/{n}": state for name, each in states.items() for n, state in enumerate(each)}
+        if self.lengths is not None:
+            arrays["lengths"] = self.lengths
+        checkpoints.write(path, "stack", arrays, self.config())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a stack that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If the file is cut short, foreign, of a newer format, or doesn't fit together.
+        """
+        return checkpoints.restore(path, "stack", cls._from_file)
+
+    @classmethod
+    def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
+        make: Any = CELLS[config["cell"]]
+        layers = [[make(**options, seed=0) for options in directions] for directions in config["layers"]]
+        n = sum(map(len, layers))
+        states = {
+            name: [arrays[f"{name}/{k}"] for k in range(n)] if f"{name}/0" in arrays else None for name in ("h0", "c0")
+        }
+        stack = cls.of(layers, merge=config["merge"], **states, lengths=arrays.get("lengths"))
+        for name in stack.parameters():
+            array = arrays[f"parameters/{name}"]
+            if array.dtype != stack.dtype:
+                raise ValueError(f"{name}: expected {stack.dtype}, got {array.dtype}")
+            stack[name] = array
+        return stack
+
+
+def as_stack(model: Any) -> Stack:
+    """Return a model as a stack that shares its weights: what is written into one is seen in the other.
+
+    Parameters
+    ----------
+    model
+        An `LSTM` or a `SimpleRNN` (a stack of one layer), a `Network` (its recurrent layers), or a `Stack` (itself).
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    from lstm_numba.models.network import Network
+
+    if isinstance(model, Stack):
+        return model
+    if isinstance(model, Network):
+        return model.stack
+    if not isinstance(model, LSTM | SimpleRNN):
+        raise TypeError(f"model: expected an LSTM, a SimpleRNN, a Stack or a Network, got {type(model).__name__}")
+    stack = Stack.__new__(Stack)
+    stack._adopt([[model]], "concat", model.parameters().flat)
+    return stack
+
+
+def simplest(stack: Stack) -> LSTM | SimpleRNN | Stack:
+    """Return the bare layer of a stack of one layer in one direction; the stack itself where there is more to it.
+
+    More to it are further layers, the other direction, and an initial state or lengths of the stack's own.
+    """
+    more = any(value is not None for value in (stack.h0, stack.c0, stack.lengths))
+    if more or len(stack.layers) > 1 or len(stack.layers[0]) > 1:
+        return stack
+    return stack.layers[0][0]
+
+
+def _copies(layers: Any) -> list[list[Any]]:
+    """Check the form of what `Stack.of` is given; copies of the layers, whose parameters are still the old ones."""
+    if not isinstance(layers, list | tuple) or not layers:
+        raise TypeError(f"layers: expected a list such as [[forward, backward]], got {layers!r}")
+    copies = []
+    for number, given in enumerate(layers):
+        directions = [given] if isinstance(given, LSTM | SimpleRNN) else given
+        if not isinstance(directions, list | tuple) or not 1 <= len(directions) <= 2:
+            raise TypeError(f"layers[{number}]: expected a list of one layer, or of two, got {given!r}")
+        for layer in directions:
+            if not isinstance(layer, LSTM | SimpleRNN):
+                raise TypeError(f"layers[{number}]: expected an LSTM or a SimpleRNN, got {type(layer).__name__}")
+        copies.append([copy.copy(layer) for layer in directions])
+    return copies
+
+
+def _check_fit(layers: list[list[Any]], merge: str) -> None:
+    """Raise where the layers can't stand above each other."""
+    first = layers[0][0]
+    size = first.input_size
+    kind = LSTM if isinstance(first, LSTM) else SimpleRNN
+    for number, directions in enumerate(layers):
+        where = f"layers[{number}]"
+        for layer in directions:
+            if not isinstance(layer, kind):
+                raise ValueError(f"{where}: expected cells of one kind, {kind.__name__}, got {type(layer).__name__}")
+            if layer.dtype != first.dtype:
+                raise ValueError(f"{where}: expected the first layer's dtype {first.dtype}, got {layer.dtype}")
+            if layer.input_size != size:
+                raise ValueError(f"{where}: expected input_size {size}, which comes from below, got {layer.input_size}")
+        if len(directions) == 2:
+            if [layer.reverse for layer in directions] != [False, True]:
+                raise ValueError(f"{where}: expected one layer forward, then one with reverse=True")
+            if directions[0].hidden_size != directions[1].hidden_size:
+                sizes = tuple(layer.hidden_size for layer in directions)
+                raise ValueError(f"{where}: expected the same hidden_size in both directions, got {sizes}")
+        size = directions[0].hidden_size * (len(directions) if merge == "concat" else 1)
+
+
+def _own_lengths(value: ArrayLike) -> NDArray:
+    lengths = np.asarray(value)
+    if lengths.ndim != 1 or not lengths.size:
+        raise ValueError(f"lengths: expected shape (B,), one for each sequence, got {lengths.shape}")
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected whole numbers, got dtype {lengths.dtype}")
+    if lengths.min() < 1:
+        raise ValueError(f"lengths: expected numbers of at least 1, got {lengths.min()}")
+    return lengths.astype(np.int64)
+
+
+def _memory(layer: Any, T: int, B: int, lean: bool) -> MemoryNeeded:
+    """What `LSTM.memory` tells, of either kind of layer."""
+    if isinstance(layer, LSTM):
+        return layer.memory(T, B, lean)
+    step, source = B * layer.hidden_size, T * B * layer.input_size
+    each = source + T * step + (T + 1) * step  # x, a and h; or ∂L/∂x, δ and ε
+    size = layer.dtype.itemsize
+    return MemoryNeeded(each * size, (each + layer.parameters().flat.size) * size)

@@ -1,0 +1,499 @@
+"""A stack of recurrent layers, each in one direction or both, with a softmax at every time step.
+
+    zᵗ of the first layer is the input; above it, both directions' outputs below:
+        merge="concat"   zᵗ = [h_Fᵗ, h_Bᵗ]           today's convention
+        merge="sum"      zᵗ = h_Fᵗ + h_Bᵗ            the 2015 network: one U serves the sum
+    pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
+    L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
+
+"All the former outputs" enter the loss, as in the Jordan-type training of the 2015 post; or only the last or the
+middle step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.engine import kernels
+from lstm_numba.engine.vectors import VECTOR_BYTES
+from lstm_numba.layers.base import Steps
+from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.stack import CELLS, MERGES, NamedGradients, Stack, checked_directions, checked_sizes
+from lstm_numba.models import losses
+from lstm_numba.models.embedding import PAD, Embedding
+
+
+class Dropped(NamedTuple):
+    """What dropout did in one pass: a factor for each layer's input (None: nothing), and the words made unknown."""
+
+    factors: list[NDArray | None]
+    words: NDArray | None
+
+
+class NetworkTrace:
+    """Every array of one forward pass through a network.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        What the first layer saw.
+    ids : (T, B) or None
+        Word numbers, where the network has an embedding.
+    layers
+        ``layers[l][d]``: the `Trace` of layer l in direction d (0 forward, 1 backward).
+    top : (T, B, D)
+        What the softmax layer saw: [h_F, h_B] of the last layer.
+    logits, log_probabilities, probabilities : (T, B, C)
+        Sums before the softmax, log p and p.
+    lengths : (B,) or None
+        Steps of each sequence.
+    """
+
+    def __init__(self, network: Network, x: NDArray, ids: NDArray | None, steps: Steps, dropped: Dropped) -> None:
+        self.network = network
+        self.x = x
+        self.ids = ids
+        self.layers: list[list[Any]] = []
+        self.top: NDArray
+        self.logits: NDArray
+        self.log_probabilities: NDArray
+        self._steps = steps
+        self._dropped = dropped
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self._steps.given
+
+    @property
+    def probabilities(self) -> NDArray:
+        """Softmax at every step (T, B, C)."""
+        return np.exp(self.log_probabilities)
+
+
+class NetworkGradients(NamedGradients):
+    """Derivatives of one backward pass through a network: by parameter name, and inside.
+
+    Attributes
+    ----------
+    layers
+        ``layers[l][d]``: the `Gradients` of layer l in direction d, with every δ and ε.
+    x : (T, B, I)
+        ∂L/∂xᵗ of the first layer's input.
+    """
+
+
+class Network:
+    """A stack of recurrent layers with a softmax at every step; this module's page has the equations.
+
+    Parameters
+    ----------
+    input_size
+        I of the first layer; left out (None) with an `embedding`, which has a size of its own.
+    n_classes
+        C.
+    hidden_sizes
+        Units of each layer, for each direction.
+    bidirectional
+        Whether each layer runs in both directions: one answer for all, or one for each layer.
+    merge
+        "concat" or "sum": how directions are joined between layers.
+    cell
+        "lstm" or "rnn".
+    embedding
+        Makes the input from word numbers; its learned rows are the parameter "embedding.E".
+    output_bias
+        Whether the softmax layer has a bias.
+    dropout
+        Share of a layer's input (every layer's but the first, the softmax's included) that is set to 0 in training;
+        the rest grows by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
+    input_dropout
+        The same for the first layer's input.
+    word_dropout
+        Share of words whose learned embedding is that of the unknown word in training.
+    weight_decay
+        λ of every layer's U, W, V and of S; or one λ for each layer and then the softmax's.
+    loss
+        Which steps count: "all", "last" or "middle".
+    init
+        Scheme of the layers' initial weights; with "uniform" S too is uniform in ±0.12.
+    dtype, seed
+        As in `lstm_numba.LSTM`.
+    **layer_options
+        Further options of every `LSTM` or `SimpleRNN`.
+
+    Attributes
+    ----------
+    stack : Stack
+        The recurrent layers alone, as views of the same weights.
+    layers
+        ``layers[l][d]``: layer l in direction d (0 forward, 1 backward).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes below 1, unknown options, shares outside [0, 1); the text names the argument.
+    """
+
+    def __init__(
+        self,
+        input_size: int | None,
+        n_classes: int,
+        hidden_sizes: Sequence[int] = (128,),
+        *,
+        bidirectional: bool | Sequence[bool] = True,
+        merge: str = "concat",
+        cell: str = "lstm",
+        embedding: Embedding | None = None,
+        output_bias: bool = True,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        weight_decay: float | Sequence[float] = 0.0,
+        loss: str = "all",
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        **layer_options: Any,
+    ) -> None:
+        self.embedding = embedding
+        self.input_size = embedding.output_size if embedding else _checks.size("input_size", input_size)
+        self.n_classes = _checks.size("n_classes", n_classes)
+        self.hidden_sizes = checked_sizes(hidden_sizes)
+        n_layers = len(self.hidden_sizes)
+        self.bidirectional = checked_directions(bidirectional, n_layers)
+        self.merge = _checks.choice("merge", merge, MERGES)
+        self.cell = _checks.choice("cell", cell, CELLS)
+        self.output_bias = _checks.flag("output_bias", output_bias)
+        self.dropout = _checks.number("dropout", dropout, 0, 1)
+        self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
+        self.word_dropout = _checks.number("word_dropout", word_dropout, 0, 1)
+        each = isinstance(weight_decay, Sequence | np.ndarray) and not isinstance(weight_decay, str)
+        decay = list(weight_decay) if each else [weight_decay] * (n_layers + 1)  # type: ignore[arg-type]
+        self.weight_decay = tuple(_checks.number("weight_decay", each, 0) for each in decay)
+        if len(self.weight_decay) != n_layers + 1:
+            raise ValueError(
+                f"weight_decay: expected a number, or {n_layers + 1} (layers' and softmax's), got {weight_decay!r}"
+            )
+        self.loss_steps = _checks.choice("loss", loss, ("all", "last", "middle"))
+        self.init = init
+        self.dtype = _checks.float_dtype(dtype)
+        self.layer_options = layer_options
+        self._build(_checks.generator(seed))
+
+    def _build(self, rng: np.random.Generator) -> None:
+        names = ("bidirectional", "merge", "cell", "init", "dtype")
+        options = {name: getattr(self, name) for name in names} | self.layer_options
+        self.stack = Stack(self.input_size, self.hidden_sizes, **options, seed=rng)
+        self.layers = self.stack.layers
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding and self.embedding.size:
+            shapes["embedding.E"] = (self.embedding.n_learned, self.embedding.size)
+        shapes |= self.stack.parameters().shapes
+        top = self.stack.output_size
+        shapes["output.S"] = (self.n_classes, top)
+        if self.output_bias:
+            shapes["output.b"] = (self.n_classes,)
+        self._parameters = Parameters(shapes, self.dtype)
+        self.stack._move_to(self._parameters.part("layers.").flat)
+        limit = 0.12 if self.init == "uniform" else np.sqrt(6 / (self.n_classes + top))
+        self._parameters["output.S"] = rng.uniform(-limit, limit, (self.n_classes, top))
+        if "embedding.E" in shapes:
+            self._parameters["embedding.E"] = rng.normal(0, 0.1, shapes["embedding.E"])
+            self._parameters["embedding.E"][0] = 0  # padding
+
+    def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
+        return self.stack._each_layer()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle holds; there the layers' parameters are arrays by themselves."""
+        self.__dict__.update(state)
+        self.stack._move_to(self._parameters.part("layers.").flat)
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> Parameters:
+        """Return all parameters by dotted name ("layers.0.forward.W", "output.S", "embedding.E"), as views."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return a parameter, or one gate's part of it, as a view."""
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        """Write values into a parameter; the shape must be the same."""
+        self._parameters[name] = value
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without seed and embedding, as JSON can hold them."""
+        names = ["n_classes", "merge", "cell", "output_bias", "dropout", "input_dropout", "word_dropout", "init"]
+        return {
+            "input_size": self.input_size,
+            "hidden_sizes": list(self.hidden_sizes),
+            "bidirectional": list(self.bidirectional),
+            "weight_decay": list(self.weight_decay),
+            "loss": self.loss_steps,
+            "dtype": self.dtype.name,
+            **{name: getattr(self, name) for name in names},
+            **{name: value for name, value in self.layers[0][0].config().items() if name in self.layer_options},
+        }
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a network with the same weights, held as `dtype`."""
+        other = type(self)(**(self.config() | {"dtype": dtype}), embedding=self.embedding, seed=0)
+        other._parameters.flat[:] = self._parameters.flat
+        return other
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, x: ArrayLike, lengths: ArrayLike | None = None, rng: np.random.Generator | None = None
+    ) -> NetworkTrace:
+        """Run the network over a batch of sequences and keep every array.
+
+        Parameters
+        ----------
+        x : (T, B, I), or (T, B) whole numbers with an embedding
+            Input, time first.
+        lengths : (B,), optional
+            Steps of each sequence.
+        rng
+            Given in training: draws what dropout leaves out. Without it nothing is dropped.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `lstm_numba.LSTM.forward`; for word numbers outside the embedding.
+        """
+        if self.embedding is None:
+            values, steps, borrowed = self.layers[0][0]._take_input(x, lengths)
+            trace = self._forward(values.copy() if borrowed else values, None, steps, rng)
+            trace.layers[0][0]._check_finite()
+            return trace
+        ids = np.asarray(x)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"x: expected whole numbers of words, got dtype {ids.dtype}")
+        if ids.ndim != 2 or 0 in ids.shape:
+            raise ValueError(f"x: expected word numbers of shape (T, B) with no empty axis, got {ids.shape}")
+        if ids.min() < 0 or ids.max() >= self.embedding.n_words:
+            last = self.embedding.n_words - 1
+            raise ValueError(f"x: expected word numbers 0 to {last}, got {ids.min()} to {ids.max()}")
+        T, B = ids.shape
+        return self._forward(None, ids, Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B)), rng)
+
+    def _forward(
+        self, x: NDArray | None, ids: NDArray | None, steps: Steps, rng: np.random.Generator | None
+    ) -> NetworkTrace:
+        words = None
+        if ids is not None:
+            assert self.embedding is not None
+            if rng is not None and self.word_dropout:
+                words = (rng.random(ids.shape) < self.word_dropout) & (ids != PAD)
+            E = self._parameters["embedding.E"] if self.embedding.size else None
+            x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
+        assert x is not None
+        trace = NetworkTrace(self, x, ids, steps, Dropped([], words))
+        training = rng is not None
+
+        def entering(number: int, z: NDArray) -> NDArray:
+            return self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
+
+        # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
+        trace.layers, z = self.stack._forward(x, steps, entering=entering, from_zero=training, lean=training)
+        trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
+        trace.logits = self._logits(trace.top)
+        trace.log_probabilities = losses.log_softmax(trace.logits)
+        return trace
+
+    def _drop(self, z: NDArray, share: float, rng: np.random.Generator | None, dropped: Dropped) -> NDArray:
+        """Set a share of z to 0, let the rest grow, and note the factors; z itself without rng."""
+        if rng is None or share == 0:
+            dropped.factors.append(None)
+            return z
+        kept = rng.random(z.shape, np.float32) >= share
+        factor = np.where(kept, z.dtype.type(1 / (1 - share)), z.dtype.type(0))
+        dropped.factors.append(factor)
+        return z * factor
+
+    def _logits(self, top: NDArray) -> NDArray:
+        """S h + b for all steps (T, B, C)."""
+        T, B, D = top.shape
+        S, C = self._parameters["output.S"], self.n_classes
+        b = self._parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
+        logits, Cp = np.empty((T * B, C), self.dtype), self.layers[0][0]._padded(C)
+        (packed,), b_packed = self.layers[0][0]._room(Cp * D), np.empty(Cp, self.dtype)
+        nothing = np.empty((0, 0, 0), self.dtype)
+        kernels.pack_for_forward(S[None], nothing, b, packed, packed, b_packed, 0, self._groups(C))
+        kernels.linear(top.reshape(T * B, D), packed, b_packed, logits)
+        return logits.reshape(T, B, C)
+
+    # -- loss and backward --------------------------------------------------------------------------------------------
+
+    def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
+        if not isinstance(trace, NetworkTrace):
+            raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
+        if trace.network is not self:
+            raise ValueError("trace: expected a trace of this network, got one that another network made")
+        y = np.asarray(y)
+        T, B, _ = trace.x.shape
+        if y.dtype.kind not in "iu":
+            raise TypeError(f"y: expected whole numbers of classes, got dtype {y.dtype}")
+        if y.shape != (T, B):
+            raise ValueError(f"y: expected shape ({T}, {B}), one class for each step, got {y.shape}")
+        y = y.astype(np.int64)
+        if trace.lengths is not None:
+            y[trace._steps.padding()] = losses.IGNORED
+        if y.min() < losses.IGNORED or y.max() >= self.n_classes:
+            raise ValueError(f"y: expected classes 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
+        return losses.choose_steps(y, trace.lengths, self.loss_steps)
+
+    def loss(self, trace: NetworkTrace, y: ArrayLike) -> float:
+        """L = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|².
+
+        Parameters
+        ----------
+        trace
+            What `forward` returned.
+        y : (T, B) whole numbers
+            Classes; -1, and what lies beyond a sequence's length, doesn't count.
+        """
+        y = self._check_labels(trace, y)
+        return losses.negative_log_likelihood(trace.log_probabilities, y) + self.penalty()
+
+    def penalty(self) -> float:
+        """½ Σ_l λ_l |θ_l|² over U, W, V of each layer and S."""
+        decayed = [(self._decay_of(name), array.reshape(-1)) for name, array in self._parameters.items()]
+        return 0.5 * sum(decay * float(np.dot(part, part)) for decay, part in decayed if decay)
+
+    def _decay_of(self, name: str) -> float:
+        """Return λ of a parameter: its layer's, or the softmax's; 0 for a bias and the embedding."""
+        kind, _, last = name.rpartition(".")
+        if last not in ("U", "W", "V", "S"):
+            return 0.0
+        return self.weight_decay[int(kind.split(".")[1]) if kind.startswith("layers") else -1]
+
+    def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
+        """Derivatives of `loss` by every parameter, and by everything inside.
+
+        Parameters
+        ----------
+        trace, y
+            As in `loss`; the weights must not have changed since.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For something that is no trace or the trace of another network; for labels that are no classes, or of
+            another shape.
+        """
+        return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
+
+    def _backward(
+        self, trace: NetworkTrace, y: NDArray, parameters: Parameters, training: bool = False
+    ) -> NetworkGradients:
+        seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
+        return self._through(trace, seed, parameters, squared=False, training=training)
+
+    def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
+        """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
+
+        The backward pass with every factor squared (`lstm_numba.LSTM.second_derivatives`), mean over the batch, plus λ.
+
+        Parameters
+        ----------
+        trace, y
+            As in `loss`.
+        start
+            What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the
+            diagonal of the softmax's own second derivative, with which it is the diagonal of the Gauss-Newton matrix
+            wherever one path alone leads from a weight to one output.
+        """
+        start = _checks.choice("start", start, ("residual", "diagonal"))
+        return self._second_derivatives(trace, self._check_labels(trace, y), self._parameters.zeros_like(), start)
+
+    def _second_derivatives(
+        self,
+        trace: NetworkTrace,
+        y: NDArray,
+        parameters: Parameters,
+        start: str = "residual",
+        training: bool = False,
+    ) -> NetworkGradients:
+        if start == "residual":
+            seed = np.square(losses.residual(trace.log_probabilities, y))
+        else:
+            p = np.exp(trace.log_probabilities)
+            seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
+        seed /= self.dtype.type(y.shape[1])
+        return self._through(trace, seed, parameters, squared=True, training=training)
+
+    def _through(
+        self, trace: NetworkTrace, seed: NDArray, parameters: Parameters, squared: bool, training: bool
+    ) -> NetworkGradients:
+        """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives.
+
+        In training those of the input (unless an embedding learns by them) and of the initial states are left out.
+        """
+        learned = self.embedding is not None and self.embedding.size > 0
+        gradients = NetworkGradients(parameters)
+        factors = [None if each is None or not squared else np.square(each) for each in trace._dropped.factors]
+        factors = factors if squared else trace._dropped.factors
+
+        def leaving(number: int, dz: NDArray) -> NDArray:
+            factor = factors[number]
+            return dz if factor is None or not dz.size else dz * factor
+
+        gradients.layers, gradients.x = self.stack._backward(
+            trace.layers,
+            leaving(-1, self._output_backward(trace.top, seed, parameters, squared)),
+            parameters,
+            leaving=leaving,
+            squared=squared,
+            x_squared=(lambda number: self._input_squared(trace, number, factors[number])) if squared else None,
+            need_dx=learned or not training,
+            from_zero=training,
+            weight_decay=self.weight_decay,
+        )
+        if learned and self.embedding is not None and trace.ids is not None:
+            parameters["embedding.E"][...] = 0
+            self.embedding.backward(gradients.x, trace.ids, trace._dropped.words, parameters["embedding.E"])
+        return gradients
+
+    def _input_squared(self, trace: NetworkTrace, number: int, factor: NDArray | None) -> NDArray | None:
+        """What stands for z² of a layer: with summed directions h_F² + h_B², as the 2015 program has it."""
+        if number == 0 or self.merge != "sum" or len(self.layers[number - 1]) == 1:
+            return None
+        total = sum(np.square(each.h) for each in trace.layers[number - 1])
+        return total if factor is None else total * factor
+
+    def _output_backward(self, top: NDArray, seed: NDArray, parameters: Parameters, squared: bool) -> NDArray:
+        """Fill in the gradients of S and b; return that of what the softmax layer saw."""
+        T, B, D = top.shape
+        C, N = self.n_classes, T * B
+        S = self._parameters["output.S"]
+        decay = self.layers[0][0]._own_decay(self.weight_decay[-1], squared)
+        start = S[None]
+        if squared:
+            S, top = np.square(S), np.square(top)
+        delta, nothing = seed.reshape(N, C), np.empty((0, 0, 0), self.dtype)
+        no_peepholes = np.empty((0, C), self.dtype)
+        db = parameters["output.b"][None] if self.output_bias else no_peepholes
+        Cp, rows = self.layers[0][0]._padded(C), top.reshape(N, D)
+        (packed,), sums = self.layers[0][0]._room(self.layers[0][0]._padded(D) * Cp), np.zeros((1, Cp), self.dtype)
+        kernels.pack_for_backward(S[None], nothing, False, packed, packed[:0], 0, self._groups(C))
+        dz = np.empty((N, D), self.dtype)
+        kernels.linear_backward(delta, packed, dz, sums)
+        kernels.weight_gradients(
+            delta[None], rows, rows, 0, N, start, nothing, *decay, parameters["output.S"][None], nothing, 0, C
+        )
+        kernels.collect_sums(sums, no_peepholes, *decay, no_peepholes, db)
+        return dz.reshape(T, B, D)
+
+    def _groups(self, n: int) -> int:
+        """Groups of units that n units make, as kernels take them together."""
+        return self.layers[0][0]._padded(n) * self.dtype.itemsize // VECTOR_BYTES

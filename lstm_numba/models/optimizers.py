@@ -1,0 +1,204 @@
+"""Update rules. Each works on flat arrays in place: θ, its gradient G and, for the 2015 rule, second derivatives D2.
+
+Every rule has the same form, ``step(theta, gradient, second)``, and keeps its memory in flat arrays of θ's size, so
+that a checkpoint holds it by name and training goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import _checks
+from lstm_numba.engine import pool, updates
+
+_WORTH_A_THREAD = 100_000  # numbers in θ, from which a second thread pays
+
+
+class Optimizer(ABC):
+    """An update rule with its settings and memory.
+
+    Attributes
+    ----------
+    needs_second
+        Whether `step` wants second derivatives.
+    learning_rate
+        May be changed between steps.
+    iteration
+        Steps taken so far.
+    """
+
+    name: str
+    needs_second = False
+    memory: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = _checks.number("learning_rate", learning_rate, 0)
+        self.iteration = 0
+        self.state: dict[str, NDArray] = {}
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+
+    def step(
+        self, theta: NDArray, gradient: NDArray, second: NDArray | None = None, keep: NDArray | None = None
+    ) -> bool:
+        """Change θ in place; return whether all of it is finite.
+
+        Parameters
+        ----------
+        theta, gradient, second
+            Flat arrays of one size and dtype; `second` where `needs_second`.
+        keep
+            Where θ as it was before shall go, if anywhere.
+
+        Raises
+        ------
+        ValueError
+            For arrays of another size or dtype, or a θ unlike that of the steps before.
+        """
+        _check_like(theta, "gradient", gradient)
+        if self.needs_second:
+            _check_like(theta, "second", second)
+        for name in self.memory:
+            if name not in self.state:
+                self.state[name] = np.zeros_like(theta)
+            _check_like(self.state[name], "theta", theta)
+        self.iteration += 1
+        parts = pool.budget() if theta.size > _WORTH_A_THREAD else 1
+        if keep is not None:
+            _check_like(theta, "keep", keep)
+        update = self._update(theta, gradient, second)
+
+        def share(lo: int, hi: int) -> bool:
+            if keep is not None:
+                keep[lo:hi] = theta[lo:hi]
+            finite = update(lo, hi)
+            return bool(np.isfinite(theta[lo:hi]).all()) if finite is None else finite
+
+        return all(pool.over(pool.ranges(theta.size, parts), share))
+
+    @abstractmethod
+    def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
+        """Return a function that does the step for a range of θ; it may tell whether that is finite, or return None."""
+
+
+def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
+    if array is None or array.shape != other.shape or array.dtype != other.dtype:
+        got = "None" if array is None else f"{array.dtype} {array.shape}"
+        raise ValueError(f"{name}: expected an array of {other.dtype} {other.shape}, got {got}")
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v ← m v - α G, θ ← θ + v.
+
+    Source: Rumelhart, Hinton & Williams, *Learning Representations by Back-Propagating Errors* (Nature 323, 1986).
+    """
+
+    name, memory = "sgd", ("v",)
+
+    def __init__(self, learning_rate: float = 0.1, momentum: float = 0.9) -> None:
+        super().__init__(learning_rate)
+        self.momentum = _checks.number("momentum", momentum, 0, 1)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {"learning_rate": self.learning_rate, "momentum": self.momentum}
+
+    def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
+        number = theta.dtype.type
+        rest = number(self.learning_rate), number(self.momentum)
+        return lambda lo, hi: updates.sgd(theta, gradient, self.state["v"], *rest, lo, hi)
+
+
+class Adam(Optimizer):
+    """Adam: m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², θ ← θ - α m̂ / (√v̂ + ε).
+
+    m̂ and v̂ are m and v corrected for their start at 0.
+    Source: D. Kingma & J. Ba, *Adam: A Method for Stochastic Optimization* (ICLR 2015), algorithm 1.
+    """
+
+    name, memory = "adam", ("m", "v")
+
+    def __init__(
+        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = _checks.number("beta1", beta1, 0, 1)
+        self.beta2 = _checks.number("beta2", beta2, 0, 1)
+        self.epsilon = _checks.number("epsilon", epsilon, 0)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {name: getattr(self, name) for name in ("learning_rate", "beta1", "beta2", "epsilon")}
+
+    def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
+        number, t = theta.dtype.type, self.iteration
+        corrections = 1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)
+        rest = [number(x) for x in (self.learning_rate, self.beta1, self.beta2, self.epsilon, *corrections)]
+        return lambda lo, hi: updates.adam(theta, gradient, self.state["m"], self.state["v"], *rest, lo, hi)
+
+
+class Rule2015(Optimizer):
+    """The update rule of the 2015 program: momentum, with a learning rate divided by running second derivatives.
+
+        H ← β H + (1-β) D2        v ← m v + (1-m) α G / (H + μ)        θ ← θ - v
+
+    H and v start at 0 and are not corrected for it. (m, β) is `early` up to iteration `switch`, then `late`. The
+    division is that of the stochastic diagonal Levenberg-Marquardt method (LeCun, Bottou, Orr & Müller, *Efficient
+    BackProp*, 1998, section 9.1). Each parameter has its own H and v: in the program one buffer served all gates and
+    both directions, so that a signed velocity got into the divisor.
+    """
+
+    name, memory, needs_second = "2015", ("v", "h"), True
+
+    def __init__(
+        self,
+        learning_rate: float = 2e-3,
+        mu: float = 1e-2,
+        early: tuple[float, float] = (0.5, 0.5),
+        late: tuple[float, float] = (0.95, 0.90),
+        switch: int = 30,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.mu = _checks.number("mu", mu, 0)
+        self.early, self.late = (
+            (_checks.number(name, pair[0], 0, 1), _checks.number(name, pair[1], 0, 1))
+            for name, pair in (("early", early), ("late", late))
+        )
+        self.switch = _checks.size("switch", switch, 0)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        names = ("learning_rate", "mu", "early", "late", "switch")
+        return {name: getattr(self, name) for name in names}
+
+    def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
+        number = theta.dtype.type
+        momentum, beta = self.early if self.iteration <= self.switch else self.late
+        rest = [number(x) for x in (self.learning_rate, self.mu, momentum, beta)]
+        v, h = self.state["v"], self.state["h"]
+        return lambda lo, hi: updates.rule_2015(theta, gradient, second, v, h, *rest, lo, hi)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {each.name: each for each in (SGD, Adam, Rule2015)}
+
+
+def clip_norm(gradient: NDArray, largest: float) -> float:
+    """Scale a flat gradient down, in place, to a norm of at most `largest`; return the norm it had.
+
+    Source: R. Pascanu, T. Mikolov & Y. Bengio, *On the Difficulty of Training Recurrent Neural Networks* (ICML 2013),
+    section 3.2.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite stays so; training says where
+        squares = float(np.dot(gradient, gradient))
+        if not np.isfinite(squares):  # float32 holds no square above 3e38, float64 does
+            squares = float(np.sum(np.square(gradient, dtype=np.float64)))
+        norm = float(np.sqrt(squares))
+        if norm > largest:
+            gradient *= gradient.dtype.type(largest / norm)
+    return norm

@@ -1,0 +1,581 @@
+"""The tagger: sentences of words in, a label for each word out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.data import (
+    LabelSet,
+    TaggedSentence,
+    Vocabulary,
+    WordVectors,
+    label_windows,
+    vectors_for,
+    windows,
+)
+from lstm_numba.data.sentences import checked_strings
+from lstm_numba.layers import checkpoints
+from lstm_numba.layers.stack import checked_sizes
+from lstm_numba.models import training
+from lstm_numba.models.embedding import Embedding
+from lstm_numba.models.network import Network, NetworkTrace
+from lstm_numba.models.optimizers import OPTIMIZERS, Adam, Optimizer
+
+_AT_A_TIME = 256  # sequences in a batch of prediction
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1 + float(np.cos(np.pi * done))),
+}
+
+
+class Tagger:
+    """Learns to label the words of sentences: an embedding, a stack of recurrent layers, a softmax at every word.
+
+    Parameters
+    ----------
+    hidden_sizes, bidirectional, merge, cell, dropout, input_dropout, word_dropout, weight_decay, loss, init, dtype
+        Of the `Network`, as there; so are further `network_options` (peepholes, bias, gate, output_bias …).
+    window
+        None: whole sentences. An odd number n: windows of n words around each word, padded at both ends, in which
+        only the middle word's label is the answer; padding then is a class of its own, as in the 2015 network.
+    word_vectors
+        Fixed vectors of words; words that only they know keep theirs.
+    one_hot
+        Whether each word's input is one-hot.
+    embedding_size
+        Columns of a learned embedding, beside `word_vectors` if both are given; 0 for none. None: 64, or 0 with
+        `one_hot`.
+    numbers, lowercase, min_count
+        Of the `Vocabulary`: words of digits as one token; lower case; how often a word must come in training.
+    seed
+        Of initial weights, order and dropout.
+
+    Attributes
+    ----------
+    network : Network
+        Once fitted or loaded.
+    vocabulary : Vocabulary
+    labels : list of str
+        The classes in order; in window mode the padding's is first.
+    history : dict
+        Column → a value for each epoch.
+
+    Examples
+    --------
+    >>> from lstm_numba.data import generate_news
+    >>> tagger = Tagger(hidden_sizes=(16,), seed=0).fit(generate_news(200), epochs=2, show=False)
+    >>> len(tagger.predict(["show me sports news".split()])[0])
+    4
+    """
+
+    def __init__(
+        self,
+        hidden_sizes: Sequence[int] = (128,),
+        *,
+        bidirectional: bool | Sequence[bool] = True,
+        merge: str = "concat",
+        cell: str = "lstm",
+        window: int | None = None,
+        word_vectors: WordVectors | None = None,
+        one_hot: bool = False,
+        embedding_size: int | None = None,
+        numbers: bool = True,
+        lowercase: bool = False,
+        min_count: int = 1,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        weight_decay: float | Sequence[float] = 0.0,
+        loss: str = "all",
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int = 0,
+        **network_options: Any,
+    ) -> None:
+        if window is not None and _checks.size("window", window) % 2 == 0:
+            raise ValueError(f"window: expected an odd number of words, got {window}")
+        if word_vectors is not None and not isinstance(word_vectors, WordVectors):
+            raise TypeError(f"word_vectors: expected WordVectors, got {type(word_vectors).__name__}")
+        if _checks.flag("one_hot", one_hot) and word_vectors is not None:
+            raise ValueError("one_hot: expected False where there are word_vectors, got True")
+        if embedding_size is None:
+            embedding_size = 0 if one_hot else 64
+        if _checks.size("embedding_size", embedding_size, 0) == 0 and not one_hot and word_vectors is None:
+            raise ValueError("embedding_size: expected at least 1 without word_vectors and one_hot, got 0")
+        self.window = None if window is None else int(window)
+        self.word_vectors = word_vectors
+        self.one_hot = bool(one_hot)
+        self.embedding_size = int(embedding_size)
+        self.vocabulary_options: dict[str, Any] = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
+        Vocabulary((), **self.vocabulary_options)  # says now what is wrong
+        self.seed = _checks.size("seed", seed, 0)
+        self.network_options: dict[str, Any] = dict(
+            hidden_sizes=hidden_sizes, bidirectional=bidirectional, merge=merge, cell=cell, dropout=dropout,
+            input_dropout=input_dropout, word_dropout=word_dropout, weight_decay=weight_decay, loss=loss, init=init,
+            dtype=dtype, **network_options,
+        )  # fmt: skip
+        ones = [1] * len(checked_sizes(hidden_sizes))
+        Network(1, 2, **self.network_options | {"hidden_sizes": ones}, seed=0)  # as above
+        self.network: Network
+        self.vocabulary: Vocabulary
+        self._labels: LabelSet
+        self._n_learned: int
+        self._optimizer: Optimizer
+        self._fit_options: dict[str, Any] = {}
+        self._progress = training.Progress()
+
+    # -- what it is made of
+    # ---------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> list[str]:
+        """Classes in the order of `predict_proba`'s columns."""
+        self._check_fitted()
+        return self._labels.labels
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Column → a value for each epoch of training."""
+        return self._progress.history
+
+    @property
+    def stopped(self) -> str:
+        """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
+        return self._progress.stopped
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network"):
+            raise RuntimeError("this tagger has learned nothing yet: call fit or Tagger.load first")
+
+    def _build(self, sentences: Sequence[TaggedSentence]) -> None:
+        """Vocabulary and labels from the training part, and a network of their sizes."""
+        own = Vocabulary.from_sentences(sentences, **self.vocabulary_options)
+        self._n_learned = len(own)
+        extra = self.word_vectors.words if self.word_vectors is not None else ()
+        self.vocabulary = Vocabulary.from_sentences(sentences, **self.vocabulary_options, extra_words=extra)
+        self._labels = LabelSet.from_sentences(sentences, padding=self.window is not None)
+        fixed = None
+        if self.word_vectors is not None:
+            fixed = vectors_for(self.vocabulary, self.word_vectors)[0]
+        elif self.one_hot:
+            fixed = np.eye(len(self.vocabulary))
+            fixed[self.vocabulary.pad_id] = 0
+        self._make_network(fixed)
+
+    def _make_network(self, fixed: NDArray | None) -> None:
+        dtype = _checks.float_dtype(self.network_options["dtype"])
+        embedding = Embedding(None if fixed is None else fixed.astype(dtype), self._n_learned, self.embedding_size)
+        self.network = Network(None, len(self._labels), embedding=embedding, seed=self.seed, **self.network_options)
+
+    # -- sentences to arrays
+    # ----------------------------------------------------------------------------------------------
+
+    def _encode_words(self, words: Sequence[str]) -> list[NDArray]:
+        """One sequence for a sentence, or one for each window."""
+        ids = self.vocabulary.encode(words)
+        return [ids] if self.window is None else list(windows(ids, self.window))
+
+    def _encode(self, sentences: Sequence[TaggedSentence]) -> tuple[list[NDArray], list[NDArray]]:
+        x: list[NDArray] = []
+        y: list[NDArray] = []
+        for n, (words, labels) in enumerate(sentences):
+            classes = self._labels.encode(labels, n)
+            x += self._encode_words(words)
+            y += [classes] if self.window is None else list(label_windows(classes, self.window))
+        return x, y
+
+    # -- learning
+    # -----------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train: Iterable[TaggedSentence],
+        validation: Iterable[TaggedSentence] | None = None,
+        *,
+        epochs: int = 25,
+        batch_size: int = 16,
+        batches_per_epoch: int | None = None,
+        optimizer: Optimizer | str | None = None,
+        schedule: str = "constant",
+        clip: float | None = None,
+        patience: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+        show: bool | None = None,
+    ) -> Self:
+        """Learn from tagged sentences.
+
+        Parameters
+        ----------
+        train, validation
+            (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy
+            there.
+        epochs
+            Epochs in all, those before a resumption included.
+        batch_size
+            Sentences, or windows, in a batch.
+        batches_per_epoch
+            None: an epoch takes every sequence once. A number: so many batches, each drawn anew.
+        optimizer
+            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. One with the same
+            settings and an empty memory is used, so that the same object may be given to several taggers.
+        schedule
+            How the learning rate goes down over the epochs: "constant", "linear" or "cosine".
+        clip
+            Largest norm of the gradient; None: no clipping.
+        patience
+            Epochs without a better validation accuracy after which training stops.
+        checkpoint
+            File to write after each epoch, and when training is stopped: `load` it and `fit` with ``resume=True`` to
+            go on.
+        resume
+            Go on where this tagger's training stopped, with the optimiser and the settings it had; weights become bit
+            for bit those of training that never stopped. `train` must be the same.
+        on_epoch
+            Called with each epoch's row of the history.
+        show
+            Progress bar: True, False, or None for where a person watches. Ctrl-C stops between two steps and keeps
+            the weights of that moment.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For no sentences, words and labels of unequal number, labels that training lacks, or options that can't be.
+        DivergedError
+            When the loss becomes NaN or infinite; it says where that began, and the last good weights are kept.
+        """
+        epochs = _checks.size("epochs", epochs)
+        sentences = _pairs("train", train)
+        valid = None if validation is None else _pairs("validation", validation)
+        if patience is not None and valid is None:
+            raise ValueError("patience: expected None without validation, got " + repr(patience))
+        if _checks.flag("resume", resume):
+            options = self._continue(valid)
+        else:
+            options = self._start(
+                sentences, valid, batch_size, batches_per_epoch, optimizer, schedule, clip, patience
+            )
+        batches = training.Batches(
+            *self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"]
+        )
+        training.fit(
+            self.network,
+            batches,
+            self._optimizer,
+            self._progress,
+            epochs=epochs,
+            evaluate=None if valid is None else lambda: self.evaluate(valid),
+            clip=options["clip"],
+            patience=options["patience"],
+            schedule=None if options["schedule"] == "constant" else SCHEDULES[options["schedule"]],
+            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint, training_state=True),
+            on_epoch=on_epoch,
+            show=show,
+        )
+        return self
+
+    def _continue(self, valid: Sequence[TaggedSentence] | None) -> dict[str, Any]:
+        """Make ready for the next step of training that stopped; return its settings."""
+        self._check_fitted()
+        if not hasattr(self, "_optimizer"):
+            raise ValueError("resume: expected a tagger in training, got one without its training state")
+        if self.stopped == "diverged":
+            raise ValueError("resume: expected training that can go on, got one that met a NaN or an infinity")
+        if self._fit_options["patience"] is not None and valid is None:
+            raise ValueError("validation: expected sentences, as this training has patience, got None")
+        _check_labels(valid, self._labels)
+        return self._fit_options
+
+    def _start(
+        self,
+        sentences: Sequence[TaggedSentence],
+        valid: Sequence[TaggedSentence] | None,
+        batch_size: int,
+        batches_per_epoch: int | None,
+        optimizer: Optimizer | str | None,
+        schedule: str,
+        clip: float | None,
+        patience: int | None,
+    ) -> dict[str, Any]:
+        """Make ready for a first epoch; return the settings. Until all is checked, what was learned before stays."""
+        options = {
+            "batch_size": _checks.size("batch_size", batch_size),
+            "batches_per_epoch": (
+                None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch)
+            ),
+            "schedule": _checks.choice("schedule", schedule, SCHEDULES),
+            "clip": None if clip is None else _checks.number("clip", clip, 0),
+            "patience": None if patience is None else _checks.size("patience", patience),
+        }
+        if isinstance(optimizer, str):
+            optimizer = OPTIMIZERS[_checks.choice("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
+        optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected an Optimizer or its name, got {optimizer!r:.60}")
+        _check_labels(valid, LabelSet.from_sentences(sentences))
+        self._build(sentences)
+        self._optimizer = type(optimizer)(**optimizer.config())
+        self._fit_options, self._progress = options, training.Progress()
+        return options
+
+    # -- answering
+    # ------------------------------------------------------------------------------------------------------------
+
+    def log_probabilities(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
+        """Return log p of every class for every word: one array (words, classes) a sentence."""
+        self._check_fitted()
+        words = _sentences(sentences)
+        sequences = [(n, k, ids) for n, each in enumerate(words) for k, ids in enumerate(self._encode_words(each))]
+        results = [np.empty((len(each), len(self._labels)), self.network.dtype) for each in words]
+        sequences.sort(key=lambda item: -len(item[2]))
+        for start in range(0, len(sequences), _AT_A_TIME):
+            part = sequences[start : start + _AT_A_TIME]
+            ids = [item[2] for item in part]
+            batch = training.make_batch(ids, ids)
+            log_p = self.network.forward(batch.x, batch.lengths).log_probabilities
+            for b, (n, k, own) in enumerate(part):
+                if self.window is None:
+                    results[n][:] = log_p[: len(own), b]
+                else:
+                    results[n][k] = log_p[self.window // 2, b]
+        return results
+
+    def predict_proba(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
+        """Return p of every class for every word: one array (words, classes) a sentence, classes as in `labels`."""
+        return [np.exp(each) for each in self.log_probabilities(sentences)]
+
+    def predict(self, sentences: Iterable[Sequence[str]]) -> list[list[str]]:
+        """Return the most probable label of every word: one list a sentence.
+
+        Parameters
+        ----------
+        sentences
+            Lists of words.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For no sentence, a sentence without words, or a string where a list of words is expected.
+        """
+        first = int(self.window is not None)  # padding is no answer
+        return [
+            self._labels.decode(each[:, first:].argmax(axis=1) + first) for each in self.log_probabilities(sentences)
+        ]
+
+    def score(self, sentences: Iterable[TaggedSentence]) -> float:
+        """Share of all words that get their label, 0 … 1."""
+        return self.evaluate(sentences)[1]
+
+    def evaluate(self, sentences: Iterable[TaggedSentence]) -> tuple[float, float]:
+        """Return the mean of -log p of a word's label, and the share of words that get their label."""
+        counts, loss = self._compare(_pairs("sentences", sentences))
+        return loss, float(np.trace(counts) / counts.sum())
+
+    def confusion(self, sentences: Iterable[TaggedSentence]) -> NDArray:
+        """Count words by label (rows) and answer (columns), in the order of `labels`."""
+        return self._compare(_pairs("sentences", sentences))[0]
+
+    def _compare(self, sentences: Sequence[TaggedSentence]) -> tuple[NDArray, float]:
+        self._check_fitted()
+        y = np.concatenate([self._labels.encode(labels, n) for n, (_, labels) in enumerate(sentences)])
+        log_p = np.concatenate(self.log_probabilities(words for words, _ in sentences))
+        first = int(self.window is not None)
+        counts = np.zeros((len(self._labels), len(self._labels)), np.int64)
+        np.add.at(counts, (y, log_p[:, first:].argmax(axis=1) + first), 1)
+        return counts, -float(log_p[np.arange(len(y)), y].mean(dtype=np.float64))
+
+    def trace(self, words: Sequence[str]) -> NetworkTrace:
+        """Run the network over one sentence and keep every gate and state: ``trace.layers[0][0].f`` is (words, 1, H).
+
+        In window mode there is one sequence for each word: arrays are (window, words, H).
+        """
+        self._check_fitted()
+        sequences = self._encode_words(_sentences([words])[0])
+        return self.network.forward(training.make_batch(sequences, sequences).x)
+
+    # -- files
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the tagger to a safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where to; an existing file is replaced.
+        training_state
+            Whether to add what resuming needs: the optimiser's memory, the position, the best weights so far.
+
+        Raises
+        ------
+        RuntimeError
+            For a tagger that has learned nothing yet.
+        ValueError
+            For the training state of a tagger that was loaded without one.
+        OSError
+            Where the folder doesn't exist or can't be written.
+        """
+        self._check_fitted()
+        if training_state and not hasattr(self, "_optimizer"):
+            raise ValueError("training_state: expected False for a tagger that was loaded without one, got True")
+        fixed = self.network.embedding.fixed if self.network.embedding else None
+        arrays = {f"parameters/{name}": array for name, array in self.network.parameters().items()}
+        if fixed is not None and not self.one_hot:
+            arrays["fixed_vectors"] = fixed
+        config: dict[str, Any] = {
+            "window": self.window,
+            "one_hot": self.one_hot,
+            "embedding_size": self.embedding_size,
+            "n_learned": self._n_learned,
+            "seed": self.seed,
+            "network": {k: v for k, v in self.network.config().items() if k not in ("input_size", "n_classes")},
+            "vocabulary": self.vocabulary.to_config(),
+            "labels": self._labels.to_config(),
+            "history": self.history,
+            "stopped": self.stopped,
+        }
+        if training_state:
+            config["training"], more = self._training_state()
+            arrays |= more
+        checkpoints.write(path, "tagger", arrays, config)
+
+    def _training_state(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        p = self._progress
+        config = {
+            "epoch": p.epoch,
+            "step": p.step,
+            "sums": p.sums,
+            "best_score": None if p.best is None else p.best_score,
+            "best_epoch": p.best_epoch,
+            "fit": self._fit_options,
+            "optimizer": self._optimizer.name,
+            "optimizer_options": self._optimizer.config(),
+            "iteration": self._optimizer.iteration,
+        }
+        arrays = {f"optimizer/{name}": array for name, array in self._optimizer.state.items()}
+        for name in ("current", "best"):
+            if (array := getattr(p, name)) is not None:
+                arrays[f"training/{name}"] = array
+        return config | {"arrays": sorted(arrays)}, arrays
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a tagger that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If the file is cut short, foreign, of a newer format, or doesn't fit together.
+        """
+        return checkpoints.restore(path, "tagger", cls._from_file)
+
+    @classmethod
+    def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
+        vocabulary = Vocabulary.from_config(config["vocabulary"])
+        fixed = arrays.get("fixed_vectors")
+        if fixed is not None:
+            _of_dtype("fixed_vectors", arrays, np.dtype(config["network"]["dtype"]))
+        own = slice(vocabulary.n_special, None)
+        vectors = None if fixed is None else WordVectors(vocabulary.words[own], fixed[own])
+        options = {name: config["vocabulary"][name] for name in ("numbers", "lowercase", "min_count")}
+        names = ("window", "one_hot", "embedding_size", "seed")
+        tagger = cls(word_vectors=vectors, **options, **{k: config[k] for k in names}, **config["network"])
+        tagger.vocabulary, tagger._labels = vocabulary, LabelSet.from_config(config["labels"])
+        tagger._n_learned = config["n_learned"]
+        if config["one_hot"]:
+            fixed = np.eye(len(vocabulary))
+            fixed[vocabulary.pad_id] = 0
+        tagger._make_network(fixed)
+        for name in tagger.network.parameters():
+            tagger.network[name] = _of_dtype(f"parameters/{name}", arrays, tagger.network.dtype)
+        tagger._progress.history, tagger._progress.stopped = config["history"], config["stopped"]
+        if "training" in config:
+            tagger._resume_from(arrays, config["training"])
+        return tagger
+
+    def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
+        p = self._progress
+        p.epoch, p.step, p.sums, p.best_epoch = (config[name] for name in ("epoch", "step", "sums", "best_epoch"))
+        p.best_score = -np.inf if config["best_score"] is None else config["best_score"]
+        theta = self.network.parameters().flat
+        own = {name: _of_dtype(name, arrays, theta.dtype) for name in config["arrays"]}
+        for name, array in own.items():
+            if array.shape != theta.shape:
+                raise ValueError(f"{name}: expected shape {theta.shape}, got {array.shape}")
+        p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
+        self._fit_options = dict(config["fit"])
+        self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
+        self._optimizer.iteration = config["iteration"]
+        self._optimizer.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
+
+
+def _of_dtype(name: str, arrays: Mapping[str, NDArray], dtype: np.dtype) -> NDArray:
+    if arrays[name].dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype}, got {arrays[name].dtype}")
+    return arrays[name]
+
+
+def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected {of}, got {type(value).__name__}")
+    return value
+
+
+def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentence]:
+    """Sentences as a list of (words, labels), each of one length and not empty; or raise."""
+    result = []
+    for n, pair in enumerate(_iterable(name, sentences, "pairs (words, labels)")):
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise TypeError(f"{name}[{n}]: expected a pair (words, labels), got {pair!r:.60}")
+        words, labels = pair
+        if isinstance(words, str) or isinstance(labels, str):
+            raise TypeError(f"{name}[{n}]: expected a list of words and a list of labels, got a string")
+        words, labels = checked_strings(words, f"{name}[{n}].words"), checked_strings(labels, f"{name}[{n}].labels")
+        if len(words) != len(labels):
+            got = f"{len(words)} words, {len(labels)} labels"
+            raise ValueError(f"{name}[{n}]: expected as many labels as words, got {got}")
+        if not words:
+            raise ValueError(f"{name}[{n}]: expected at least one word, got none")
+        result.append(TaggedSentence(words, labels))
+    if not result:
+        raise ValueError(f"{name}: expected at least one sentence, got none")
+    return result
+
+
+def _check_labels(valid: Sequence[TaggedSentence] | None, labels: LabelSet) -> None:
+    """Raise now, and not after the first epoch, where validation has a label that training lacks."""
+    for n, (_, each) in enumerate(valid or ()):
+        try:
+            labels.encode(each, n)
+        except ValueError as error:
+            raise ValueError(f"validation: {error}") from None
+
+
+def _sentences(sentences: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Sentences as lists of words, or raise."""
+    if isinstance(sentences, str):
+        raise TypeError("sentences: expected lists of words, got a string; split it first")
+    result = []
+    for n, words in enumerate(_iterable("sentences", sentences, "lists of words")):
+        if isinstance(words, str):
+            raise TypeError(f"sentences[{n}]: expected a list of words, got the string {words!r:.40}; split it first")
+        result.append(checked_strings(words, f"sentences[{n}]"))
+        if not result[-1]:
+            raise ValueError(f"sentences[{n}]: expected at least one word, got none")
+    if not result:
+        raise ValueError("sentences: expected at least one sentence, got none")
+    return result

@@ -1,0 +1,239 @@
+"""Figures with sliders, for notebooks: the sensitivity explorer, and the memory block of `block_widget`.
+
+An explorer only chooses what is drawn. The drawing itself is a function that anybody may call, so that each explorer
+can stand beside a still picture that says the same. ipywidgets is imported when an explorer is made, matplotlib when
+one is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.tutorials.block_widget import draw_block, memory_block_explorer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["VIEWS", "draw_block", "draw_sensitivity", "memory_block_explorer", "sensitivity_explorer"]
+
+# What is chosen in a map S[s, t]: a column or a row.
+VIEWS: dict[str, str] = {
+    "output": "what an output depends on",
+    "input": "where an input goes",
+}
+_MOST_WORDS_NAMED = 3
+
+
+def draw_sensitivity(
+    S: ArrayLike,
+    place: int,
+    *,
+    view: str = "output",
+    words: Sequence[object] | None = None,
+    labels: Sequence[object] | None = None,
+    direction: str = "forward",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    label: str = r"$\|\partial h^t / \partial x^s\|$",
+    name: str = "",
+) -> tuple[Figure, str]:
+    """Draw one column or one row of a sensitivity map: framed in the map, and over the words of the sentence.
+
+    Parameters
+    ----------
+    S : array_like, shape (T, T)
+        Norms S[s, t], as `lstm_numba.sensitivity` returns them.
+    place : int
+        The output t, or the input s, from 0 to T − 1.
+    view : {"output", "input"}
+        "output": column t, what output t depends on. "input": row s, where input s goes.
+    words : sequence of T words, optional
+        Time steps 1 ... T by default.
+    labels : sequence of T words, optional
+        The tags of the outputs, named in the title.
+    direction : {"forward", "backward", "both"}
+        As in `plots.sensitivity_map`.
+    vmin, vmax : float, optional
+        Ends of the colour scale, by default those of the whole map.
+    label : str
+        Label of the colour bar, for maps of something else than ∂hᵗ/∂xˢ.
+    name : str
+        What the map is of, for the title.
+
+    Returns
+    -------
+    (Figure, str)
+        The figure and its alternative text, with the words that count most.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `plots.sensitivity_map` and `plots.word_sensitivity`; a place or a view that there is not.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from lstm_numba import plots
+    from lstm_numba.plots.words import word_sensitivity
+
+    _checks.choice("view", view, VIEWS)
+    values = np.asarray(S, dtype=np.float64)
+    steps = len(values)
+    place = _checks.size("place", place, 0)
+    if place >= steps:
+        raise ValueError(f"place: expected 0 to {steps - 1}, got {place}")
+    texts = [str(step) for step in range(1, steps + 1)] if words is None else [str(word) for word in words]
+    with plots.style():
+        figure = Figure(figsize=(plots.WIDTH, 7.4), layout="constrained")
+        parts: Any = figure.subfigures(2, height_ratios=(5, 1.3))  # each with a layout of its own
+        above, below = (part.subplots() for part in parts)
+        plots.sensitivity_map(values, above, words=words, direction=direction, vmin=vmin, vmax=vmax, label=label)
+        corner, size = ((place - 0.5, -0.5), (1, steps)) if view == "output" else ((-0.5, place - 0.5), (steps, 1))
+        above.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#C04000", linewidth=2.6, clip_on=False))
+        chosen = values[:, place] if view == "output" else values[place]
+        shown = values[values > 0]
+        low = vmin if vmin is not None else shown.min() if shown.size else None
+        high = vmax if vmax is not None else shown.max() if shown.size else None
+        word_sensitivity(chosen, texts, below, targets=place, log=True, vmin=low, vmax=high, colorbar=False)
+        figure.suptitle(_title(name, place, view, words, labels))
+    return figure, _description(chosen, place, view, texts, labels, name)
+
+
+def _title(name: str, place: int, view: str, words: Any, labels: Any) -> str:
+    where = f"step {place + 1}" if words is None else f"“{words[place]}”"
+    tag = f" ({labels[place]})" if labels is not None else ""
+    about = f"the output at {where}{tag} depends on …" if view == "output" else f"the input at {where} is felt at …"
+    return f"{name}: {about}" if name else about[0].upper() + about[1:]
+
+
+def _description(
+    chosen: NDArray, place: int, view: str, texts: Sequence[str], labels: Sequence[object] | None, name: str
+) -> str:
+    """What the picture says, in words and numbers."""
+    most = np.argsort(-chosen, kind="stable")[:_MOST_WORDS_NAMED]
+    ranked = ", ".join(f"“{texts[n]}” ({chosen[n]:.2g})" for n in most if chosen[n] > 0) or "none"
+    tag = f", tagged {labels[place]}," if labels is not None else ""
+    verb = (
+        f"the output at “{texts[place]}”{tag} depends most on the inputs"
+        if view == "output"
+        else f"the input “{texts[place]}” is felt most by the outputs at"
+    )
+    return f"Sensitivity map{f' of {name}' if name else ''}, one {_line(view)} framed: {verb} {ranked}."
+
+
+def _line(view: str) -> str:
+    return "column" if view == "output" else "row"
+
+
+def sensitivity_explorer(
+    maps: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    words: Sequence[object] | None = None,
+    labels: Sequence[object] | Mapping[str, Sequence[object]] | None = None,
+    direction: str = "forward",
+    view: str = "output",
+    place: int | None = None,
+    label: str = r"$\|\partial h^t / \partial x^s\|$",
+) -> Any:
+    """Return a sensitivity map with a slider over its steps, to be shown as the last line of a notebook's cell.
+
+    A menu has the maps, buttons turn between what an output depends on (a column) and where an input goes (a row), a
+    slider chooses the word. All maps are drawn on one colour scale. A still picture for pages without a running kernel
+    is `draw_sensitivity`, or `plots.word_sensitivity` with all columns at once.
+
+    Parameters
+    ----------
+    maps : array_like (T, T), or mapping of name to such arrays
+        S[s, t], as `lstm_numba.sensitivity` returns them.
+    words : sequence of T words, optional
+        Time steps 1 ... T by default.
+    labels : sequence of T words, or mapping of a map's name to such, optional
+        The tags of the outputs.
+    direction : {"forward", "backward", "both"}
+        As in `plots.sensitivity_map`.
+    view : {"output", "input"}
+        Which button is pressed at first.
+    place : int, optional
+        Where the slider stands at first, 0 ... T − 1; by default at the end.
+    label : str
+        Label of the colour bar.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        Its ``menu``, ``buttons`` and ``slider`` are the controls, its ``picture`` is the HTML widget with the image.
+
+    Raises
+    ------
+    ImportError
+        Without ipywidgets.
+    TypeError, ValueError
+        No map, maps of different shapes, and as `draw_sensitivity`.
+
+    Examples
+    --------
+    >>> sensitivity_explorer(np.triu(np.ones((4, 4))), words="show me sports news".split())  # doctest: +SKIP
+    """
+    try:
+        import ipywidgets as widgets
+    except ImportError as error:
+        raise ImportError("sensitivity_explorer needs ipywidgets: pip install 'lstm-numba[notebooks]'") from error
+    from lstm_numba.plots.output import quick_image
+
+    named = _named_maps(maps)
+    steps = len(next(iter(named.values())))
+    place = steps - 1 if place is None else place
+    positive = np.concatenate([S[S > 0] for S in named.values()])
+    ends = {"vmin": positive.min(), "vmax": positive.max()} if positive.size else {}
+    tags: dict[str, Any] = {name: labels.get(name) if isinstance(labels, Mapping) else labels for name in named}
+
+    def draw(name: str, view: str, place: int) -> tuple[Figure, str]:
+        options: dict[str, Any] = {"words": words, "labels": tags[name], "direction": direction, "label": label, **ends}
+        return draw_sensitivity(named[name], place, view=view, name=name, **options)
+
+    first = next(iter(named))
+    for name in named:  # what is wrong is said here, not by a slider
+        draw(name, view, place)
+    layout = widgets.Layout(width="34em")
+    wide = {"description_width": "5em"}
+    menu = widgets.Dropdown(options=list(named), value=first, description="net", layout=layout, style=wide)
+    buttons = widgets.ToggleButtons(
+        options=[(text, key) for key, text in VIEWS.items()],
+        value=view,
+        description="show",
+        style=wide | {"button_width": "14em"},
+    )
+    options = [(f"{n + 1}" if words is None else f"{n + 1}  {words[n]}", n) for n in range(steps)]
+    slider = widgets.SelectionSlider(options=options, value=place, description="step", layout=layout, style=wide)
+    picture = widgets.HTML()
+
+    def redraw(_: Any = None) -> None:
+        picture.value = quick_image(*draw(menu.value, buttons.value, slider.value))
+
+    for control in (menu, buttons, slider):
+        control.observe(redraw, names="value")
+    redraw()
+    box = widgets.VBox([*([menu] if len(named) > 1 else []), buttons, slider, picture])
+    box.menu, box.buttons, box.slider, box.picture = menu, buttons, slider, picture
+    return box
+
+
+def _named_maps(maps: Any) -> dict[str, NDArray]:
+    """Maps by name, all of one shape (T, T)."""
+    given = dict(maps) if isinstance(maps, Mapping) else {"": maps}
+    if not given:
+        raise ValueError("maps: expected at least one map, got an empty mapping")
+    named = {str(name): np.asarray(S, dtype=np.float64) for name, S in given.items()}
+    shape = next(iter(named.values())).shape
+    for name, S in named.items():
+        key = f"maps[{name!r}]" if isinstance(maps, Mapping) else "maps"
+        if S.ndim != 2 or S.shape[0] != S.shape[1] or not S.size:
+            raise ValueError(f"{key}: expected shape (T, T), got {S.shape}")
+        if S.shape != shape:
+            raise ValueError(f"{key}: expected shape {shape} as the first map, got {S.shape}")
+    return named
