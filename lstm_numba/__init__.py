@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lstm_numba import _moved
 from lstm_numba.engine.pool import get_num_threads, set_num_threads
 from lstm_numba.instruments.gradient_check import gradcheck
 from lstm_numba.instruments.jacobians import jacobian, sensitivity, step_jacobians
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         to_torch,
         torch_state_dict,
     )
+
+_moved.install()
 
 __version__ = "0.1.0"
 __all__ = [
@@ -103,7 +106,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     if name in _EXCHANGE:
         return getattr(importlib.import_module("lstm_numba.exchange"), name)
-    raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")
+    raise AttributeError(_moved.new_name(f"lstm_numba.{name}") or f"module 'lstm_numba' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,74 @@
+"""Where modules that had other names are now; whoever imports one by its old name is told the new one."""
+
+from __future__ import annotations
+
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+# The old name → the new one, both without "lstm_numba.".
+MOVED = {
+    "memory": "engine.buffers",
+    "_compile": "engine.compiling",
+    "kernels": "engine.kernels",
+    "matmul": "engine.matmul",
+    "nonlinearities": "engine.nonlinearities",
+    "threads": "engine.pool",
+    "team": "engine.tasks",
+    "updates": "engine.updates",
+    "simd": "engine.vectors",
+    "layer": "layers.base",
+    "checkpoints": "layers.checkpoints",
+    "initializers": "layers.initial_weights",
+    "lstm": "layers.lstm",
+    "parameters": "layers.parameters",
+    "rnn": "layers.simple_rnn",
+    "stack": "layers.stack",
+    "letters": "models.character_model",
+    "embedding": "models.embedding",
+    "losses": "models.losses",
+    "network": "models.network",
+    "ngrams": "models.ngrams",
+    "optimizers": "models.optimizers",
+    "recipes": "models.presets",
+    "tagger": "models.tagger",
+    "training": "models.training",
+    "gradcheck": "instruments.gradient_check",
+    "sensitivity": "instruments.jacobians",
+    "look": "instruments.report",
+    "stack_sensitivity": "instruments.stack_jacobians",
+    "tracking": "instruments.unit_probes",
+    "word_effects": "instruments.word_effects",
+    "widgets_block": "tutorials.block_widget",
+    "faults": "tutorials.bugs_of_2015",
+    "gallery": "tutorials.gallery",
+    "packing": "tutorials.packed_order",
+    "widgets": "tutorials.widgets",
+    "commands": "cli",
+    "demo": "cli.demo",
+    "plots.ladder": "plots.rungs",
+    "plots.unit_maps": "plots.maps_of_units",
+}
+
+
+def new_name(old: str) -> str | None:
+    """Return in words where a module of the package has gone; None for what hasn't moved."""
+    package, _, name = old.partition(".")
+    if package != "lstm_numba" or name not in MOVED:
+        return None
+    return f"{old} has moved: import lstm_numba.{MOVED[name]}"
+
+
+class _Finder(MetaPathFinder):
+    """Raises for a module that has moved, and finds nothing."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if (text := new_name(fullname)) is not None:
+            raise ModuleNotFoundError(text)
+        return None
+
+
+def install() -> None:
+    """Have imports ask here before they look for a file."""
+    if not any(isinstance(each, _Finder) for each in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
