@@ -692,12 +692,10 @@ def as_stack(model: Any) -> Stack:
     TypeError
         For anything else.
     """
-    from lstm_numba.models.network import Network
-
     if isinstance(model, Stack):
         return model
-    if isinstance(model, Network):
-        return model.stack
+    if isinstance(own := getattr(model, "stack", None), Stack):  # a Network
+        return own
     if not isinstance(model, LSTM | SimpleRNN):
         raise TypeError(f"model: expected an LSTM, a SimpleRNN, a Stack or a Network, got {type(model).__name__}")
     stack = Stack.__new__(Stack)
