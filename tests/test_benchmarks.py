@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
+from lstm_numba.engine.matmul import VECTOR_BYTES
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -98,7 +99,7 @@ def test_the_machine_is_described():
     machine = timing.machine()
     assert machine["cpu"] and machine["cores"] >= 1 and machine["versions"]["numpy"] == np.__version__
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", machine["date"])
-    assert timing.compiler()["vector bytes"] == ln.matmul.VECTOR_BYTES
+    assert timing.compiler()["vector bytes"] == VECTOR_BYTES
     json.dumps([machine, timing.compiler()])
 
 
@@ -126,7 +127,7 @@ def test_the_chains_multiply_and_add(dtype, steps):
 def test_a_burst_counts_two_operations_for_each_multiply_add(threads):
     call, operations = fma.burst("float32", threads, steps=10)
     call()
-    assert operations == 2 * threads * 10 * fma.CHAINS * (ln.matmul.VECTOR_BYTES // 4)
+    assert operations == 2 * threads * 10 * fma.CHAINS * (VECTOR_BYTES // 4)
 
 
 # The tables

@@ -482,7 +482,7 @@ def test_without_gradients_memory_is_for_the_output(context):
 
     def peak(T):
         x = torch.randn(T, 4, 4)
-        module_page.memory._free.clear()
+        module_page.buffers._free.clear()
         tracemalloc.start()
         try:
             with context():

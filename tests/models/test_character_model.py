@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
-import lstm_numba.models.character_model
-import lstm_numba.models.training
 from lstm_numba.layers import checkpoints
+from lstm_numba.models import character_model
 from lstm_numba.models.character_model import UNKNOWN, CharacterModel, CharacterNetwork
 from lstm_numba.models.optimizers import SGD, Adam, Rule2015
-from lstm_numba.models.training import DivergedError
+from lstm_numba.models.training import DivergedError, Stop
 from naive import lstm_forward
 
 TEXT = "to be, or not to be: that is the question.\n" * 40
@@ -210,8 +209,8 @@ def test_resuming_is_bit_for_bit_never_having_stopped(stop_after, tmp_path, monk
                 stop[0].asked = True
         return forward(self, *args, **kwargs)
 
-    stop, listening = [], ln.training.Stop.listening
-    monkeypatch.setattr(ln.training.Stop, "listening", lambda self: (stop.append(self), listening(self))[1])
+    stop, listening = [], Stop.listening
+    monkeypatch.setattr(Stop, "listening", lambda self: (stop.append(self), listening(self))[1])
     monkeypatch.setattr(CharacterNetwork, "forward", counted)
     part.fit(TEXT, epochs=2, streams=4, window=10, checkpoint=tmp_path / "m.safetensors", show=False)
     monkeypatch.undo()
@@ -329,7 +328,7 @@ def test_bits_are_those_of_the_letters_that_came(monkeypatch):
     log_p, ids = model.read(text).log_probabilities, model.encode(text)
     expected = [-log_p[n, ids[n + 1]] / np.log(2) for n in range(60)]
     for size in (2048, 7, 60):
-        monkeypatch.setattr(ln.letters, "_AT_A_TIME", size)
+        monkeypatch.setattr(character_model, "_AT_A_TIME", size)
         monkeypatch.setattr(CharacterModel.scan, "__defaults__", (size,))
         assert model.bits(text) == pytest.approx(expected, rel=1e-4)
     assert model.bits_per_character(text) == pytest.approx(np.mean(expected), rel=1e-5)

@@ -351,7 +351,7 @@ def test_a_cost_that_is_no_number_is_not_taken_for_one():
 def test_every_test_that_the_notebook_names_exists():
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    rows = re.findall(r"^\| (\d+) \|.*\[`(test_\w+)`\]\(\.\./tests/(test_\w+\.py)\) \|$", prose, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \|.*\[`(test_\w+)`\]\(\.\./tests/([a-z]+/test_\w+\.py)\) \|$", prose, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 18))
     for _, name, file in rows:
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
