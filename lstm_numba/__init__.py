@@ -14,13 +14,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba import _moved
+from lstm_numba import _moved, cells
+from lstm_numba.cells import Cell, cell
 from lstm_numba.engine.pool import get_num_threads, set_num_threads
 from lstm_numba.instruments.gradient_check import gradcheck
 from lstm_numba.instruments.jacobians import jacobian, sensitivity, step_jacobians
 from lstm_numba.instruments.word_effects import replacement_effects, tag_sensitivity
 from lstm_numba.layers.checkpoints import ModelFileError
-from lstm_numba.layers.lstm import LSTM, Gradients, Trace
+from lstm_numba.layers.gru import GRU
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.recurrent import Gradients, Recurrent, Trace
 from lstm_numba.layers.simple_rnn import SimpleRNN
 from lstm_numba.layers.stack import Stack
 from lstm_numba.models.character_model import CharacterModel
@@ -45,20 +48,25 @@ _moved.install()
 
 __version__ = "0.1.0"
 __all__ = [
+    "GRU",
     "LSTM",
     "SGD",
     "Adam",
+    "Cell",
     "CharacterModel",
     "DivergedError",
     "Gradients",
     "ModelFileError",
     "Network",
+    "Recurrent",
     "Rule2015",
     "SimpleRNN",
     "Stack",
     "Tagger",
     "Trace",
     "__version__",
+    "cell",
+    "cells",
     "data",
     "from_keras",
     "from_onnx",

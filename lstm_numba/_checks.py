@@ -71,6 +71,8 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
     shape
         What each axis must be: a number, or a letter where any size of at least 1 will do.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array; fill it first (array.filled)")
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of real floating-point numbers, got dtype {array.dtype}")

@@ -1,6 +1,6 @@
 """What runs as machine code: loops over time and units, products of matrices, and the threads that share them.
 
-Read `kernels` first: the equations of the LSTM and of the simple recurrent net, one a line. What they are made of:
+Read `recurrence` first: the loops over time, which run any cell. `weights` has what they need before and after. Below:
 `vectors` (numbers that a register holds), `nonlinearities`, `matmul` (the product that takes most of the time). `tasks`
 says how threads share a call, `pool` where the threads come from; `updates` are the loops of the optimizers, `buffers`
 the memory that is used again. `compiling` says how functions are compiled, and when what was stored is stale.

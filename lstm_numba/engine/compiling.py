@@ -17,15 +17,17 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numba
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
 
 
 @functools.cache
@@ -39,19 +41,33 @@ def source_stamp() -> str:
 
 
 class _PackageCache(FunctionCache):
-    """Numba's cache of one function, fresh only while none of the package's compiled files has changed."""
+    """Numba's cache of one function, fresh only while none of the package's compiled files has changed.
 
-    def __init__(self, py_func, calls_outlined):
+    Parameters
+    ----------
+    py_func
+        What is compiled.
+    calls
+        What it calls by symbol: the symbols are bound before code from the cache is used.
+    key
+        Tells apart functions that one piece of text makes, such as one cell's loops from another's.
+    """
+
+    def __init__(self, py_func, calls, key=""):
         super().__init__(py_func)
         self._cache_file._source_stamp = source_stamp()
-        self._calls_outlined = calls_outlined
+        self._calls = calls
+        self._key = key
+
+    def _index_key(self, sig, codegen):
+        # Where there is a key it stands for what the function closes over, which Numba would pickle each time.
+        return (sig, codegen.magic_tuple(), self._key) if self._key else super()._index_key(sig, codegen)
 
     def load_overload(self, sig, target_context):
-        if self._calls_outlined:
-            for dtype in (types.float32, types.float64):
-                if str(dtype) in str(sig):
-                    for each in Outlined.all:
-                        each.symbol(dtype)
+        for dtype in (types.float32, types.float64):
+            if self._calls and str(dtype) in str(sig):
+                for each in self._calls:
+                    each.symbol(dtype)
         try:
             loaded = super().load_overload(sig, target_context)
         except OSError:  # the folder was there at import and is not now, or can't be read
@@ -82,24 +98,37 @@ def _say_once_that_code_is_being_compiled() -> None:
         print("lstm_numba: compiling its kernels for this CPU (once; some seconds) ...", file=sys.stderr)
 
 
-def jit(function):
+_SETTINGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+
+
+def jit(function=None, *, calls=(), key=""):
     """Compile `function` with the settings of every kernel, and cache the result where that is possible.
 
     ``error_model="numpy"``: no check for division by zero, without which no loop with a division vectorises.
     ``fastmath={"contract"}``: a multiply and an add may become one fused instruction; nothing else, because NaN and
     infinity must come through. ``nogil``: threads may run kernels side by side.
+
+    Parameters
+    ----------
+    function
+        What is compiled; ``jit(calls=...)`` is a decorator.
+    calls
+        The `Outlined` functions that it may call.
+    key
+        Part of the cache's key, for functions that one piece of text makes.
     """
-    dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    try:
-        dispatcher._cache = _PackageCache(function, calls_outlined=True)  # type: ignore[attr-defined]
-    except (RuntimeError, OSError):  # "no locator available": nowhere to write, or source in an archive
-        pass
+    if function is None:
+        return functools.partial(jit, calls=calls, key=key)
+    dispatcher = njit(nogil=True, **_SETTINGS)(function)
+    # Where there is nowhere to write, or the source lies in an archive, there is no cache ("no locator available").
+    with contextlib.suppress(RuntimeError, OSError):
+        dispatcher._cache = _PackageCache(function, calls, key)  # type: ignore[attr-defined]
     return dispatcher
 
 
 def inline(function):
     """Compile `function` into the kernels that call it; it is never called from Python, nor cached by itself."""
-    return njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+    return njit(nogil=True, forceinline=True, **_SETTINGS)(function)
 
 
 class Outlined:
@@ -111,27 +140,57 @@ class Outlined:
     Parameters
     ----------
     function
-        What is compiled; it raises nothing.
+        What is compiled; it raises and returns nothing.
     arguments
-        From Numba's type of number, float32 or float64, to the types of its arguments.
+        A letter for each of its arguments: p for a pointer to numbers, n for a whole number, f for a number.
+    calls
+        What it calls by symbol itself.
     """
 
-    all: ClassVar[list[Outlined]] = []
-
-    def __init__(self, function: Callable[..., None], arguments: Callable[[types.Float], tuple]) -> None:
-        self.function, self.arguments = function, arguments
+    def __init__(self, function: Callable[..., None], arguments: str, calls: Sequence[Outlined] = ()) -> None:
+        self.function, self.calls = function, calls
+        self._letters = arguments
         self._bound: dict[types.Float, CFunc] = {}
-        Outlined.all.append(self)
+
+    @property
+    def n_arguments(self) -> int:
+        """How many arguments it takes."""
+        return len(self._letters)
+
+    def arguments(self, dtype: types.Float) -> tuple[Any, ...]:
+        """Return the types of its arguments for numbers of this type."""
+        kinds = {"p": types.CPointer(dtype), "n": types.intp, "f": dtype}
+        return tuple(kinds[letter] for letter in self._letters)
 
     def symbol(self, dtype: types.Float) -> str:
         """Return the name by which compiled code calls it for numbers of this type; compile it if need be."""
         name = f"lstm_numba.{self.function.__name__}.{dtype}"
         if dtype not in self._bound:
-            settings = {"nopython": True, "error_model": "numpy", "fastmath": {"contract"}}
-            compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, settings)
+            compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, {"nopython": True, **_SETTINGS})
             with contextlib.suppress(RuntimeError, OSError):
-                compiled._cache = _PackageCache(self.function, calls_outlined=False)  # type: ignore[attr-defined]
+                compiled._cache = _PackageCache(self.function, self.calls)  # type: ignore[attr-defined]
             compiled.compile()
             binding.add_symbol(name, compiled.address)
             self._bound[dtype] = compiled
         return name
+
+
+def calling(outlined: Outlined) -> Any:
+    """Return what compiled code writes to call it."""
+
+    def definition(*arguments):
+        dtype = next(each.dtype for each in arguments if isinstance(each, types.CPointer))
+        symbol, sig = outlined.symbol(dtype), types.void(*outlined.arguments(dtype))
+
+        def codegen(context, builder, sig, args):
+            kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+            builder.call(get_or_insert_function(builder.module, kind, symbol), args)
+            return context.get_dummy_value()
+
+        return sig, codegen
+
+    # Numba wants to see each argument.
+    names = ", ".join(f"argument{n}" for n in range(outlined.n_arguments))
+    space = {"definition": definition}
+    exec(f"def call(typingctx, {names}):\n    return definition({names})\n", space)
+    return intrinsic(space["call"])

@@ -22,10 +22,9 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-from lstm_numba.engine.compiling import Outlined, inline
+from lstm_numba.engine.compiling import Outlined, calling, inline
 from lstm_numba.engine.vectors import (
     VECTOR_BYTES,
     VECTORS,
@@ -384,29 +383,12 @@ def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row
             keep(room)
 
 
-def _arguments(number):
-    memory, n = types.CPointer(number), types.intp
-    return (memory, n, n, memory, n, n, n, memory, n, n, n, n, memory, n, n, n)
-
-
-_product = Outlined(_matmul, _arguments)
-
-
-@intrinsic
-def matmul(
-    typingctx, c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth
-):  # fmt: skip
-    """C (m, n) = S (m, n) + A (m, depth) B (depth, n), with B packed in `panels`.
-
-    A[i, k] is read at ``a_off + i//ROWS*a_group + i%ROWS*a_row + k*a_step``, C[i, j] written at
-    ``c_off + i*c_row + j``, S[i, j] read at ``s_off + i*s_row + j*s_column``; s_column is 1, or 0 for an S
-    that repeats its first few columns (one panel's width), as zeros do. S may be C.
-    """
-    symbol, sig = _product.symbol(c.dtype), types.void(*_arguments(c.dtype))
-
-    def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
-        builder.call(get_or_insert_function(builder.module, kind, symbol), args)
-        return context.get_dummy_value()
-
-    return sig, codegen
+# C (m, n) = S (m, n) + A (m, depth) B (depth, n), with B packed in `panels`, as
+#
+#     matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth)
+#
+# A[i, k] is read at ``a_off + i//ROWS*a_group + i%ROWS*a_row + k*a_step``, C[i, j] written at ``c_off + i*c_row + j``,
+# S[i, j] read at ``s_off + i*s_row + j*s_column``; s_column is 1, or 0 for an S that repeats its first few columns (one
+# panel's width), as zeros do. S may be C.
+PRODUCT = Outlined(_matmul, "pnnpnnnpnnnnpnnn")
+matmul = calling(PRODUCT)

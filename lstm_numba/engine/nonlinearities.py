@@ -21,10 +21,14 @@ from numba.extending import overload
 
 from lstm_numba.engine.compiling import inline, jit
 from lstm_numba.engine.vectors import (
+    absolute,
     lanes,
+    larger,
     load_first,
+    nothing,
     pointer,
     power_of_two,
+    split_power,
     store_first,
     where_greater,
 )
@@ -44,6 +48,18 @@ _ZERO_32, _ONE_32, _TWO_32 = np.float32(0), np.float32(1), np.float32(2)
 _FAR_32, _FAR_64 = np.float32(87.3), 708.3
 # From here on tanh is 1 to the last digit.
 _ALMOST_ONE_32, _ALMOST_ONE_64 = np.float32(10), 20.0
+
+
+_LOWEST_32, _HIGHEST_32, _HALF_32 = np.float32(-104), np.float32(89), np.float32(0.5)
+_ARTANH_64 = tuple(2 / k for k in range(3, 25, 2))
+_ARTANH_32 = tuple(np.float32(c) for c in _ARTANH_64)
+# Of log: smallest normal number, a power of two that makes any subnormal one normal and its exponent, ln 2 in two parts,
+# ½, the largest number, infinity, NaN.
+_LOG_64 = (2.0**-1022, 2.0**54, 54.0, _LN2_HIGH_64, _LN2_LOW_64, 0.5, float(np.finfo(np.float64).max), np.inf, np.nan)
+_LOG_32 = tuple(
+    np.float32(c)
+    for c in (2.0**-126, 2.0**25, 25, _LN2_HIGH_32, _LN2_LOW_32, 0.5, np.finfo(np.float32).max, np.inf, np.nan)
+)
 
 
 @inline
@@ -146,6 +162,132 @@ def slope(kind, y):
     if kind == RELU:
         return where_greater(y, zero, one, zero * y)  # 0·NaN is NaN
     return where_greater(y, y, y, one)  # 1 everywhere: nothing is greater than itself
+
+
+# -- further functions for equations ----------------------------------------------------------------------------------
+
+
+def _exp_limits(x):
+    """(Below it e^x is 0, above it is infinite, ½, log's constants: …), in the type of x's numbers."""
+
+
+@overload(_exp_limits, inline="always")
+def _choose_exp_limits(x):
+    if x.dtype == types.float32:
+        return lambda x: (_LOWEST_32, _HIGHEST_32, _HALF_32, _ROUND_32)
+    return lambda x: (-746.0, 710.0, 0.5, _ROUND_64)
+
+
+@inline
+def exp(x):
+    """e^x = 2ⁿ e^r, 2ⁿ in two factors, as 2ⁿ alone may overflow or underflow where e^x does not."""
+    lowest, highest, half, rounding = _exp_limits(x)
+    _, one, _, _, _ = _constants(x)
+    clamped = where_greater(x, highest, highest, x)
+    clamped = where_greater(lowest, clamped, lowest, clamped)
+    n, rest = _exp_parts(clamped)
+    first = n * half + rounding
+    second = n - (first - rounding) + rounding
+    return ((one + rest) * power_of_two(first)) * power_of_two(second)
+
+
+@inline
+def _exp_parts_32(x):
+    n = (x * _LOG2E_32 + _ROUND_32) - _ROUND_32
+    _, rest = _expm1_parts_32(x)
+    return n, rest
+
+
+@inline
+def _exp_parts_64(x):
+    n = (x * _LOG2E_64 + _ROUND_64) - _ROUND_64
+    _, rest = _expm1_parts_64(x)
+    return n, rest
+
+
+def _exp_parts(x):
+    """(n, e^r - 1) with x = n ln 2 + r."""
+
+
+@overload(_exp_parts, inline="always")
+def _choose_exp_parts(x):
+    if x.dtype == types.float32:
+        return lambda x: _exp_parts_32(x)
+    return lambda x: _exp_parts_64(x)
+
+
+@inline
+def _log_rest_32(f):
+    """log(1 + f) = 2 artanh(f / (2 + f)), beyond its first terms; after fdlibm's arrangement."""
+    s = f / (_TWO_32 + f)
+    z = s * s
+    c3, c5, c7, c9, c11, _, _, _, _, _, _ = _ARTANH_32
+    return s, z * (c3 + z * (c5 + z * (c7 + z * (c9 + z * c11))))
+
+
+@inline
+def _log_rest_64(f):
+    s = f / (2.0 + f)
+    z = s * s
+    c3, c5, c7, c9, c11, c13, c15, c17, c19, c21, c23 = _ARTANH_64
+    low = c3 + z * (c5 + z * (c7 + z * (c9 + z * c11)))
+    high = c13 + z * (c15 + z * (c17 + z * (c19 + z * (c21 + z * c23))))
+    z2 = z * z
+    return s, z * (low + (z2 * z2 * z) * high)
+
+
+def _log_rest(f):
+    """(s, R) with log(1 + f) = f - (½f² - s (½f² + R))."""
+
+
+@overload(_log_rest, inline="always")
+def _choose_log_rest(f):
+    if f.dtype == types.float32:
+        return lambda f: _log_rest_32(f)
+    return lambda f: _log_rest_64(f)
+
+
+def _log_constants(x):
+    """(Smallest normal, a power of two above it, its exponent, ln 2 in two parts, ½, largest, infinity, NaN)."""
+
+
+@overload(_log_constants, inline="always")
+def _choose_log_constants(x):
+    if x.dtype == types.float32:
+        return lambda x: _LOG_32
+    return lambda x: _LOG_64
+
+
+@inline
+def log(x):
+    """log x = k ln 2 + log m with x = 2ᵏ m; -∞ at 0, NaN below."""
+    smallest, scale, scale_power, ln2_high, ln2_low, half, largest, infinity, undefined = _log_constants(x)
+    zero, one, _, _, _ = _constants(x)
+    k, m = split_power(where_greater(smallest, x, x * scale, x))
+    k = where_greater(smallest, x, k - scale_power, k)
+    f = m - one
+    s, rest = _log_rest(f)
+    square = half * f * f
+    result = k * ln2_high - ((square - (s * (square + rest) + k * ln2_low)) - f)
+    result = where_greater(x, largest, x, result)
+    return where_greater(x, zero, result, where_greater(zero, x, undefined, x - infinity))
+
+
+@inline
+def softplus(x):
+    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    zero, one, _, _, _ = _constants(x)
+    u = exp(-absolute(x))
+    w = one + u
+    return larger(x, nothing(x)) + (log(w) + (u - (w - one)) / w)
+
+
+@inline
+def above(x, y):
+    """1 where x > y, 0 where x < y, ½ where they are equal (and where one is NaN)."""
+    _, _, half, _ = _exp_limits(x)
+    zero, one, _, _, _ = _constants(x)
+    return where_greater(x, y, one, where_greater(y, x, zero, half))
 
 
 @jit

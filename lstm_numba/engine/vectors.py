@@ -198,6 +198,23 @@ def power_of_two(typingctx, shifted):
     return shifted(shifted), codegen
 
 
+@intrinsic
+def split_power(typingctx, x):
+    """(k, m) with x = 2ᵏ m and ½√2 <= m < √2, for normal positive numbers."""
+    bits, shift, half_root = (32, 23, 0x3F3504F3) if x.dtype == types.float32 else (64, 52, 0x3FE6A09E667F3BCD)
+    result = types.UniTuple(x, 2)
+
+    def codegen(context, builder, sig, args):
+        integer = ir.VectorType(ir.IntType(bits), x.lanes)
+        constant = lambda number: ir.Constant(integer, [number] * x.lanes)  # noqa: E731
+        above = builder.sub(builder.bitcast(args[0], integer), constant(half_root))
+        power = builder.sitofp(builder.ashr(above, constant(shift)), args[0].type)
+        rest = builder.add(builder.and_(above, constant((1 << shift) - 1)), constant(half_root))
+        return context.make_tuple(builder, result, [power, builder.bitcast(rest, args[0].type)])
+
+    return result(x), codegen
+
+
 # ------------------------------------------------------------------------------------------------------------- memory
 
 
@@ -251,6 +268,40 @@ def _store_part(builder, value, pointer, offset, count):
     alignment = ir.Constant(ir.IntType(32), 4 if isinstance(value.type.element, ir.FloatType) else 8)
     mask = _mask(builder, count, value.type)
     _masked(builder, f"store.{_mangled(value.type, at)}", ir.VoidType(), value, at, alignment, mask)
+
+
+def _load_first(builder, pointer, offset, count, vector):
+    """The first `count` numbers there; zero in the other lanes."""
+    if _MASKS_ARE_FREE:
+        return _load_part(builder, pointer, offset, count, vector)
+    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, vector.count))
+    with builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            all_of_it, after_all = load_vector(builder, pointer, offset, vector), builder.block
+        with otherwise:
+            part, after_part = _load_part(builder, pointer, offset, count, vector), builder.block
+    value = builder.phi(vector)
+    value.add_incoming(all_of_it, after_all)
+    value.add_incoming(part, after_part)
+    return value
+
+
+def _store_first(builder, pointer, offset, count, value):
+    if _MASKS_ARE_FREE:
+        _store_part(builder, value, pointer, offset, count)
+        return
+    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, value.type.count))
+    with builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            store_vector(builder, value, pointer, offset)
+        with otherwise:
+            _store_part(builder, value, pointer, offset, count)
+
+
+def _stream(builder, pointer, offset, value):
+    instruction = builder.store(value, vector_at(builder, pointer, offset, value.type))
+    instruction.align = VECTOR_BYTES
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
 
 @intrinsic
@@ -354,19 +405,7 @@ def load_first(typingctx, memory, offset, count):
     vector = Vector(memory.dtype)
 
     def codegen(context, builder, sig, args):
-        kind = llvm_vector(vector.dtype)
-        if _MASKS_ARE_FREE:
-            return _load_part(builder, args[0], args[1], args[2], kind)
-        whole = builder.icmp_signed(">=", args[2], ir.Constant(args[2].type, vector.lanes))
-        with builder.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                all_of_it, after_all = load_vector(builder, args[0], args[1], kind), builder.block
-            with otherwise:
-                part, after_part = _load_part(builder, args[0], args[1], args[2], kind), builder.block
-        value = builder.phi(kind)
-        value.add_incoming(all_of_it, after_all)
-        value.add_incoming(part, after_part)
-        return value
+        return _load_first(builder, *args, llvm_vector(vector.dtype))
 
     return vector(memory, types.intp, types.intp), codegen
 
@@ -387,31 +426,10 @@ def store_first(typingctx, memory, offset, count, value):
     """Store the first `count` lanes, at most all of them."""
 
     def codegen(context, builder, sig, args):
-        if _MASKS_ARE_FREE:
-            _store_part(builder, args[3], args[0], args[1], args[2])
-            return context.get_dummy_value()
-        whole = builder.icmp_signed(">=", args[2], ir.Constant(args[2].type, args[3].type.count))
-        with builder.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                store_vector(builder, args[3], args[0], args[1])
-            with otherwise:
-                _store_part(builder, args[3], args[0], args[1], args[2])
+        _store_first(builder, *args)
         return context.get_dummy_value()
 
     return types.void(memory, types.intp, types.intp, value), codegen
-
-
-@intrinsic
-def stream(typingctx, memory, offset, value):
-    """Store a whole vector past the caches, for what will not be read soon; the place must be `aligned`."""
-
-    def codegen(context, builder, sig, args):
-        instruction = builder.store(args[2], vector_at(builder, args[0], args[1], args[2].type))
-        instruction.align = VECTOR_BYTES
-        instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
-        return context.get_dummy_value()
-
-    return types.void(memory, types.intp, value), codegen
 
 
 def fetch(builder, pointer, write: bool, locality: int):
@@ -423,37 +441,148 @@ def fetch(builder, pointer, write: bool, locality: int):
     builder.call(function, [address, flag(int(write)), flag(locality), flag(1)])
 
 
-@inline
-def load_pair(memory, at, second):
-    """The vectors at ``memory[at]`` and ``memory[at + second]``."""
-    return pair(load(memory, at), load(memory, at + second))
+# Groups of pairs. What a cell's step reads and writes lies at equal distances in memory, a pair of vectors for each gate
+# or state: the first at `at`, the next `stride` further on. A pair's second vector lies `second` behind its first; where
+# an odd number of groups of units is left, `second` is 0, and both are the same. `n` must be known when this is compiled.
 
 
-@inline
-def load_first_pair(memory, at, count, second, second_count):
-    """`load_first` twice."""
-    return pair(load_first(memory, at, count), load_first(memory, at + second, second_count))
+def _parts(builder, value):
+    """Return the two vectors of a pair."""
+    half = value.type.count // 2
+    index = ir.VectorType(ir.IntType(32), half)
+    return [
+        builder.shuffle_vector(value, value, ir.Constant(index, list(range(first, first + half))))
+        for first in (0, half)
+    ]
 
 
-@inline
-def store_pair(memory, at, second, value):
-    """Store both vectors of a pair."""
-    store(memory, at, first_of(value))
-    store(memory, at + second, second_of(value))
+def _joined(builder, first, second):
+    index = ir.VectorType(ir.IntType(32), 2 * first.type.count)
+    return builder.shuffle_vector(first, second, ir.Constant(index, list(range(index.count))))
 
 
-@inline
-def store_first_pair(memory, at, count, second, second_count, value):
-    """`store_first` twice."""
-    store_first(memory, at, count, first_of(value))
-    store_first(memory, at + second, second_count, second_of(value))
+def _places(builder, at, stride, n):
+    return [builder.add(at, builder.mul(stride, ir.Constant(at.type, k))) for k in range(n)]
 
 
-@inline
-def stream_pair(memory, at, second, value):
-    """`stream` twice."""
-    stream(memory, at, first_of(value))
-    stream(memory, at + second, second_of(value))
+def _tuple_of(vector: Vector, n: int):
+    return types.UniTuple(vector, n) if n else types.Tuple(())
+
+
+def _values(builder, values, n):
+    return [builder.extract_value(values, k) for k in range(n)]
+
+
+@intrinsic(prefer_literal=True)
+def load_each(typingctx, memory, at, stride, second, n):
+    """Load n pairs, as a tuple."""
+    if not isinstance(n, types.IntegerLiteral):
+        return None
+    count, vector = n.literal_value, llvm_vector(memory.dtype)
+    result = _tuple_of(Vector(memory.dtype, 2), count)
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, second, _ = args
+        pairs = [
+            _joined(
+                builder,
+                load_vector(builder, memory, place, vector),
+                load_vector(builder, memory, builder.add(place, second), vector),
+            )
+            for place in _places(builder, at, stride, count)
+        ]
+        return context.make_tuple(builder, result, pairs)
+
+    return result(memory, types.intp, types.intp, types.intp, n), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_first_each(typingctx, memory, at, stride, count, second, rest, n):
+    """Load n pairs of which memory holds `count` and `rest` numbers; zero in the other lanes."""
+    if not isinstance(n, types.IntegerLiteral):
+        return None
+    number, vector = n.literal_value, llvm_vector(memory.dtype)
+    result = _tuple_of(Vector(memory.dtype, 2), number)
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, count, second, rest, _ = args
+        pairs = [
+            _joined(
+                builder,
+                _load_first(builder, memory, place, count, vector),
+                _load_first(builder, memory, builder.add(place, second), rest, vector),
+            )
+            for place in _places(builder, at, stride, number)
+        ]
+        return context.make_tuple(builder, result, pairs)
+
+    return result(memory, types.intp, types.intp, types.intp, types.intp, types.intp, n), codegen
+
+
+@intrinsic
+def store_each(typingctx, memory, at, stride, second, values):
+    """Store a tuple of pairs."""
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, second, values = args
+        places = _places(builder, at, stride, len(sig.args[4]))
+        for place, value in zip(places, _values(builder, values, len(places)), strict=True):
+            first, other = _parts(builder, value)
+            store_vector(builder, first, memory, place)
+            store_vector(builder, other, memory, builder.add(place, second))
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.intp, types.intp, values), codegen
+
+
+@intrinsic
+def store_first_each(typingctx, memory, at, stride, count, second, rest, values):
+    """Store the first `count` and `rest` numbers of each pair of a tuple."""
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, count, second, rest, values = args
+        places = _places(builder, at, stride, len(sig.args[6]))
+        for place, value in zip(places, _values(builder, values, len(places)), strict=True):
+            first, other = _parts(builder, value)
+            _store_first(builder, memory, place, count, first)
+            _store_first(builder, memory, builder.add(place, second), rest, other)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.intp, types.intp, types.intp, types.intp, values), codegen
+
+
+@intrinsic
+def stream_each(typingctx, memory, at, stride, second, values):
+    """Store a tuple of pairs past the caches, for what will not be read soon; the places must be `aligned`."""
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, second, values = args
+        places = _places(builder, at, stride, len(sig.args[4]))
+        for place, value in zip(places, _values(builder, values, len(places)), strict=True):
+            first, other = _parts(builder, value)
+            _stream(builder, memory, place, first)
+            _stream(builder, memory, builder.add(place, second), other)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.intp, types.intp, values), codegen
+
+
+@intrinsic
+def add_each(typingctx, memory, at, stride, second, values):
+    """Add a tuple of pairs; of each both are read before one is written, so that what is there twice counts once."""
+
+    def codegen(context, builder, sig, args):
+        memory, at, stride, second, values = args
+        places = _places(builder, at, stride, len(sig.args[4]))
+        for place, value in zip(places, _values(builder, values, len(places)), strict=True):
+            first, other = _parts(builder, value)
+            behind = builder.add(place, second)
+            before = [load_vector(builder, memory, where, first.type) for where in (place, behind)]
+            for old, more, where in zip(before, (first, other), (place, behind), strict=True):
+                store_vector(builder, builder.fadd(old, more, flags=("contract",)), memory, where)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.intp, types.intp, values), codegen
 
 
 @intrinsic
@@ -477,3 +606,53 @@ def zeros(typingctx, memory):
         return ir.Constant(llvm_vector(vector.dtype), [0.0] * vector.lanes)
 
     return vector(memory), codegen
+
+
+@intrinsic
+def nothing(typingctx, x):
+    """Zero in every lane of a vector like x."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(args[0].type, [0.0] * args[0].type.count)
+
+    return x(x), codegen
+
+
+@intrinsic
+def constant(typingctx, x, number):
+    """A number in every lane of a vector like x."""
+
+    def codegen(context, builder, sig, args):
+        number = args[1] if x.dtype == types.float64 else builder.fptrunc(args[1], ir.FloatType())
+        return splat(builder, number, args[0].type)
+
+    return x(x, types.float64), codegen
+
+
+def _define_by_name(function: str, text: str, arity: int):
+    """Return an intrinsic that calls LLVM's function of that name on whole vectors."""
+
+    def codegen(context, builder, sig, args):
+        kind = args[0].type
+        width = f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+        found = builder.module.declare_intrinsic(f"llvm.{function}.{width}", fnty=ir.FunctionType(kind, [kind] * arity))
+        return builder.call(found, args)
+
+    if arity == 1:
+
+        def define(typingctx, x):
+            return x(x), codegen
+
+    else:
+
+        def define(typingctx, x, y):
+            return x(x, y), codegen
+
+    define.__name__, define.__doc__ = f"{function}_of_vector", text
+    return intrinsic(define)
+
+
+root = _define_by_name("sqrt", "√x.", 1)
+absolute = _define_by_name("fabs", "|x|.", 1)
+larger = _define_by_name("maximum", "The larger of x and y; NaN if either is.", 2)
+smaller = _define_by_name("minimum", "The smaller of x and y; NaN if either is.", 2)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
-from lstm_numba.layers.base import RecurrentLayer
+from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.simple_rnn import SimpleRNN

@@ -33,7 +33,7 @@ from lstm_numba.layers.simple_rnn import SimpleRNN
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 if TYPE_CHECKING:
-    from lstm_numba.layers.base import RecurrentLayer
+    from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 
 _GATES = [0, 1, 3, 2]  # where i, f, c, o lie in i, f, o, c, and the other way round
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}

@@ -23,7 +23,7 @@ from lstm_numba import _checks
 from lstm_numba._files import write_whole
 from lstm_numba.exchange._onnx_layers import DIRECTIONS, FUNCTIONS, GATES, Link, Recurrent, link_below, recurrent_nodes
 from lstm_numba.exchange._onnx_scopes import Model, read_model, require_onnx, walk
-from lstm_numba.layers.base import RecurrentLayer
+from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.simple_rnn import SimpleRNN
 from lstm_numba.layers.stack import Stack, as_stack, simplest

@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
 from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
-from lstm_numba.layers.base import RecurrentLayer
+from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.simple_rnn import SimpleRNN

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.layers.parameters import GATES
 
 Loss = Callable[[], float]
 
@@ -259,7 +258,7 @@ def gradcheck(
     differences = _Differences(problem.loss, step, tolerance)
     rows = [
         _row(name, array, gradient, differences, max_entries, rng)
-        for name, array, gradient in _by_gates(problem.arrays, problem.gradients)
+        for name, array, gradient in _by_gates(problem.arrays, problem.gradients, problem.gates)
     ]
     return GradcheckResult(problem.describe(), rows, tolerance, step)
 
@@ -292,6 +291,7 @@ class _Problem(ABC):
         self.lengths = getattr(subject, "lengths", None) if lengths is None else lengths
         self.rng = rng
         self.arrays: dict[str, NDArray] = dict(subject.parameters())
+        self.gates: Mapping[str, Sequence[str]] = getattr(subject.parameters(), "gates", {})
         self.gradients: dict[str, NDArray] = {}
         self.x = self._random_x() if x is None else self._given_x(x)
 
@@ -340,8 +340,8 @@ class _LayerProblem(_Problem):
     ) -> None:
         super().__init__(layer, x, lengths, rng)
         trace = layer.forward(self.x, lengths=lengths)
-        last = [name for name in ("h_last", "c_last") if hasattr(trace, name)]
-        self.state: dict[str, Any] = {f"{name[0]}0": _like(getattr(trace, name), rng.uniform, -1, 1) for name in last}
+        last = [f"{state}_last" for state in layer.states]
+        self.state: dict[str, Any] = {f"{name.removesuffix('_last')}0": _like(getattr(trace, name), rng.uniform, -1, 1) for name in last}
         scale = 1 / math.sqrt(trace.h.size)  # keeps L of order one, whatever the sizes
         names = {"h": "dh"} | {name: f"d{name}" for name in last}
         self.seeds: dict[str, Any] = {name: _like(getattr(trace, name), rng.normal, 0, scale) for name in names}
@@ -430,7 +430,7 @@ class _NetworkProblem(_Problem):
 
 
 def _by_gates(
-    arrays: Mapping[str, NDArray], gradients: Mapping[str, NDArray]
+    arrays: Mapping[str, NDArray], gradients: Mapping[str, NDArray], gates: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, NDArray, NDArray]]:
     """(name, array, gradient), with one entry for each gate of a stacked array; the arrays are views."""
     for name, array in arrays.items():
@@ -440,11 +440,10 @@ def _by_gates(
                 f"layer_or_network: expected a gradient of {name} with shape {array.shape},"
                 f" got {gradient.shape}"
             )
-        gates, ndim = GATES.get(name.rpartition(".")[2], ("", 0))
-        if array.ndim != ndim or len(array) != len(gates):
+        if name not in gates:
             yield name, array, gradient
             continue
-        for k, gate in enumerate(gates):
+        for k, gate in enumerate(gates[name]):
             yield f"{name}_{gate}", array[k], gradient[k]
 
 

@@ -31,16 +31,15 @@ smallest number of float32. Nothing is clipped; NaN and infinity come through.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.engine import nonlinearities
-from lstm_numba.layers.lstm import LSTM, Trace
-from lstm_numba.layers.simple_rnn import SimpleRNN, SimpleRNNTrace
+from lstm_numba.instruments.step_slopes import StepSlopes
+from lstm_numba.layers.recurrent import Recurrent, Trace
 from lstm_numba.layers.stack import Stack, StackTrace
 
 # The rows that are carried along at one time: at most this many numbers (128 MB).
@@ -63,7 +62,7 @@ class StepJacobians(NamedTuple):
     input: NDArray
 
 
-def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
+def step_jacobians(trace: Trace) -> StepJacobians:
     """Return Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and Xᵗ = ∂zᵗ/∂xᵗ of every step; this module's page has the formulas.
 
     Their singular values say how much one step can shrink or stretch a derivative on its way back:
@@ -84,13 +83,13 @@ def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
     TypeError
         For something that is no trace of a layer.
     """
-    if not isinstance(trace, Trace | SimpleRNNTrace):
+    if not isinstance(trace, Trace):
         raise TypeError(
             "trace: expected what forward of an LSTM or a SimpleRNN returned (of a stack's trace one of its layers,"
             f" such as trace.layers[0][0]), got {type(trace).__name__}"
         )
-    slopes = _slopes(trace)
-    T, B, Z = trace.T, trace.B, slopes.n_parts * trace.layer.hidden_size
+    slopes = StepSlopes(trace)
+    T, B, Z = trace.T, trace.B, slopes.n_states * trace.layer.hidden_size
     D = np.empty((T, B, Z, Z))
     X = np.empty((T, B, Z, trace.layer.input_size))
     lengths = np.full(B, T) if trace.lengths is None else trace.lengths
@@ -103,18 +102,17 @@ def step_jacobians(trace: Trace | SimpleRNNTrace) -> StepJacobians:
 
 
 def sensitivity(
-    layer: LSTM | SimpleRNN | Stack,
+    layer: Recurrent | Stack,
     x: ArrayLike,
     *,
     of: str = "h",
     wrt: str = "x",
     t: int | Sequence[int] | None = None,
     s: int | Sequence[int] | None = None,
-    h0: ArrayLike | None = None,
-    c0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     norm: str = "frobenius",
     loss: ArrayLike | None = None,
+    **initial: ArrayLike | None,
 ) -> NDArray:
     """Return the exact S[s, t] = ‖∂hᵗ/∂xˢ‖ for all s and t, or for chosen ones.
 
@@ -185,8 +183,8 @@ def sensitivity(
     layer = _in_float64(layer)
     x, squeeze = _as_batch("x", x)
     if loss is not None:
-        return _sensitivity_of_loss(layer, x, squeeze, of, wrt, t, s, h0, c0, lengths, loss)
-    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+        return _sensitivity_of_loss(layer, x, squeeze, of, wrt, t, s, initial, lengths, loss)
+    trace = _forward(layer, x, squeeze, initial, lengths)
     ts, one_t = _times("t", t, trace.T)
     ss, one_s = _sources(wrt, s, trace.T)
     measure = _frobenius if norm == "frobenius" else _spectral
@@ -204,16 +202,15 @@ def sensitivity(
 
 
 def jacobian(
-    layer: LSTM | SimpleRNN | Stack,
+    layer: Recurrent | Stack,
     x: ArrayLike,
     t: int,
     s: int | None = None,
     *,
     of: str = "h",
     wrt: str = "x",
-    h0: ArrayLike | None = None,
-    c0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
+    **initial: ArrayLike | None,
 ) -> NDArray:
     """Return the matrix ∂hᵗ/∂xˢ itself, of which `sensitivity` takes the norm.
 
@@ -238,13 +235,13 @@ def jacobian(
     _check_names(layer, of, wrt)
     layer = _in_float64(layer)
     x, squeeze = _as_batch("x", x)
-    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+    trace = _forward(layer, x, squeeze, initial, lengths)
     t = _time("t", t, trace.T)
-    if wrt in ("h0", "c0"):
+    if wrt.endswith("0"):
         (source,), _ = _sources(wrt, s, trace.T)
     else:
         source = _time("s", s, trace.T)
-    own = (layer.output_size, sum(layer._state_sizes)) if isinstance(layer, Stack) else (layer.hidden_size,) * 2
+    own = (layer.output_size, sum(layer.state_sizes)) if isinstance(layer, Stack) else (layer.hidden_size,) * 2
     J = np.zeros((trace.B, own[0], layer.input_size if wrt == "x" else own[1]))
     with np.errstate(all="ignore"):
         for b, chain in enumerate(_chains(trace, of, wrt)):
@@ -259,15 +256,16 @@ _INITIAL = -1  # stands for "before the first step", where h⁰ and c⁰ enter
 
 
 def _check_names(layer: Any, of: str, wrt: str) -> None:
-    if not isinstance(layer, LSTM | SimpleRNN | Stack):
-        raise TypeError(f"layer: expected an LSTM, a SimpleRNN or a Stack, got {type(layer).__name__}")
-    cell = layer.cell == "lstm" if isinstance(layer, Stack) else isinstance(layer, LSTM)
-    for name, value, choices in (("of", of, ("h", "c")), ("wrt", wrt, ("x", "h", "c", "h0", "c0"))):
-        _checks.choice(name, value, choices)
-        if value.startswith("c") and not cell:
-            raise ValueError(f"{name}: expected 'h' or 'x', for a SimpleRNN has no cell state, got {value!r}")
-    if isinstance(layer, Stack) and wrt in ("h", "c"):
-        raise ValueError(f"wrt: expected 'x', 'h0' or 'c0', for every layer of a Stack has its own {wrt}, got {wrt!r}")
+    if not isinstance(layer, Recurrent | Stack):
+        raise TypeError(f"layer: expected a recurrent layer or a Stack, got {type(layer).__name__}")
+    states = layer.states
+    _checks.choice("of", of, states)
+    own = () if isinstance(layer, Stack) else states
+    if isinstance(layer, Stack) and wrt in states:
+        raise ValueError(
+            f"wrt: expected 'x' or an initial state such as 'h0', for every layer of a Stack has its own {wrt}, got {wrt!r}"
+        )
+    _checks.choice("wrt", wrt, ("x", *own, *(f"{state}0" for state in states)))
 
 
 def _in_float64(layer: Any) -> Any:
@@ -286,13 +284,10 @@ def _forward(
     layer: Any,
     x: NDArray,
     squeeze: bool,
-    h0: ArrayLike | None,
-    c0: ArrayLike | None,
+    initial: Mapping[str, ArrayLike | None],
     lengths: ArrayLike | None,
 ) -> Any:
-    if c0 is not None and isinstance(layer, SimpleRNN):
-        raise ValueError("c0: expected None, for a SimpleRNN has no cell state")
-    given: dict[str, Any] = {name: value for name, value in (("h0", h0), ("c0", c0)) if value is not None}
+    given: dict[str, Any] = {name: value for name, value in initial.items() if value is not None}
     if squeeze and isinstance(layer, Stack):
         given = {name: [np.atleast_2d(state) for state in value] for name, value in given.items()}
     elif squeeze:
@@ -327,7 +322,7 @@ def _times(name: str, value: Any, T: int) -> tuple[list[int], bool]:
 
 
 def _sources(wrt: str, s: Any, T: int) -> tuple[list[int], bool]:
-    if wrt not in ("h0", "c0"):
+    if not wrt.endswith("0"):
         return _times("s", s, T)
     if s is not None:
         raise ValueError(f"s: expected None, for {wrt} belongs to no step, got {s!r}")
@@ -345,8 +340,7 @@ def _sensitivity_of_loss(
     wrt: str,
     t: Any,
     s: Any,
-    h0: ArrayLike | None,
-    c0: ArrayLike | None,
+    initial: Mapping[str, ArrayLike | None],
     lengths: ArrayLike | None,
     loss: ArrayLike,
 ) -> NDArray:
@@ -359,117 +353,17 @@ def _sensitivity_of_loss(
         dh = dh[:, None]
     size = layer.output_size if isinstance(layer, Stack) else layer.hidden_size
     _checks.floats("loss", dh, (*x.shape[:2], size), np.dtype(np.float64))
-    trace = _forward(layer, x, squeeze, h0, c0, lengths)
+    trace = _forward(layer, x, squeeze, initial, lengths)
     ss, one_s = _sources(wrt, s, trace.T)
     gradients = layer.backward(trace, dh)
-    names = {"h": "epsilon_h", "c": "epsilon_c"}
-    vectors = getattr(gradients, names.get(wrt, wrt))  # (T, B, n), or (B, n) of an initial state
+    vectors = getattr(gradients, f"epsilon_{wrt}" if wrt in layer.states else wrt)  # (T, B, n), or (B, n) of an initial state
     if isinstance(layer, Stack) and wrt != "x":
         vectors = np.concatenate(list(vectors), axis=1)
-    vectors = vectors[None] if wrt in ("h0", "c0") else vectors[ss]
+    vectors = vectors[None] if wrt.endswith("0") else vectors[ss]
     with np.errstate(all="ignore"):
         S = _frobenius(vectors.reshape(-1, 1, vectors.shape[-1])).reshape(vectors.shape[:2]).T
     S = S[:, 0] if one_s else S
     return S[0] if trace.B == 1 else S
-
-
-# Derivatives within one step
-
-
-def _sigmoid_slope(a: NDArray) -> NDArray:
-    """σ(a) σ(-a), accurate also where 1 - σ(a) has lost all its digits."""
-    return nonlinearities.apply("sigmoid", a) * nonlinearities.apply("sigmoid", -a)
-
-
-_SLOPES: dict[str, Callable[[NDArray], NDArray]] = {
-    "sigmoid": _sigmoid_slope,
-    "tanh": lambda a: 4 * _sigmoid_slope(2 * a),  # 1 - tanh² a = 4 σ(2a) σ(-2a)
-    "relu": lambda a: np.where(np.isnan(a), a, a > 0),
-    "identity": np.ones_like,
-}
-
-
-class _Slopes(NamedTuple):
-    """A step's derivatives, as far as they are diagonal.
-
-    Attributes
-    ----------
-    by_a : (P, K, T, B, H)
-        ∂h/∂a_k and ∂c/∂a_k, k over i, f, o, c; in a simple recurrent net P = K = 1.
-    by_c_prev : (P, T, B, H)
-        ∂h/∂cᵗ⁻¹ and ∂c/∂cᵗ⁻¹ at fixed hᵗ⁻¹; None in a simple recurrent net.
-    h_by_c : (T, B, H)
-        ∂hᵗ/∂cᵗ; None in a simple recurrent net.
-    U, W : (K, H, ·)
-        Weights.
-    """
-
-    by_a: NDArray
-    by_c_prev: NDArray | None
-    h_by_c: NDArray | None
-    U: NDArray
-    W: NDArray
-
-    @property
-    def n_parts(self) -> int:
-        """Of how many vectors of H numbers the state consists."""
-        return len(self.by_a)
-
-    def state(self, t: int, b: int) -> NDArray:
-        """Dᵗ (Z, Z)."""
-        P, _, H = self.n_parts, *self.W.shape[:2]
-        D = np.zeros((P, H, P, H))
-        D[:, :, 0] = np.einsum("pkj,kjm->pjm", self.by_a[:, :, t, b], self.W)
-        if self.by_c_prev is not None:
-            n = np.arange(H)
-            D[:, n, 1, n] = self.by_c_prev[:, t, b]
-        return D.reshape(P * H, P * H)
-
-    def input(self, t: int, b: int) -> NDArray:
-        """Xᵗ (Z, I)."""
-        return np.einsum("pkj,kjm->pjm", self.by_a[:, :, t, b], self.U).reshape(-1, self.U.shape[2])
-
-
-def _slopes(trace: Any) -> _Slopes:
-    with np.errstate(all="ignore"):
-        return _lstm_slopes(trace) if isinstance(trace, Trace) else _rnn_slopes(trace)
-
-
-def _lstm_slopes(trace: Trace) -> _Slopes:
-    layer = trace.layer
-    i, f, o, g, c, c_prev = (
-        np.asarray(array, np.float64) for array in (trace.i, trace.f, trace.o, trace.g, trace.c, trace.c_prev)
-    )
-    a_i, a_f, a_o, a_c = np.asarray(trace.a, np.float64)
-    gate_slope = _SLOPES[layer.gate]
-    c_by_i = gate_slope(a_i) * g
-    c_by_f = gate_slope(a_f) * c_prev
-    c_by_c = i * _SLOPES[layer.cell_input](a_c)
-    h_by_o = gate_slope(a_o) * nonlinearities.apply(layer.cell_output, c)
-    V_i, V_f, V_o = (
-        np.asarray(layer["V"], np.float64) if layer.peepholes else np.zeros((3, layer.hidden_size))
-    )
-    h_by_c = o * _SLOPES[layer.cell_output](c) + V_o * h_by_o
-    c_by_c_prev = f + V_i * c_by_i + V_f * c_by_f
-    return _Slopes(
-        by_a=np.array(
-            [
-                [h_by_c * c_by_i, h_by_c * c_by_f, h_by_o, h_by_c * c_by_c],
-                [c_by_i, c_by_f, np.zeros_like(h_by_o), c_by_c],
-            ]
-        ),
-        by_c_prev=np.array([h_by_c * c_by_c_prev, c_by_c_prev]),
-        h_by_c=h_by_c,
-        U=np.asarray(layer["U"], np.float64),
-        W=np.asarray(layer["W"], np.float64),
-    )
-
-
-def _rnn_slopes(trace: SimpleRNNTrace) -> _Slopes:
-    layer = trace.layer
-    slope = _SLOPES[layer.nonlinearity](np.asarray(trace.a, np.float64))
-    U, W = (np.asarray(layer[name], np.float64)[None] for name in "UW")
-    return _Slopes(slope[None, None], None, None, U, W)
 
 
 # Products over many steps
@@ -482,7 +376,7 @@ def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
 
         yield from stack_jacobians.chains(trace, of, wrt)
         return
-    slopes = _slopes(trace)
+    slopes = StepSlopes(trace)
     for b in range(trace.B):
         yield _Chain(slopes, trace, b, of, wrt)
 
@@ -493,13 +387,15 @@ class _Chain:
     A Jacobian is (rows h or c of) Dⁿ … Dᵐ⁺¹ E with E = ∂zᵐ/∂(the source at m), built from either end.
     """
 
-    def __init__(self, slopes: _Slopes, trace: Any, b: int, of: str, wrt: str) -> None:
+    def __init__(self, slopes: StepSlopes, trace: Any, b: int, of: str, wrt: str) -> None:
         self.slopes, self.b, self.wrt = slopes, b, wrt
         self.reverse = trace.layer.reverse
         self.length = trace.T if trace.lengths is None else int(trace.lengths[b])
         H = self.H = trace.layer.hidden_size
-        self.Z = slopes.n_parts * H
-        self.part = slice(0, H) if of == "h" else slice(H, 2 * H)
+        self.states = trace.layer.states
+        self.Z = slopes.n_states * H
+        part = self.states.index(of)
+        self.part = slice(part * H, (part + 1) * H)
         self.width = trace.layer.input_size if wrt == "x" else H  # columns of the Jacobian
 
     def _order(self, times: Sequence[int]) -> dict[int, int]:
@@ -522,11 +418,10 @@ class _Chain:
         """∂zᵐ/∂(source) (Z, width)."""
         if self.wrt == "x":
             return self.slopes.input(self._time(m), self.b)
-        E = np.eye(self.Z)[:, self.H :] if self.wrt in ("c", "c0") else np.eye(self.Z)[:, : self.H]
-        if self.wrt == "c":
-            assert self.slopes.h_by_c is not None
-            np.fill_diagonal(E, self.slopes.h_by_c[self._time(m), self.b])  # cˢ acts through hˢ too
-        return E
+        number = self.states.index(self.wrt.removesuffix("0"))
+        if self.wrt.endswith("0"):
+            return np.eye(self.Z)[:, number * self.H : (number + 1) * self.H]
+        return self.slopes.of_own_state(number, self._time(m), self.b)  # cˢ acts through hˢ too
 
     def jacobians(
         self, ss: Sequence[int], ts: Sequence[int]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.instruments.jacobians import _slopes
+from lstm_numba.instruments.step_slopes import StepSlopes
 from lstm_numba.layers.stack import StackTrace, merged, unmerged
 
 # The rows that are carried along at one time: at most this many numbers (128 MB).
@@ -38,41 +38,28 @@ _AT, _LATER, _EARLIER, _ANY = "at", "later", "earlier", "any"
 class _Way:
     """One layer in one direction, for one sequence; rows are carried through its steps in either direction."""
 
-    def __init__(self, trace: Any, slopes: Any, b: int) -> None:
+    def __init__(self, trace: Any, slopes: StepSlopes, b: int) -> None:
         self.reverse = trace.layer.reverse
-        self.by_a = slopes.by_a[:, :, :, b]  # (P, K, T, H)
-        self.by_c_prev = None if slopes.by_c_prev is None else slopes.by_c_prev[:, :, b]  # (P, T, H)
-        P, K, _, H = self.by_a.shape
-        self.P, self.K, self.H = P, K, H
-        self.U, self.W = slopes.U.reshape(K * H, -1), slopes.W.reshape(K * H, H)
+        self.slopes, self.b = slopes, b
+        self.S, self.H = slopes.n_states, trace.layer.hidden_size
 
     def up(self, dx: NDArray, dz0: NDArray, order: Sequence[int], active: Any) -> NDArray:
-        """Return ż of every step (L, P, R, H), from ẋ (L, R, I) and ż of the initial state (P, R, H)."""
+        """Return ż of every step (L, S, R, H), from ẋ (L, R, I) and ż of the initial state (S, R, H)."""
         L, R, _ = dx.shape
-        dz, before = np.zeros((L, self.P, R, self.H)), dz0
+        dz, before = np.zeros((L, self.S, R, self.H)), dz0
         for t in order:
             rows = active(t)
-            da = dx[t, rows] @ self.U.T + before[0, rows] @ self.W.T
-            da = da.reshape(len(da), self.K, self.H)
-            dz[t, :, rows] = np.einsum("pkh,rkh->prh", self.by_a[:, :, t], da)
-            if self.by_c_prev is not None:
-                dz[t, :, rows] += self.by_c_prev[:, t, None] * before[1, rows]
+            dz[t, :, rows] = self.slopes.up(t, self.b, dx[t, rows], before[:, rows])
             before = dz[t]
         return dz
 
     def down(self, above: NDArray, order: Sequence[int], active: Any) -> tuple[NDArray, NDArray]:
-        """Return ∂/∂xᵗ of every step (L, R, I) and ∂/∂z of the initial state (P, R, H), from ∂/∂zᵗ (L, P, R, H)."""
+        """Return ∂/∂xᵗ of every step (L, R, I) and ∂/∂z of the initial state (S, R, H), from ∂/∂zᵗ (L, S, R, H)."""
         L, _, R, _ = above.shape
-        dx, carried = np.zeros((L, R, self.U.shape[1])), np.zeros((self.P, R, self.H))
+        dx, carried = np.zeros((L, R, self.slopes.U.shape[2])), np.zeros((self.S, R, self.H))
         for t in order:
             rows = active(t)
-            total = carried[:, rows] + above[t, :, rows]
-            delta = np.einsum("prh,pkh->rkh", total, self.by_a[:, :, t])
-            delta = delta.reshape(len(delta), self.K * self.H)
-            dx[t, rows] = delta @ self.U
-            carried[0, rows] = delta @ self.W
-            if self.by_c_prev is not None:
-                carried[1, rows] = np.einsum("prh,ph->rh", total, self.by_c_prev[:, t])
+            dx[t, rows], carried[:, rows] = self.slopes.down(t, self.b, carried[:, rows] + above[t, :, rows])
         return dx, carried
 
 
@@ -87,10 +74,10 @@ class StackChain:
             [_Way(own, slope, b) for own, slope in zip(*pair, strict=True)]
             for pair in zip(trace.layers, slopes, strict=True)
         ]
-        self.part = 0 if of == "h" else 1  # of the top's states
-        self.part0 = 0 if wrt == "h0" else 1  # of the initial states
+        self.part = stack.states.index(of)  # of the top's states
+        self.part0 = 0 if wrt == "x" else stack.states.index(wrt.removesuffix("0"))  # of the initial states
         self.height = stack.output_size
-        self.state_sizes = stack._state_sizes
+        self.state_sizes = stack.state_sizes
         self.input_size = stack.input_size
         self.width = stack.input_size if wrt == "x" else sum(self.state_sizes)
 
@@ -102,7 +89,7 @@ class StackChain:
             return
         up = self._rather_up(len(sources), len(targets))
         places, others, size = (sources, targets, self.width) if up else (targets, sources, self.height)
-        widest = max(self.input_size, *(len(each) * each[0].P * each[0].H for each in self.ways))
+        widest = max(self.input_size, *(len(each) * each[0].S * each[0].H for each in self.ways))
         limit = max(1, _ROOM // (self.length * widest))  # rows at one time
         at_once = max(1, limit // size)
         for n in range(0, len(places), at_once):
@@ -160,7 +147,7 @@ class StackChain:
             results, reaches = [], set()
             for way in ways:
                 order, active, reached = self._steps(place, reach, later=not way.reverse)
-                dz0 = np.zeros((way.P, R, way.H))
+                dz0 = np.zeros((way.S, R, way.H))
                 if self.wrt != "x":
                     dz0[self.part0] = next(initial)
                 results.append(way.up(dx, dz0, order, active))
@@ -192,7 +179,7 @@ class StackChain:
             results, reaches, own = [], set(), []
             for way, half in zip(ways, parts, strict=True):
                 order, active, reached = self._steps(place, reach, later=way.reverse)
-                above = np.zeros((self.length, way.P, R, way.H))
+                above = np.zeros((self.length, way.S, R, way.H))
                 above[:, self.part if last else 0] = half
                 found, dz0 = way.down(above, order, active)
                 results.append(found)
@@ -200,12 +187,12 @@ class StackChain:
                 reaches.add(reached)
             reach = reaches.pop() if len(reaches) == 1 else _ANY
             dz = results[0] if len(results) == 1 else results[0] + results[1]
-            initial = [each[self.part0] for each in own if len(each) > self.part0] + initial
+            initial = [each[self.part0] for each in own] + initial
         return dz if self.wrt == "x" else np.concatenate(initial, axis=1)[None]
 
 
 def chains(trace: StackTrace, of: str, wrt: str) -> Iterator[StackChain]:
     """One chain for each sequence."""
-    slopes = [[_slopes(own) for own in directions] for directions in trace.layers]
+    slopes = [[StepSlopes(own) for own in directions] for directions in trace.layers]
     for b in range(trace.B):
         yield StackChain(trace, slopes, b, of, wrt)

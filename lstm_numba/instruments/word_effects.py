@@ -169,4 +169,4 @@ def _log_odds(log_p: NDArray, classes: NDArray) -> NDArray:
 def _back_to_input(network: Any, trace: Any, seed: NDArray) -> NDArray:
     """Carry derivatives of the sums before the softmax (T, B, C) back to the input (T, B, I)."""
     stack = network.stack
-    return stack._backward(trace.layers, seed @ network["output.S"], stack.parameters().empty_like())[1]
+    return stack.run_back(trace.layers, seed @ network["output.S"], stack.parameters().empty_like())[1]

@@ -34,19 +34,20 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> N
 
 
 def recurrent_weights(
-    scheme: str, rng: np.random.Generator, gates: int, hidden_size: int, input_size: int
+    scheme: str, rng: np.random.Generator, n_U: int, n_W: int, hidden_size: int, input_size: int
 ) -> tuple[NDArray, NDArray]:
-    """U (gates, H, I) and W (gates, H, H), each gate drawn by itself so that no two start alike.
+    """U (n_U, H, I) and W (n_W, H, H), each gate drawn by itself so that no two start alike.
 
     "glorot": both Glorot. "orthogonal": U Glorot, each W_k orthogonal. "uniform": both in ±0.12.
     """
     if scheme == "uniform":
-        U = uniform(rng, (gates, hidden_size, input_size), 0.12)
-        return U, uniform(rng, (gates, hidden_size, hidden_size), 0.12)
-    U = np.stack([glorot_uniform(rng, hidden_size, input_size) for _ in range(gates)])
-    if scheme == "orthogonal":
-        return U, np.stack([orthogonal(rng, hidden_size) for _ in range(gates)])
-    return U, np.stack([glorot_uniform(rng, hidden_size, hidden_size) for _ in range(gates)])
+        U = uniform(rng, (n_U, hidden_size, input_size), 0.12)
+        return U, uniform(rng, (n_W, hidden_size, hidden_size), 0.12)
+    U = np.stack([glorot_uniform(rng, hidden_size, input_size) for _ in range(n_U)])
+    W = np.empty((n_W, hidden_size, hidden_size))
+    for gate in W:
+        gate[:] = orthogonal(rng, hidden_size) if scheme == "orthogonal" else glorot_uniform(rng, *gate.shape)
+    return U, W
 
 
 def peephole_weights(scheme: str, rng: np.random.Generator, gates: int, hidden_size: int) -> NDArray:

@@ -7,16 +7,13 @@ over all of them (an update, a norm, a copy).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba.engine import buffers
-
-# Stacked name -> its gates in order, and the dimensions of the stack (a simple recurrent net's U has one less).
-GATES = {"U": ("ifoc", 3), "W": ("ifoc", 3), "b": ("ifoc", 2), "V": ("ifo", 2)}
 
 
 class Parameters(Mapping[str, NDArray]):
@@ -32,15 +29,29 @@ class Parameters(Mapping[str, NDArray]):
     dtype
         float32 or float64.
     flat
-        Where the arrays shall lie; made anew, and zero, if None.
+        Where the arrays lie; made anew, and zero, if None.
+    gates
+        Name of a stacked array → its gates in order; an array without an entry has no parts of its own.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, flat: NDArray | None = None) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtype: np.dtype,
+        flat: NDArray | None = None,
+        gates: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.shapes = dict(shapes)
+        self.gates = {name: tuple(each) for name, each in (gates or {}).items() if name in self.shapes}
         self._places, end = [], 0
         for name, shape in self.shapes.items():
             start, end = end, end + math.prod(shape)
             self._places.append((name, slice(start, end), shape))
+        self._parts = {
+            f"{name}_{gate}": (name, number)
+            for name, each in self.gates.items()
+            for number, gate in enumerate(each)
+        }
         self._lie_in(np.zeros(end, dtype) if flat is None else flat)
 
     def _lie_in(self, flat: NDArray) -> None:
@@ -49,23 +60,28 @@ class Parameters(Mapping[str, NDArray]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles take along: the views are made anew, of the copy's own array."""
-        return {"shapes": self.shapes, "_places": self._places, "flat": self.flat}
+        return {name: value for name, value in self.__dict__.items() if name != "_views"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what `__getstate__` gave."""
         self.__dict__.update(state)
         self._lie_in(self.flat)
 
+    def moved_to(self, flat: NDArray) -> Parameters:
+        """The same names and shapes, of what lies in another array."""
+        other = object.__new__(Parameters)
+        other.shapes, other.gates = self.shapes, self.gates
+        other._places, other._parts = self._places, self._parts
+        other._lie_in(flat)
+        return other
+
     def zeros_like(self) -> Parameters:
         """The same names and shapes, all zero."""
-        return Parameters(self.shapes, self.flat.dtype)
+        return self.moved_to(np.zeros_like(self.flat))
 
     def empty_like(self) -> Parameters:
         """The same names and shapes, for values that are still to be written."""
-        other = object.__new__(Parameters)
-        other.shapes, other._places = self.shapes, self._places
-        other._lie_in(buffers.empty(self.flat.shape, self.flat.dtype))
-        return other
+        return self.moved_to(buffers.empty(self.flat.shape, self.flat.dtype))
 
     def part(self, prefix: str) -> Parameters:
         """The arrays whose names begin with `prefix`, under the rest of their names; they lie one behind the other."""
@@ -74,17 +90,19 @@ class Parameters(Mapping[str, NDArray]):
         start = sum(self._views[name].size for name in before)
         stop = start + sum(self._views[name].size for name in names)
         shapes = {name.removeprefix(prefix): self.shapes[name] for name in names}
-        return Parameters(shapes, self.flat.dtype, self.flat[start:stop])
+        gates = {name.removeprefix(prefix): self.gates[name] for name in names if name in self.gates}
+        return Parameters(shapes, self.flat.dtype, self.flat[start:stop], gates)
 
     def __getitem__(self, name: str) -> NDArray:
         """Return the array of that name, or one gate's part of it."""
         if name in self._views:
             return self._views[name]
-        stacked, _, gate = name.rpartition("_")
-        gates, ndim = GATES.get(stacked.rpartition(".")[2], ("", 0))
-        if len(gate) == 1 and gate in gates and stacked in self._views and self._views[stacked].ndim == ndim:
-            return self._views[stacked][gates.index(gate)]
-        raise KeyError(f"{name}: expected one of {', '.join(self._views)}, or one gate's part such as W_f")
+        if name in self._parts:
+            stacked, number = self._parts[name]
+            return self._views[stacked][number]
+        example = next(iter(self._parts), "")
+        parts = f", or one gate's part such as {example}" if example else ""
+        raise KeyError(f"{name}: expected one of {', '.join(self._views)}{parts}")
 
     def __setitem__(self, name: str, value: object) -> None:
         """Write values into the array of that name; the shape must be the same."""
@@ -96,6 +114,11 @@ class Parameters(Mapping[str, NDArray]):
             raise ValueError(f"{name}: expected shape {view.shape}, got {array.shape}")
         view[...] = array
 
+    def __repr__(self) -> str:
+        """Return names and shapes."""
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
+        return f"<Parameters: {shapes}; {self.flat.size:,} numbers, {self.flat.dtype}>"
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the stacked arrays."""
         return iter(self._views)
@@ -106,8 +129,4 @@ class Parameters(Mapping[str, NDArray]):
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is an array, or a gate's part, of that name."""
-        try:
-            self[name]  # type: ignore[index]
-        except (KeyError, AttributeError, TypeError):
-            return False
-        return True
+        return name in self._views or name in self._parts

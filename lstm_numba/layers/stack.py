@@ -18,21 +18,24 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks
+from lstm_numba import _checks, cells
+from lstm_numba.cells import Cell
 from lstm_numba.engine import pool
 from lstm_numba.layers import checkpoints
-from lstm_numba.layers.base import RecurrentLayer, Steps
-from lstm_numba.layers.lstm import LSTM, MemoryNeeded
+from lstm_numba.layers.gru import GRU
+from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.recurrent import MemoryNeeded, Recurrent, Steps
 from lstm_numba.layers.simple_rnn import SimpleRNN
 
-CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTM, "rnn": SimpleRNN}
+# Cells whose layers have a class of their own, with its options spelled out.
+CLASSES: dict[str, type[Recurrent]] = {"lstm": LSTM, "rnn": SimpleRNN, "gru": GRU}
 DIRECTIONS = ("forward", "backward")
 MERGES = ("concat", "sum")
 
@@ -57,6 +60,36 @@ def checked_directions(bidirectional: Any, n_layers: int) -> tuple[bool, ...]:
     return flags
 
 
+def layer_maker(cell: Any) -> Callable[..., Recurrent]:
+    """Return what makes a layer of a cell, from input_size, hidden_size and options.
+
+    Parameters
+    ----------
+    cell
+        A name of `lstm_numba.cells.CELLS`, a `Cell`, or the text of one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if isinstance(cell, str) and "def " not in cell:
+        name = _checks.choice("cell", cell, cells.CELLS)
+        return CLASSES.get(name) or partial(Recurrent, cells.CELLS[name])
+    if not isinstance(cell, Cell | str):
+        raise TypeError(f"cell: expected a cell's name or what lstm_numba.cell returned, got {type(cell).__name__}")
+    return partial(Recurrent, cells.cell(cell))
+
+
+def cell_name(layer: Recurrent) -> str:
+    """Return the name of a layer's cell where it is one of the package's, else its text; `layer_maker` takes both."""
+    for name, kind in CLASSES.items():
+        if type(layer) is kind:
+            return name
+    shipped = cells.CELLS.get(layer.cell.name)
+    return layer.cell.name if shipped == layer.cell else layer.cell.text
+
+
 def merged(outputs: Sequence[NDArray], merge: str) -> NDArray:
     """Join the outputs of a layer's directions."""
     if len(outputs) == 1:
@@ -77,16 +110,16 @@ class StackTrace:
     Attributes
     ----------
     layers
-        ``layers[l][d]``: the `Trace` or `SimpleRNNTrace` of layer l in direction d (0 forward, 1 backward):
+        ``layers[l][d]``: the `Trace` of layer l in direction d (0 forward, 1 backward):
         ``trace.layers[0][1].f`` is the forget gate of the lowest layer on its way back.
     x : (T, B, I)
         What the first layer saw.
     h : (T, B, D·H)
         The top layer's output, both directions side by side: [h_F, h_B].
-    h_last, c_last : (L·D, B, H)
+    h_last, c_last, ... : (L·D, B, H)
         States after the last processed step, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward, …
-        A list of arrays (B, H_l) where the layers have different sizes. Simple recurrent nets have no c.
-    h0, c0
+        A list of arrays (B, H_l) where the layers have different sizes.
+    h0, c0, ...
         Initial states, in the same form.
     lengths : (B,) int64 or None
         Steps of each sequence.
@@ -116,30 +149,16 @@ class StackTrace:
         """Steps of each sequence (B,), or None where all have T."""
         return self._steps.given
 
-    def _of_each(self, name: str) -> States:
-        return self.stack._together([getattr(own, name) for directions in self.layers for own in directions])
-
-    @cached_property
-    def h_last(self) -> States:
-        """Outputs after the last processed step (L·D, B, H)."""
-        return self._of_each("h_last")
-
-    @cached_property
-    def c_last(self) -> States:
-        """Cell states after the last processed step (L·D, B, H)."""
-        self.stack._need_cells("c_last")
-        return self._of_each("c_last")
-
-    @property
-    def h0(self) -> States:
-        """Initial outputs (L·D, B, H)."""
-        return self._of_each("h0")
-
-    @property
-    def c0(self) -> States:
-        """Initial cell states (L·D, B, H)."""
-        self.stack._need_cells("c0")
-        return self._of_each("c0")
+    def __getattr__(self, name: str) -> States:
+        """Return states of all layers: ``h_last``, ``h0`` and those of the cell's other states."""
+        if name.startswith("__") or "stack" not in self.__dict__:
+            raise AttributeError(name)
+        known = [f"{state}{end}" for state in self.stack.states for end in ("_last", "0")]
+        if name not in known:
+            raise AttributeError(f"{name}: a trace of a stack has layers, x, h, {', '.join(known)}")
+        found = self.stack.together([getattr(own, name) for directions in self.layers for own in directions])
+        self.__dict__[name] = found
+        return found
 
 
 class NamedGradients(Mapping[str, NDArray]):
@@ -148,7 +167,7 @@ class NamedGradients(Mapping[str, NDArray]):
     Attributes
     ----------
     layers
-        ``layers[l][d]``: the `Gradients` or `SimpleRNNGradients` of layer l in direction d, with every δ and ε.
+        ``layers[l][d]``: the `Gradients` of layer l in direction d, with every δ and ε.
     x : (T, B, I)
         ∂L/∂xᵗ of the first layer's input.
     """
@@ -186,11 +205,11 @@ class StackGradients(NamedGradients):
     Attributes
     ----------
     layers
-        ``layers[l][d]``: the `Gradients` or `SimpleRNNGradients` of layer l in direction d, with every δ and ε.
+        ``layers[l][d]``: the `Gradients` of layer l in direction d, with every δ and ε.
     x : (T, B, I)
         ∂L/∂xᵗ of the first layer's input.
-    h0, c0 : (L·D, B, H)
-        ∂L/∂h⁰ and ∂L/∂c⁰ in the order of `StackTrace.h_last`; a list where the layers have different sizes.
+    h0, c0, ... : (L·D, B, H)
+        ∂L/∂h⁰, ∂L/∂c⁰, … in the order of `StackTrace.h_last`; a list where the layers have different sizes.
     """
 
     def __init__(self, stack: Stack, parameters: Parameters, layers: list[list[Any]], x: NDArray) -> None:
@@ -198,16 +217,16 @@ class StackGradients(NamedGradients):
         self._stack = stack
         self.layers, self.x = layers, x
 
-    @cached_property
-    def h0(self) -> States:
-        """∂L/∂h⁰ (L·D, B, H)."""
-        return self._stack._together([own.h0 for directions in self.layers for own in directions])
-
-    @cached_property
-    def c0(self) -> States:
-        """∂L/∂c⁰ (L·D, B, H)."""
-        self._stack._need_cells("c0")
-        return self._stack._together([own.c0 for directions in self.layers for own in directions])
+    def __getattr__(self, name: str) -> States:
+        """Return the derivatives of all layers' initial states: ``h0`` and those of the cell's other states."""
+        if name.startswith("__") or "_stack" not in self.__dict__:
+            raise AttributeError(name)
+        if name not in self._stack.initial_names:
+            known = ", ".join(self._stack.initial_names)
+            raise AttributeError(f"{name}: the gradients of a stack have layers, x, {known}")
+        found = self._stack.together([getattr(own, name) for directions in self.layers for own in directions])
+        self.__dict__[name] = found
+        return found
 
 
 class Stack:
@@ -224,11 +243,11 @@ class Stack:
     merge
         "concat" or "sum": how directions are joined between layers.
     cell
-        "lstm" or "rnn".
+        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", or what `lstm_numba.cell` returned.
     init, dtype, seed
         As in `lstm_numba.LSTM`.
     **layer_options
-        Further options of every `LSTM` or `SimpleRNN`.
+        Further options of every layer.
 
     Attributes
     ----------
@@ -240,9 +259,13 @@ class Stack:
         Units of each layer.
     bidirectional : tuple of bool
         For each layer whether it runs in both directions.
-    merge, cell, dtype
+    merge, dtype
         As given.
-    h0, c0, lengths
+    cell
+        The cell's name, or its text where it is none of the package's.
+    states : tuple of str
+        Names of the cell's states, h first.
+    h0, c0, ..., lengths
         What `forward` takes where it is given none; None: zeros, and all T steps.
 
     Raises
@@ -267,7 +290,7 @@ class Stack:
         *,
         bidirectional: bool | Sequence[bool] = False,
         merge: str = "concat",
-        cell: str = "lstm",
+        cell: Any = "lstm",
         init: str = "glorot",
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
@@ -277,7 +300,7 @@ class Stack:
         sizes = checked_sizes(hidden_sizes)
         both = checked_directions(bidirectional, len(sizes))
         merge = _checks.choice("merge", merge, MERGES)
-        make: Any = CELLS[_checks.choice("cell", cell, CELLS)]
+        make = layer_maker(cell)
         if "reverse" in layer_options:
             raise TypeError("reverse: expected to be left out; Stack.of([[layer]]) takes a layer that runs backward")
         options = {**layer_options, "init": init, "dtype": _checks.float_dtype(dtype), "seed": _checks.generator(seed)}
@@ -293,21 +316,20 @@ class Stack:
         layers: Sequence[Any],
         *,
         merge: str = "concat",
-        h0: Any = None,
-        c0: Any = None,
         lengths: ArrayLike | None = None,
+        **states: Any,
     ) -> Self:
         """Return a stack of copies of these layers.
 
         Parameters
         ----------
         layers
-            From the input up: for each layer a list of one `LSTM` or `SimpleRNN`, or of two, ``[forward, backward]``,
-            the second of them with ``reverse=True``. One that runs backward may stand alone: ``[[backward]]``. Their
+            From the input up: for each layer a list of one `Recurrent` layer, or of two, ``[forward, backward]``, the
+            second of them with ``reverse=True``. One that runs backward may stand alone: ``[[backward]]``. Their
             options may differ, but not the kind of cell or the dtype.
         merge
             "concat" or "sum": how directions are joined between layers.
-        h0, c0 : (L·D, 1 or B, H), optional
+        h0, c0, ... : (L·D, 1 or B, H), optional
             Initial states that `forward` takes where it is given none; a list of (1 or B, H_l) for different sizes.
         lengths : (B,) whole numbers, optional
             Steps of each sequence where `forward` is given none.
@@ -321,7 +343,12 @@ class Stack:
         """
         stack = cls.__new__(cls)
         stack._adopt(_copies(layers), _checks.choice("merge", merge, MERGES))
-        stack.h0, stack.c0 = stack._own_states("h0", h0), stack._own_states("c0", c0)
+        for name in states:
+            if name not in stack.initial_names:
+                known = ", ".join(stack.initial_names)
+                raise TypeError(f"{name}: expected one of {known}, the states of {stack.layers[0][0].cell.name}")
+        for name in stack.initial_names:
+            setattr(stack, name, stack._own_states(name, states.get(name)))
         stack.lengths = None if lengths is None else _own_lengths(lengths)
         return stack
 
@@ -331,38 +358,43 @@ class Stack:
         self.layers = layers
         self.merge = merge
         first = layers[0][0]
-        self.cell = "lstm" if isinstance(first, LSTM) else "rnn"
+        self.cell = cell_name(first)
+        self.states = first.states
+        self.initial_names = tuple(f"{state}0" for state in self.states)
         self.input_size, self.dtype = first.input_size, first.dtype
         self.hidden_sizes = tuple(directions[0].hidden_size for directions in layers)
         self.bidirectional = tuple(len(directions) == 2 for directions in layers)
-        self._state_sizes = [layer.hidden_size for directions in layers for layer in directions]
+        self.state_sizes = [layer.hidden_size for directions in layers for layer in directions]
         self.output_size = self.hidden_sizes[-1] * len(layers[-1])
-        self.h0: States | None = None
-        self.c0: States | None = None
+        for name in self.initial_names:
+            setattr(self, name, None)
         self.lengths: NDArray | None = None
-        self._parameters = Parameters(self._shapes(), self.dtype, flat)
+        shapes, gates = self._shapes()
+        self._parameters = Parameters(shapes, self.dtype, flat, gates)
         if flat is None:
-            self._move_to(self._parameters.flat)
+            self.move_to(self._parameters.flat)
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {
-            f"layers.{number}.{direction}.{name}": array.shape
-            for number, direction, layer in self._each_layer()
-            for name, array in layer.parameters().items()
-        }
+    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
+        shapes, gates = {}, {}
+        for number, direction, layer in self.each_layer():
+            prefix, own = f"layers.{number}.{direction}.", layer.parameters()
+            shapes |= {prefix + name: shape for name, shape in own.shapes.items()}
+            gates |= {prefix + name: each for name, each in own.gates.items()}
+        return shapes, gates
 
-    def _move_to(self, flat: NDArray) -> None:
+    def move_to(self, flat: NDArray) -> None:
         """Let all parameters lie in `flat`, part of a network's one array maybe; their values go with them."""
-        self._parameters = Parameters(self._parameters.shapes, self.dtype, flat)
-        for number, direction, layer in self._each_layer():
-            layer._move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
+        self._parameters = self._parameters.moved_to(flat)
+        for number, direction, layer in self.each_layer():
+            layer.move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle holds; there the parameters' views are arrays by themselves."""
         self.__dict__.update(state)
-        self._move_to(self._parameters.flat)
+        self.move_to(self._parameters.flat)
 
-    def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
+    def each_layer(self) -> Iterator[tuple[int, str, Recurrent]]:
+        """Iterate over (number, direction, layer)."""
         for number, directions in enumerate(self.layers):
             for layer in directions:
                 yield number, DIRECTIONS[layer.reverse], layer
@@ -394,25 +426,23 @@ class Stack:
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a stack with the same weights, initial states and lengths, held as `dtype`."""
         layers = [[layer.astype(dtype) for layer in directions] for directions in self.layers]
-        return type(self).of(layers, merge=self.merge, h0=self.h0, c0=self.c0, lengths=self.lengths)
+        return type(self).of(layers, merge=self.merge, lengths=self.lengths, **self.initial())
 
     # -- states -------------------------------------------------------------------------------------------------------
 
-    def _together(self, states: list[NDArray]) -> States:
-        """One array for states of the same size, or the list."""
-        return np.stack(states) if len(set(self._state_sizes)) == 1 else states
+    def initial(self) -> dict[str, States | None]:
+        """Return the initial states that `forward` takes where it is given none, by name."""
+        return {name: getattr(self, name) for name in self.initial_names}
 
-    def _need_cells(self, name: str) -> None:
-        if self.cell != "lstm":
-            raise AttributeError(f"{name}: simple recurrent nets have no cell state")
+    def together(self, states: list[NDArray]) -> States:
+        """One array for states of the same size, or the list."""
+        return np.stack(states) if len(set(self.state_sizes)) == 1 else states
 
     def _states(self, name: str, value: Any, B: int | str, one: bool = False) -> list[NDArray | None]:
         """Return each layer's state (B, H_l), or None; with `one`, (1, H_l) will do."""
-        sizes = self._state_sizes
+        sizes = self.state_sizes
         if value is None:
             return [None] * len(sizes)
-        if name.lstrip("d").startswith("c") and self.cell != "lstm":
-            raise ValueError(f"{name}: expected None, for simple recurrent nets have no cell state")
         same = len(set(sizes)) == 1
         each = list(value) if isinstance(value, list | tuple) else np.asarray(value)
         if isinstance(each, np.ndarray) and (not same or each.ndim != 3):
@@ -442,17 +472,17 @@ class Stack:
         if len(rows) > 1:
             raise ValueError(f"{name}: expected states of one number of sequences, got {sorted(rows)}")
         B = max(rows, default=1)
-        return self._together([np.repeat(s, B // len(s), axis=0) for s in states if s is not None])
+        return self.together([np.repeat(s, B // len(s), axis=0) for s in states if s is not None])
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(
         self,
         x: ArrayLike,
-        h0: Any = None,
-        c0: Any = None,
+        *initial: Any,
         lengths: ArrayLike | None = None,
         lean: bool = False,
+        **states: Any,
     ) -> StackTrace:
         """Run all layers over a batch of sequences and keep every array.
 
@@ -460,16 +490,16 @@ class Stack:
         ----------
         x : (T, B, I)
             Input, time first; any real floating-point dtype, computed in the stack's.
-        h0, c0 : (L·D, 1 or B, H), optional
-            Initial states in the order layer 0 forward, layer 0 backward, layer 1 forward, …; a list of arrays
-            (1 or B, H_l) where the layers have different sizes. Where left out, the stack's own `h0` and `c0`; where
+        h0, c0, ... : (L·D, 1 or B, H), optional
+            Initial states in the cell's order or by name, each in the order layer 0 forward, layer 0 backward, layer 1 forward, …; a list of arrays
+            (1 or B, H_l) where the layers have different sizes. Where left out, the stack's own (`h0`, …); where
             it has none, zero.
         lengths : (B,) whole numbers, optional
             Steps of each sequence, 1 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
             beyond them is ignored, and every array is zero there. A layer that runs backward begins at each sequence's
             own last step.
         lean
-            As in `lstm_numba.LSTM.forward`, for every layer.
+            As in `Recurrent.forward`, for every layer.
 
         Returns
         -------
@@ -478,36 +508,50 @@ class Stack:
         Raises
         ------
         TypeError, ValueError
-            As `lstm_numba.LSTM.forward`.
+            As `Recurrent.forward`.
         """
         lengths = self.lengths if lengths is None else lengths
-        values, steps, borrowed = self.layers[0][0]._take_input(x, lengths)
+        given = self.layers[0][0].by_state(self.initial_names, initial, states, "forward", "lengths lean")
+        values, steps, borrowed = self.layers[0][0].take_input(x, lengths)
         values, B = values.copy() if borrowed else values, steps.B
-        h0 = self._initial_states("h0", self.h0 if h0 is None else h0, B)
-        c0 = self._initial_states("c0", self.c0 if c0 is None else c0, B)
-        traces, h = self._forward(values, steps, h0, c0, lean=_checks.flag("lean", lean))
-        traces[0][0]._check_finite()
+        entering = [
+            self._initial_states(name, getattr(self, name) if state is None else state, B)
+            for name, state in zip(self.initial_names, given, strict=True)
+        ]
+        traces, h = self.run(values, steps, entering, lean=_checks.flag("lean", lean))
+        traces[0][0].check_finite()
         return StackTrace(self, values, traces, h, steps)
 
-    def _forward(
+    def run(
         self,
         z: NDArray,
         steps: Steps,
-        h0: Sequence[NDArray | None] | None = None,
-        c0: Sequence[NDArray | None] | None = None,
+        initial: Sequence[Sequence[NDArray | None]] = (),
         *,
         entering: Callable[[int, NDArray], NDArray] | None = None,
         from_zero: bool = False,
         lean: bool = False,
     ) -> tuple[list[list[Any]], NDArray]:
-        """Return every layer's traces, and the top's output; `entering` changes z on its way into layer l."""
+        """Run the forward pass on arrays that were checked; return every layer's traces, and the top's output.
+
+        Parameters
+        ----------
+        z, steps
+            The input, as `Recurrent.take_input` returns it.
+        initial
+            For each of the cell's states one for each layer and direction; none: zeros.
+        entering
+            Changes z on its way into layer l.
+        from_zero, lean
+            As in `Recurrent.run`.
+        """
         traces: list[list[Any]] = []
-        none = [None] * len(self._state_sizes)
-        states = iter(zip(h0 or none, c0 or none, strict=True))
+        none = [None] * len(self.state_sizes)
+        states = iter(zip(*(initial or [none] * len(self.states)), strict=True))
         for number, directions in enumerate(self.layers):
             source = np.ascontiguousarray(z if entering is None else entering(number, z))
             passes = [
-                partial(layer._forward, source, *next(states), steps, from_zero=from_zero, lean=lean)
+                partial(layer.run, source, next(states), steps, from_zero=from_zero, lean=lean)
                 for layer in directions
             ]
             traces.append(pool.run(passes))
@@ -518,7 +562,7 @@ class Stack:
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
         """Tell the bytes that a forward and a backward pass over B sequences of T steps would keep.
 
-        Parameters and what is left out are those of `lstm_numba.LSTM.memory`.
+        Parameters and what is left out are those of `Recurrent.memory`.
 
         Returns
         -------
@@ -529,7 +573,7 @@ class Stack:
         joined = T * B * self.output_size if self.bidirectional[-1] else 0  # the top's output, side by side
         trace = gradients = 0
         for number, directions in enumerate(self.layers):
-            needed = [_memory(layer, T, B, lean) for layer in directions]
+            needed = [layer.memory(T, B, lean) for layer in directions]
             source = T * B * directions[0].input_size * self.dtype.itemsize
             own = number == 0 or self.bidirectional[number - 1]  # else it is the output below itself
             trace += sum(each.trace - source for each in needed) + own * source
@@ -541,7 +585,7 @@ class Stack:
     # -- backward -----------------------------------------------------------------------------------------------------
 
     def backward(
-        self, trace: StackTrace, dh: ArrayLike | None = None, dh_last: Any = None, dc_last: Any = None
+        self, trace: StackTrace, dh: ArrayLike | None = None, *last: Any, **named: Any
     ) -> StackGradients:
         """Carry a loss's derivatives back through all layers and steps.
 
@@ -551,9 +595,9 @@ class Stack:
             What `forward` of this stack returned; the weights must not have changed since.
         dh : (T, B, D·H), optional
             ∂L/∂hᵗ of the top layer, both directions side by side; ignored beyond a sequence's length.
-        dh_last, dc_last : (L·D, B, H), optional
-            ∂L/∂h and ∂L/∂c of every layer's last state, in the order of `StackTrace.h_last`; a list of arrays
-            (B, H_l) where the layers have different sizes. At least one of the three must be given.
+        dh_last, dc_last, ... : (L·D, B, H), optional
+            ∂L/∂ of every layer's last states, in the cell's order or by name, each in the order of `StackTrace.h_last`;
+            a list of arrays (B, H_l) where the layers have different sizes. At least one of all must be given.
 
         Returns
         -------
@@ -570,21 +614,22 @@ class Stack:
             raise TypeError(f"trace: expected what Stack.forward returned, got {type(trace).__name__}")
         if trace.stack is not self:
             raise ValueError("trace: expected a trace of this stack, got one that another stack made")
-        if dh is None and dh_last is None and dc_last is None:
-            raise ValueError("dh: expected at least one of dh, dh_last, dc_last, got none")
+        names = [f"d{state}_last" for state in self.states]
+        given = self.layers[0][0].by_state(names, last, named, "backward", "dh")
+        if dh is None and all(each is None for each in given):
+            raise ValueError(f"dh: expected at least one of {', '.join(['dh', *names])}, got none")
         dz = None if dh is None else _checks.floats("dh", dh, (trace.T, trace.B, self.output_size), self.dtype)
-        ends = self._states("dh_last", dh_last, trace.B), self._states("dc_last", dc_last, trace.B)
+        ends = [self._states(name, each, trace.B) for name, each in zip(names, given, strict=True)]
         parameters = self._parameters.empty_like()
-        layers, dx = self._backward(trace.layers, dz, parameters, *ends)
+        layers, dx = self.run_back(trace.layers, dz, parameters, ends)
         return StackGradients(self, parameters, layers, dx)
 
-    def _backward(
+    def run_back(
         self,
         traces: list[list[Any]],
         dz: NDArray | None,
         parameters: Parameters,
-        dh_last: Sequence[NDArray | None] | None = None,
-        dc_last: Sequence[NDArray | None] | None = None,
+        last: Sequence[Sequence[NDArray | None]] = (),
         *,
         leaving: Callable[[int, NDArray], NDArray] | None = None,
         squared: bool = False,
@@ -595,19 +640,29 @@ class Stack:
     ) -> tuple[list[list[Any]], NDArray]:
         """Fill in the layers' part of `parameters`; return every layer's gradients, and that of the input.
 
+        Parameters
+        ----------
+        traces
+            What `run` returned.
+        dz
+            ∂L/∂ of the top's output.
+        parameters
+            Where the parameters' gradients go.
+        last
+            For each of the cell's states one derivative for each layer and direction; none: zeros.
         leaving
             Changes ∂L/∂z on its way out of layer l.
         squared, x_squared
-            Second derivatives, as `LSTM.second_derivatives`; what takes the place of layer l's x².
+            Second derivatives, as `Recurrent.second_derivatives`; what takes the place of layer l's x².
         need_dx
             Whether that of the first layer's input is asked for.
         weight_decay
             λ of each layer; none if empty.
         """
         results: list[list[Any]] = []
-        first = len(self._state_sizes)  # of the states that belong to the layer
+        first = len(self.state_sizes)  # of the states that belong to the layer
         none: list[NDArray | None] = [None] * first
-        dh_last, dc_last = dh_last or none, dc_last or none
+        last = last or [none] * len(self.states)
         for number in reversed(range(len(self.layers))):
             directions = self.layers[number]
             first -= len(directions)
@@ -621,7 +676,7 @@ class Stack:
             }
             passes = [
                 partial(
-                    layer._backward, traces[number][d], parts[d], dh_last[first + d], dc_last[first + d],
+                    layer.run_back, traces[number][d], parts[d], [each[first + d] for each in last],
                     parameters.part(f"layers.{number}.{DIRECTIONS[layer.reverse]}."), **options,
                 )
                 for d, layer in enumerate(directions)
@@ -643,8 +698,8 @@ class Stack:
             Where the folder doesn't exist or can't be written.
         """
         arrays = {f"parameters/{name}": array for name, array in self._parameters.items()}
-        states = {name: getattr(self, name) for name in ("h0", "c0") if getattr(self, name) is not None}
-        arrays |= {f"{name}/{n}": state for name, each in states.items() for n, state in enumerate(each)}
+        for name, states in self.initial().items():
+            arrays |= {f"{name}/{n}": state for n, state in enumerate(() if states is None else states)}
         if self.lengths is not None:
             arrays["lengths"] = self.lengths
         checkpoints.write(path, "stack", arrays, self.config())
@@ -664,12 +719,12 @@ class Stack:
 
     @classmethod
     def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
-        make: Any = CELLS[config["cell"]]
-        layers = [[make(**options, seed=0) for options in directions] for directions in config["layers"]]
+        make = layer_maker(config["cell"])
+        options = [[{k: v for k, v in each.items() if k != "cell"} for each in pair] for pair in config["layers"]]
+        layers = [[make(**each, seed=0) for each in pair] for pair in options]
         n = sum(map(len, layers))
-        states = {
-            name: [arrays[f"{name}/{k}"] for k in range(n)] if f"{name}/0" in arrays else None for name in ("h0", "c0")
-        }
+        names = [f"{state}0" for state in layers[0][0].states]
+        states = {name: [arrays[f"{name}/{k}"] for k in range(n)] for name in names if f"{name}/0" in arrays}
         stack = cls.of(layers, merge=config["merge"], **states, lengths=arrays.get("lengths"))
         for name in stack.parameters():
             array = arrays[f"parameters/{name}"]
@@ -685,7 +740,7 @@ def as_stack(model: Any) -> Stack:
     Parameters
     ----------
     model
-        An `LSTM` or a `SimpleRNN` (a stack of one layer), a `Network` (its recurrent layers), or a `Stack` (itself).
+        A `Recurrent` layer (a stack of one layer), a `Network` (its recurrent layers), or a `Stack` (itself).
 
     Raises
     ------
@@ -696,19 +751,19 @@ def as_stack(model: Any) -> Stack:
         return model
     if isinstance(own := getattr(model, "stack", None), Stack):  # a Network
         return own
-    if not isinstance(model, LSTM | SimpleRNN):
-        raise TypeError(f"model: expected an LSTM, a SimpleRNN, a Stack or a Network, got {type(model).__name__}")
+    if not isinstance(model, Recurrent):
+        raise TypeError(f"model: expected a recurrent layer, a Stack or a Network, got {type(model).__name__}")
     stack = Stack.__new__(Stack)
     stack._adopt([[model]], "concat", model.parameters().flat)
     return stack
 
 
-def simplest(stack: Stack) -> LSTM | SimpleRNN | Stack:
+def simplest(stack: Stack) -> Recurrent | Stack:
     """Return the bare layer of a stack of one layer in one direction; the stack itself where there is more to it.
 
     More to it are further layers, the other direction, and an initial state or lengths of the stack's own.
     """
-    more = any(value is not None for value in (stack.h0, stack.c0, stack.lengths))
+    more = any(value is not None for value in (*stack.initial().values(), stack.lengths))
     if more or len(stack.layers) > 1 or len(stack.layers[0]) > 1:
         return stack
     return stack.layers[0][0]
@@ -720,12 +775,12 @@ def _copies(layers: Any) -> list[list[Any]]:
         raise TypeError(f"layers: expected a list such as [[forward, backward]], got {layers!r}")
     copies = []
     for number, given in enumerate(layers):
-        directions = [given] if isinstance(given, LSTM | SimpleRNN) else given
+        directions = [given] if isinstance(given, Recurrent) else given
         if not isinstance(directions, list | tuple) or not 1 <= len(directions) <= 2:
             raise TypeError(f"layers[{number}]: expected a list of one layer, or of two, got {given!r}")
         for layer in directions:
-            if not isinstance(layer, LSTM | SimpleRNN):
-                raise TypeError(f"layers[{number}]: expected an LSTM or a SimpleRNN, got {type(layer).__name__}")
+            if not isinstance(layer, Recurrent):
+                raise TypeError(f"layers[{number}]: expected a recurrent layer, got {type(layer).__name__}")
         copies.append([copy.copy(layer) for layer in directions])
     return copies
 
@@ -734,12 +789,11 @@ def _check_fit(layers: list[list[Any]], merge: str) -> None:
     """Raise where the layers can't stand above each other."""
     first = layers[0][0]
     size = first.input_size
-    kind = LSTM if isinstance(first, LSTM) else SimpleRNN
     for number, directions in enumerate(layers):
         where = f"layers[{number}]"
         for layer in directions:
-            if not isinstance(layer, kind):
-                raise ValueError(f"{where}: expected cells of one kind, {kind.__name__}, got {type(layer).__name__}")
+            if layer.cell != first.cell:
+                raise ValueError(f"{where}: expected cells of one kind, {first.cell.name}, got {layer.cell.name}")
             if layer.dtype != first.dtype:
                 raise ValueError(f"{where}: expected the first layer's dtype {first.dtype}, got {layer.dtype}")
             if layer.input_size != size:
@@ -762,13 +816,3 @@ def _own_lengths(value: ArrayLike) -> NDArray:
     if lengths.min() < 1:
         raise ValueError(f"lengths: expected numbers of at least 1, got {lengths.min()}")
     return lengths.astype(np.int64)
-
-
-def _memory(layer: Any, T: int, B: int, lean: bool) -> MemoryNeeded:
-    """What `LSTM.memory` tells, of either kind of layer."""
-    if isinstance(layer, LSTM):
-        return layer.memory(T, B, lean)
-    step, source = B * layer.hidden_size, T * B * layer.input_size
-    each = source + T * step + (T + 1) * step  # x, a and h; or ∂L/∂x, δ and ε
-    size = layer.dtype.itemsize
-    return MemoryNeeded(each * size, (each + layer.parameters().flat.size) * size)

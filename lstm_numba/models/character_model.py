@@ -27,8 +27,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from lstm_numba import _checks
 from lstm_numba.data import characters
 from lstm_numba.layers import checkpoints
-from lstm_numba.layers.lstm import LSTM, Trace
+from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.recurrent import Trace
 from lstm_numba.layers.stack import checked_sizes
 from lstm_numba.models import losses, training
 from lstm_numba.models.embedding import Embedding
@@ -200,7 +201,7 @@ class CharacterNetwork:
         z = self.embedding.forward(ids, None)
         traces = []
         for layer, (h0, c0) in zip(self.layers, state or [(None, None)] * len(self.layers), strict=True):
-            traces.append(layer.forward(z, h0, c0, lengths))
+            traces.append(layer.forward(z, h0, c0, lengths=lengths))
             z = traces[-1].h
         return CharacterTrace(self, ids, traces, z @ self._output["S"].T + self._output["b"])
 

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.engine import kernels
-from lstm_numba.engine.vectors import VECTOR_BYTES
-from lstm_numba.layers.base import Steps
+from lstm_numba.engine import weights
 from lstm_numba.layers.parameters import Parameters
-from lstm_numba.layers.stack import CELLS, MERGES, NamedGradients, Stack, checked_directions, checked_sizes
+from lstm_numba.layers.recurrent import Steps, decay_of
+from lstm_numba.layers.stack import MERGES, NamedGradients, Stack, checked_directions, checked_sizes
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
 
@@ -125,7 +124,7 @@ class Network:
     dtype, seed
         As in `lstm_numba.LSTM`.
     **layer_options
-        Further options of every `LSTM` or `SimpleRNN`.
+        Further options of every layer.
 
     Attributes
     ----------
@@ -148,7 +147,7 @@ class Network:
         *,
         bidirectional: bool | Sequence[bool] = True,
         merge: str = "concat",
-        cell: str = "lstm",
+        cell: Any = "lstm",
         embedding: Embedding | None = None,
         output_bias: bool = True,
         dropout: float = 0.0,
@@ -168,7 +167,6 @@ class Network:
         n_layers = len(self.hidden_sizes)
         self.bidirectional = checked_directions(bidirectional, n_layers)
         self.merge = _checks.choice("merge", merge, MERGES)
-        self.cell = _checks.choice("cell", cell, CELLS)
         self.output_bias = _checks.flag("output_bias", output_bias)
         self.dropout = _checks.number("dropout", dropout, 0, 1)
         self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
@@ -184,12 +182,13 @@ class Network:
         self.init = init
         self.dtype = _checks.float_dtype(dtype)
         self.layer_options = layer_options
-        self._build(_checks.generator(seed))
+        self._build(cell, _checks.generator(seed))
 
-    def _build(self, rng: np.random.Generator) -> None:
-        names = ("bidirectional", "merge", "cell", "init", "dtype")
+    def _build(self, cell: Any, rng: np.random.Generator) -> None:
+        names = ("bidirectional", "merge", "init", "dtype")
         options = {name: getattr(self, name) for name in names} | self.layer_options
-        self.stack = Stack(self.input_size, self.hidden_sizes, **options, seed=rng)
+        self.stack = Stack(self.input_size, self.hidden_sizes, cell=cell, **options, seed=rng)
+        self.cell = self.stack.cell
         self.layers = self.stack.layers
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding and self.embedding.size:
@@ -199,21 +198,23 @@ class Network:
         shapes["output.S"] = (self.n_classes, top)
         if self.output_bias:
             shapes["output.b"] = (self.n_classes,)
-        self._parameters = Parameters(shapes, self.dtype)
-        self.stack._move_to(self._parameters.part("layers.").flat)
+        gates = self.stack.parameters().gates
+        self._parameters = Parameters(shapes, self.dtype, gates=gates)
+        self.stack.move_to(self._parameters.part("layers.").flat)
         limit = 0.12 if self.init == "uniform" else np.sqrt(6 / (self.n_classes + top))
         self._parameters["output.S"] = rng.uniform(-limit, limit, (self.n_classes, top))
         if "embedding.E" in shapes:
             self._parameters["embedding.E"] = rng.normal(0, 0.1, shapes["embedding.E"])
             self._parameters["embedding.E"][0] = 0  # padding
 
-    def _each_layer(self) -> Iterator[tuple[int, str, Any]]:
-        return self.stack._each_layer()
+    def each_layer(self) -> Iterator[tuple[int, str, Any]]:
+        """Iterate over (number, direction, layer)."""
+        return self.stack.each_layer()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle holds; there the layers' parameters are arrays by themselves."""
         self.__dict__.update(state)
-        self.stack._move_to(self._parameters.part("layers.").flat)
+        self.stack.move_to(self._parameters.part("layers.").flat)
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -268,12 +269,12 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            As `lstm_numba.LSTM.forward`; for word numbers outside the embedding.
+            As `lstm_numba.Recurrent.forward`; for word numbers outside the embedding.
         """
         if self.embedding is None:
-            values, steps, borrowed = self.layers[0][0]._take_input(x, lengths)
+            values, steps, borrowed = self.layers[0][0].take_input(x, lengths)
             trace = self._forward(values.copy() if borrowed else values, None, steps, rng)
-            trace.layers[0][0]._check_finite()
+            trace.layers[0][0].check_finite()
             return trace
         ids = np.asarray(x)
         if ids.dtype.kind not in "iu":
@@ -304,7 +305,7 @@ class Network:
             return self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
 
         # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
-        trace.layers, z = self.stack._forward(x, steps, entering=entering, from_zero=training, lean=training)
+        trace.layers, z = self.stack.run(x, steps, entering=entering, from_zero=training, lean=training)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
         trace.log_probabilities = losses.log_softmax(trace.logits)
@@ -323,14 +324,13 @@ class Network:
     def _logits(self, top: NDArray) -> NDArray:
         """S h + b for all steps (T, B, C)."""
         T, B, D = top.shape
-        S, C = self._parameters["output.S"], self.n_classes
-        b = self._parameters["output.b"][None] if self.output_bias else np.empty((0, C), self.dtype)
-        logits, Cp = np.empty((T * B, C), self.dtype), self.layers[0][0]._padded(C)
-        (packed,), b_packed = self.layers[0][0]._room(Cp * D), np.empty(Cp, self.dtype)
-        nothing = np.empty((0, 0, 0), self.dtype)
-        kernels.pack_for_forward(S[None], nothing, b, packed, packed, b_packed, 0, self._groups(C))
-        kernels.linear(top.reshape(T * B, D), packed, b_packed, logits)
-        return logits.reshape(T, B, C)
+        logits = np.empty((T * B, self.n_classes), self.dtype)
+        weights.linear(top.reshape(T * B, D), self._parameters["output.S"], self._bias(self._parameters), logits)
+        return logits.reshape(T, B, self.n_classes)
+
+    def _bias(self, parameters: Parameters) -> NDArray:
+        """The softmax's bias, or its gradient; empty where there is none."""
+        return parameters["output.b"] if self.output_bias else np.empty(0, self.dtype)
 
     # -- loss and backward --------------------------------------------------------------------------------------------
 
@@ -402,7 +402,7 @@ class Network:
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
         """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
 
-        The backward pass with every factor squared (`lstm_numba.LSTM.second_derivatives`), mean over the batch, plus λ.
+        The backward pass with every factor squared (`lstm_numba.Recurrent.second_derivatives`), mean over the batch, plus λ.
 
         Parameters
         ----------
@@ -448,7 +448,7 @@ class Network:
             factor = factors[number]
             return dz if factor is None or not dz.size else dz * factor
 
-        gradients.layers, gradients.x = self.stack._backward(
+        gradients.layers, gradients.x = self.stack.run_back(
             trace.layers,
             leaving(-1, self._output_backward(trace.top, seed, parameters, squared)),
             parameters,
@@ -475,25 +475,12 @@ class Network:
         """Fill in the gradients of S and b; return that of what the softmax layer saw."""
         T, B, D = top.shape
         C, N = self.n_classes, T * B
-        S = self._parameters["output.S"]
-        decay = self.layers[0][0]._own_decay(self.weight_decay[-1], squared)
-        start = S[None]
+        decayed = S = self._parameters["output.S"]
         if squared:
             S, top = np.square(S), np.square(top)
-        delta, nothing = seed.reshape(N, C), np.empty((0, 0, 0), self.dtype)
-        no_peepholes = np.empty((0, C), self.dtype)
-        db = parameters["output.b"][None] if self.output_bias else no_peepholes
-        Cp, rows = self.layers[0][0]._padded(C), top.reshape(N, D)
-        (packed,), sums = self.layers[0][0]._room(self.layers[0][0]._padded(D) * Cp), np.zeros((1, Cp), self.dtype)
-        kernels.pack_for_backward(S[None], nothing, False, packed, packed[:0], 0, self._groups(C))
         dz = np.empty((N, D), self.dtype)
-        kernels.linear_backward(delta, packed, dz, sums)
-        kernels.weight_gradients(
-            delta[None], rows, rows, 0, N, start, nothing, *decay, parameters["output.S"][None], nothing, 0, C
-        )
-        kernels.collect_sums(sums, no_peepholes, *decay, no_peepholes, db)
+        weights.linear_backward(
+            seed.reshape(N, C), top.reshape(N, D), S, decayed, *decay_of(self.dtype, self.weight_decay[-1], squared),
+            dz, parameters["output.S"], self._bias(parameters),
+        )  # fmt: skip
         return dz.reshape(T, B, D)
-
-    def _groups(self, n: int) -> int:
-        """Groups of units that n units make, as kernels take them together."""
-        return self.layers[0][0]._padded(n) * self.dtype.itemsize // VECTOR_BYTES

@@ -404,10 +404,6 @@ def _in_parameters(network: Network) -> Place | None:
     return None
 
 
-_FORWARD = ("a_i", "a_f", "a_c", "i", "f", "g", "c", "a_o", "o", "a", "h")  # in the order of the equations
-_BACKWARD = ("epsilon_h", "delta_o", "epsilon_c", "delta_c", "delta_f", "delta_i", "delta")
-
-
 def _earliest(source: Any, names: Sequence[str], times: Sequence[int]) -> Place | None:
     """The first array, in the order in which they were computed, that holds something not finite."""
     arrays = {name: getattr(source, name) for name in names if hasattr(source, name)}
@@ -420,10 +416,10 @@ def _earliest(source: Any, names: Sequence[str], times: Sequence[int]) -> Place 
 
 
 def _in_trace(network: Network, trace: NetworkTrace) -> Place | None:
-    for number, direction, layer in network._each_layer():
+    for number, direction, layer in network.each_layer():
         own = trace.layers[number][direction == "backward"]
         times = range(own.T)
-        if found := _earliest(own, _FORWARD, times[::-1] if layer.reverse else times):
+        if found := _earliest(own, layer.names.forward_order, times[::-1] if layer.reverse else times):
             return f"layers.{number}.{direction}", *found[1:]
     if (at := _first(trace.logits)) is not None:
         return "output", "logits", _described(trace.logits, at, "tbk")
@@ -434,7 +430,7 @@ def _in_gradients(gradients: NetworkGradients) -> Place | None:
     for number in reversed(range(len(gradients.layers))):
         for direction, own in zip(("forward", "backward"), gradients.layers[number], strict=False):
             times = range(len(own.epsilon_h))
-            if found := _earliest(own, _BACKWARD, times if direction == "backward" else times[::-1]):
+            if found := _earliest(own, own.layer.names.backward_order, times if direction == "backward" else times[::-1]):
                 return f"layers.{number}.{direction}", *found[1:]
     for name, array in gradients.parameters().items():
         if (at := _first(array)) is not None:

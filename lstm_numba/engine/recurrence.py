@@ -1,0 +1,606 @@
+"""The loops over time, once for all cells: forward and backward.
+
+A cell comes in as a `Step`: how many gates, states and named arrays it has, and its equations as the text of functions
+on *vectors*: as many neighbouring units of one sequence as a register of the CPU holds (`vectors`), two at a time. The
+loops below walk over times, sequences and these groups of units. One call runs a whole pass; the threads that work on
+it share out its tasks among themselves (`tasks`).
+
+How arrays lie. What is kept is (Q, T, B, H), one name behind the other. States have one row more than there are steps:
+the initial state has a row of its own,
+
+    forward in time:   states[s, 0] is the initial state, states[s, t + 1] belongs to time t
+    reverse=True:      states[s, T] is the initial state, states[s, t] belongs to time t
+
+so that "before" and "now" are two rows of one array in either direction. The gradients of states lie the same way.
+
+What a step needs at once lies side by side, in rows of four parts (`weights`). A few time steps at a time (a *chunk*)
+are multiplied by U together, while the result stays in the second-level cache.
+
+A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and
+backward; what is named is zero there, and so is δ. ``rows[t]`` says how many leading sequences have to be computed at
+time t at all. Both arrays are empty where all sequences have T steps.
+
+Every function works on the sequences ``b_lo <= b < b_hi`` of arrays that hold all of them: threads take different
+ranges and write to different places.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engine import nonlinearities, vectors
+from lstm_numba.engine.compiling import inline, jit
+from lstm_numba.engine.matmul import ONE, ROWS, ZERO, full_width, matmul, padded
+from lstm_numba.engine.tasks import claim, done, linger, part, wait
+from lstm_numba.engine.vectors import (
+    add_each,
+    aligned,
+    is_aligned,
+    keep,
+    lanes,
+    load_each,
+    load_first_each,
+    pointer,
+    shift,
+    store_each,
+    store_first_each,
+    stream_each,
+)
+from lstm_numba.engine.weights import (
+    OUTLINED,
+    copy_in,
+    copy_out,
+    pack_bias,
+    pack_part_backward,
+    pack_part_forward,
+    project,
+    to_input,
+    weight_gradients,
+)
+
+# Of the second-level cache, for what a chunk of time steps brings with it.
+_CHUNK_BYTES = 768 * 1024
+_CHUNK_ROWS = 32 * ROWS
+
+NOTHING = "def step(*_):\n    return ()\n"
+
+
+class Step(NamedTuple):
+    """A cell, as the loops see it.
+
+    Attributes
+    ----------
+    digest
+        A name that no other equations have.
+    u, a, w, p
+        Gates in each part of a row.
+    states, kept, rest, diagonals
+        States; named arrays that the backward pass reads, and those that it doesn't; diagonal weights.
+    forward
+        Text of ``step(options, v, a, u, w, p, before) -> (states, kept, rest)``, tuples all.
+    operands
+        Text of ``step(options, v, a, u, w, before) -> operands``: what the p products multiply.
+    backward, backward_products
+        Text of ``step(options, v, kept, before, now, epsilon, e) -> (a, u, w, p, epsilon, previous, diagonal)``, with e
+        the derivatives with respect to the operands, and of the same without e that returns p alone.
+    masked
+        Whether δ can be other than zero where its factors are: 1 / x of padding is infinite.
+    """
+
+    digest: str
+    u: int
+    a: int
+    w: int
+    p: int
+    states: int
+    kept: int
+    rest: int
+    diagonals: int
+    forward: str
+    operands: str
+    backward: str
+    backward_products: str
+    masked: bool
+
+    @property
+    def row(self) -> int:
+        """Gates whose pre-activations lie side by side: all but products."""
+        return self.u + self.a + self.w
+
+
+_NAMES: dict[str, Any] = {
+    **{name: getattr(nonlinearities, name) for name in ("sigmoid", "tanh", "relu", "exp", "log", "softplus", "above")},
+    **{name: getattr(nonlinearities, name) for name in ("squash", "slope", "SIGMOID", "TANH", "RELU", "IDENTITY")},
+    **{name: getattr(vectors, name) for name in ("nothing", "constant")},
+    "sqrt": vectors.root,
+    "abs": vectors.absolute,
+    "maximum": vectors.larger,
+    "minimum": vectors.smaller,
+}
+
+
+def _compiled_step(text: str, name: str):
+    """Compile a step's text, under a name of its own: Numba tells compiled functions apart by their names."""
+    space = dict(_NAMES)
+    exec(text, space)
+    function = space["step"]
+    function.__name__ = function.__qualname__ = name
+    return inline(function)
+
+
+@inline
+def _before_and_now(reverse, t):
+    """The rows of a state array that hold the state before and after step t."""
+    return (t + 1, t) if reverse else (t, t + 1)
+
+
+@inline
+def _chunk_of(rows, width, itemsize):
+    """Time steps that are worked on together: `rows` rows of `width` numbers each."""
+    return max((_CHUNK_ROWS + rows - 1) // rows, _CHUNK_BYTES // (rows * width * itemsize))
+
+
+@inline
+def _fill_zero(flat, at, layer, n, H):
+    for k in range(n):
+        for j in range(H):
+            flat[at + k * layer + j] = 0
+
+
+@inline
+def _with_own(epsilon, own):
+    """ε of the states with the loss's own ∂L/∂hᵗ."""
+    return (epsilon[0] + own[0],) + epsilon[1:]  # noqa: RUF005, which Numba doesn't compile
+
+
+@functools.cache
+def forward_of(step: Step) -> Any:
+    """Return the whole forward pass of a cell, compiled.
+
+    ``forward(progress, packs, shares, options, reverse, from_zero, weights, packed, x, x_own, finite, kept, rest,
+    states, operands, lengths, rows)``, in `packs` tasks that pack weights and `shares` of the batch:
+
+    options
+        The functions that the layer's options name, as numbers.
+    weights
+        U (a + u, H, I), W (a + w + p, H, H), b (a + u, H) or empty, bw (w, H) or empty, V padded to rows of Hp.
+    packed
+        Room for U, W and p's W packed, and for a row of biases.
+    x, x_own, finite
+        x (T, B, I) is copied to x_own on the way unless that is empty; finite (1,) becomes False if x holds NaN or
+        infinity.
+    kept, rest, states, operands
+        Filled: (·, T, B, H), states (·, T + 1, B, H); `rest` and `operands` may be left out, with T = 0.
+    from_zero
+        Leave out the product of W and an initial state of zeros.
+    """
+    KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
+    KR, Q, R, V = step.row, step.kept, step.rest, step.diagonals
+    step_of = _compiled_step(step.forward, f"step_{step.digest}")
+    operands_of = _compiled_step(step.operands, f"operands_{step.digest}")
+
+    @inline
+    def pack(weights, packed, g_lo, g_hi):
+        U, W, b, bw, _ = weights
+        U_packed, W_packed, P_packed, row = packed
+        H, I = U.shape[1:]
+        Hp = padded(H, pointer(U))
+        own, across, to_P = pointer(U), pointer(W), pointer(P_packed)
+        if KU:
+            pack_part_forward(
+                shift(own, KA * H * I), KU, H, I, ZERO, (KU + KA) * Hp, pointer(U_packed), g_lo, g_hi
+            )
+        if KA:
+            pack_part_forward(own, KA, H, I, KU * Hp, (KU + KA) * Hp, pointer(U_packed), g_lo, g_hi)
+            pack_part_forward(across, KA, H, H, ZERO, (KA + KW) * Hp, pointer(W_packed), g_lo, g_hi)
+        if KW:
+            pack_part_forward(
+                shift(across, KA * H * H), KW, H, H, KA * Hp, (KA + KW) * Hp, pointer(W_packed), g_lo, g_hi
+            )
+        for k in range(KP):
+            pack_part_forward(
+                shift(across, (KA + KW + k) * H * H), ONE, H, H, ZERO, Hp, shift(to_P, k * (Hp * H + Hp)), g_lo, g_hi
+            )
+        if g_lo == 0:
+            bias = pointer(b)
+            pack_bias(shift(bias, KA * H), b.size > 0, KU, H, ZERO, pointer(row))
+            pack_bias(bias, b.size > 0, KA, H, KU * Hp, pointer(row))
+            if KW:
+                pack_bias(pointer(bw), bw.size > 0, KW, H, (KU + KA) * Hp, pointer(row))
+
+    @inline
+    def share_forward(options, reverse, from_zero, v, packed, x, x_own, finite, kept, rest, states, operands, lengths,
+                      rows, b_lo, b_hi):  # fmt: skip
+        """All time steps of the sequences b_lo … b_hi."""
+        T, B, I = x.shape
+        H, n, ragged, keeps_rest = states.shape[3], b_hi - b_lo, lengths.size > 0, rest.shape[1] > 0
+        layer, whole = T * B * H, (T + 1) * B * H
+        x_flat, kept_flat, rest_flat = pointer(x), pointer(kept), pointer(rest)
+        states_flat, operands_flat, v = pointer(states), pointer(operands), pointer(v)
+        U_packed, W_packed, P_packed, bias = packed
+        W_panels = aligned(pointer(W_packed))
+        Hp, lane = padded(H, x_flat), lanes(x_flat)
+        row = KR * Hp
+        streams = keeps_rest and H == Hp and is_aligned(rest_flat) and layer * x.itemsize > _CHUNK_BYTES
+        chunk = min(T, _chunk_of(n, row, x.itemsize))
+        scratch = np.empty(
+            2 * lane + n * (S * Hp + 2 * KP * Hp + chunk * (row + (I if n < B else 0))), x.dtype
+        )
+        suspicious = aligned(pointer(scratch))
+        states_now = shift(suspicious, lane)
+        operands_now = shift(states_now, S * n * Hp)
+        products_now = shift(operands_now, KP * n * Hp)
+        gates_now = shift(products_now, KP * n * Hp)
+        x_now = shift(gates_now, chunk * n * row)
+        initial = T if reverse else 0
+        for s in range(S):
+            copy_in(
+                shift(states_now, s * n * Hp), states_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp
+            )
+        t_lo = 0
+        for number in range(T):
+            t = T - 1 - number if reverse else number
+            if number % chunk == 0:
+                t_lo = max(0, t - chunk + 1) if reverse else t
+                steps = min(chunk, T - number)
+                project(
+                    x_flat, I, B, pointer(x_own), x_own.size > 0, pointer(U_packed), pointer(bias), t_lo, steps,
+                    b_lo, n, x_now, gates_now, row, (KU + KA) * Hp, suspicious,
+                )  # fmt: skip
+                for j in range(lane):
+                    if suspicious[j] != 0:
+                        finite[0] = False
+            first, now = (t - t_lo) * n * row, _before_and_now(reverse, t)[1]
+            active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
+            if (KA or KW) and (number > 0 or not from_zero):  # aᵗ += W hᵗ⁻¹
+                at = first + KU * Hp
+                matmul(
+                    gates_now, at, row, gates_now, at, row, ONE, states_now, ZERO, ROWS * Hp, Hp, ONE, W_panels,
+                    active, (KA + KW) * Hp, H,
+                )  # fmt: skip
+            if KP:
+                for b in range(active):
+                    for unit in range(0, Hp, 2 * lane):
+                        more = lane if unit + lane < Hp else 0
+                        from_row, from_s = first + b * row, b * Hp + unit
+                        to, count, rest_of = (t * B + b_lo + b) * H + unit, H - unit, H - unit - more
+                        m = operands_of(
+                            options,
+                            load_each(v, unit, Hp, more, V),
+                            load_each(gates_now, from_row + KU * Hp + KA * unit, lane, KA * more, KA),
+                            load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
+                            load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
+                            load_each(states_now, from_s, n * Hp, more, S),
+                        )
+                        store_each(operands_now, from_s, n * Hp, more, m)
+                        store_first_each(operands_flat, to, layer, count, more, rest_of, m)
+                for k in range(KP):
+                    for j in range(n * Hp):
+                        products_now[k * n * Hp + j] = 0
+                    matmul(
+                        products_now, k * n * Hp, Hp, products_now, k * n * Hp, Hp, ONE, operands_now, k * n * Hp,
+                        ROWS * Hp, Hp, ONE, aligned(shift(pointer(P_packed), k * (Hp * H + Hp))), active, Hp, H,
+                    )  # fmt: skip
+            for b in range(n):
+                at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
+                if ragged and lengths[b_lo + b] <= t:  # beyond a sequence's end its state stays
+                    for s in range(S):
+                        for j in range(H):
+                            states_flat[s * whole + state + j] = states_now[(s * n + b) * Hp + j]
+                    _fill_zero(kept_flat, at, layer, Q, H)
+                    _fill_zero(operands_flat, at, layer, KP, H)
+                    if keeps_rest:
+                        _fill_zero(rest_flat, at, layer, R, H)
+                    continue
+                for unit in range(0, Hp, 2 * lane):
+                    # Two groups of units at a time; where their number is odd, the last one twice.
+                    more = lane if unit + lane < Hp else 0
+                    from_row, from_s = first + b * row, b * Hp + unit
+                    to, count, rest_of = at + unit, H - unit, H - unit - more
+                    states_t, kept_t, rest_t = step_of(
+                        options,
+                        load_each(v, unit, Hp, more, V),
+                        load_each(gates_now, from_row + KU * Hp + KA * unit, lane, KA * more, KA),
+                        load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
+                        load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
+                        load_each(products_now, from_s, n * Hp, more, KP),
+                        load_each(states_now, from_s, n * Hp, more, S),
+                    )
+                    store_each(states_now, from_s, n * Hp, more, states_t)
+                    store_first_each(states_flat, state + unit, whole, count, more, rest_of, states_t)
+                    store_first_each(kept_flat, to, layer, count, more, rest_of, kept_t)
+                    if keeps_rest:
+                        if streams:
+                            stream_each(rest_flat, to, layer, more, rest_t)
+                        else:
+                            store_first_each(rest_flat, to, layer, count, more, rest_of, rest_t)
+        keep(scratch)
+
+    def forward(progress, packs, shares, options, reverse, from_zero, weights, packed, x, x_own, finite, kept, rest,
+                states, operands, lengths, rows):  # fmt: skip
+        groups = padded(states.shape[3], pointer(x)) // lanes(pointer(x))
+        task = claim(progress, 0)
+        while task < packs:
+            g_lo, g_hi = part(groups, packs, task)
+            pack(weights, packed, g_lo, g_hi)
+            done(progress, 0)
+            task = claim(progress, 0)
+        if not wait(progress, 0, packs):
+            return
+        share = claim(progress, 1)
+        while share < shares:
+            b_lo, b_hi = part(x.shape[1], shares, share)
+            share_forward(options, reverse, from_zero, weights[4], packed, x, x_own, finite, kept, rest, states,
+                          operands, lengths, rows, b_lo, b_hi)  # fmt: skip
+            done(progress, 1)
+            share = claim(progress, 1)
+        wait(progress, 1, shares)
+        linger(progress)
+
+    forward.__name__ = forward.__qualname__ = f"forward_{step.digest}"
+    return jit(calls=OUTLINED, key=step.digest)(forward)
+
+
+@functools.cache
+def backward_of(step: Step) -> Any:
+    """Return the whole backward pass of a cell, compiled: steps in the opposite order, then the weights' gradients.
+
+    ``backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, weights, packed, kept, states,
+    dh, epsilon, delta, dx, sums, operands, rows_of, decay, gradients, lengths, rows)``:
+
+    options, reverse, weights, packed
+        As in `forward_of`; packed has no row of biases. Room for U packed is empty where ∂L/∂x is not asked for.
+    from_zero
+        Nobody asks for ∂L/∂h⁰, and it is left out.
+    squared
+        Pack the weights' squares, for a pass of second derivatives.
+    dh, epsilon, delta, dx
+        dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon (·, T + 1, B, H) comes in with the caller's
+        derivatives of the last states in the *initial* state's row, and leaves complete, that row included; delta
+        (·, T, B, H) is filled, in the order a, u, w, p, and so is dx (T, B, I), unless it is empty.
+    sums
+        (shares, ·), zeros at first: each share's part of the gradients of biases, as a row of pre-activations lies, and
+        behind them of V.
+    operands, rows_of, decay, gradients
+        For `weights.weight_gradients`: what the p products multiplied; (x (T·B, I), hᵗ⁻¹ (T·B, H), n_lo, n_hi); (decay,
+        constant); (dU, dW).
+    """
+    KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
+    KR, K, Q, V = step.row, step.row + step.p, step.kept, step.diagonals
+    step_of = _compiled_step(step.backward, f"backward_step_{step.digest}")
+    products_of = _compiled_step(step.backward_products, f"backward_products_{step.digest}")
+    masked = step.masked
+
+    @inline
+    def put(memory, at, stride, count, more, rest, values):
+        """Store what a product will read; its padding must be zero."""
+        if masked:
+            store_first_each(memory, at, stride, count, more, rest, values)
+        else:
+            store_each(memory, at, stride, more, values)
+
+    @inline
+    def pack(weights, packed, squared, g_lo, g_hi):
+        U, W, _, _, _ = weights
+        U_packed, W_packed, P_packed = packed
+        H, I = U.shape[1:]
+        Hp = padded(H, pointer(U))
+        own, across, to_P = pointer(U), pointer(W), pointer(P_packed)
+        if U_packed.size:
+            if KU:
+                pack_part_backward(
+                    shift(own, KA * H * I), KU, H, I, ZERO, (KU + KA) * Hp, squared, pointer(U_packed), g_lo, g_hi
+                )
+            if KA:
+                pack_part_backward(
+                    own, KA, H, I, KU * Hp, (KU + KA) * Hp, squared, pointer(U_packed), g_lo, g_hi
+                )
+        if KA:
+            pack_part_backward(across, KA, H, H, ZERO, (KA + KW) * Hp, squared, pointer(W_packed), g_lo, g_hi)
+        if KW:
+            pack_part_backward(
+                shift(across, KA * H * H), KW, H, H, KA * Hp, (KA + KW) * Hp, squared, pointer(W_packed), g_lo, g_hi
+            )
+        for k in range(KP):
+            pack_part_backward(
+                shift(across, (KA + KW + k) * H * H), ONE, H, H, ZERO, Hp, squared,
+                shift(to_P, k * (Hp * Hp + Hp)), g_lo, g_hi,
+            )  # fmt: skip
+
+    @inline
+    def share_backward(options, reverse, from_zero, v, packed, kept, states, dh, epsilon, delta, dx, sums, lengths,
+                       rows, b_lo, b_hi):  # fmt: skip
+        """All time steps of the sequences b_lo … b_hi, in the opposite order."""
+        T, B, H = delta.shape[1:]
+        I, n, ragged = dx.shape[2], b_hi - b_lo, lengths.size > 0
+        has_dh, has_dx = dh.size > 0, dx.size > 0
+        layer, whole = T * B * H, (T + 1) * B * H
+        dh_flat, epsilon_flat, delta_flat = pointer(dh), pointer(epsilon), pointer(delta)
+        kept_flat, states_flat, dx_flat = pointer(kept), pointer(states), pointer(dx)
+        sums, v = pointer(sums), pointer(v)
+        U_packed, W_packed, P_packed = packed
+        W_panels = aligned(pointer(W_packed))
+        Hp, lane = padded(H, delta_flat), lanes(delta_flat)
+        row = K * Hp
+        streams = H == Hp and is_aligned(epsilon_flat) and layer * delta.itemsize > _CHUNK_BYTES
+        streams = streams and (S == 1 or is_aligned(shift(epsilon_flat, whole)))
+        chunk = min(T, _chunk_of(n, row, delta.itemsize))
+        scratch = np.empty(
+            lane + full_width(dx_flat) + n * (S * Hp + KP * Hp + chunk * (row + padded(I, dx_flat))), delta.dtype
+        )
+        if masked:
+            scratch[:] = 0
+        none = aligned(pointer(scratch))
+        epsilon_now = shift(none, full_width(dx_flat))
+        e_now = shift(epsilon_now, S * n * Hp)
+        delta_now = shift(e_now, KP * n * Hp)
+        dx_now = shift(delta_now, chunk * n * row)
+        initial = T if reverse else 0
+        for s in range(S):
+            copy_in(
+                shift(epsilon_now, s * n * Hp), epsilon_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp
+            )
+        t_lo = 0
+        for number in range(T):  # 0 is the step that was processed last
+            t = number if reverse else T - 1 - number
+            if number % chunk == 0:
+                t_lo = t if reverse else max(0, t - chunk + 1)
+            prev, now = _before_and_now(reverse, t)
+            first = (t - t_lo) * n * row
+            active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
+            if KP:
+                for b in range(n):
+                    if ragged and lengths[b_lo + b] <= t:
+                        _fill_zero(delta_now, first + b * row + KR * Hp, ZERO, 1, KP * Hp)
+                        continue
+                    for unit in range(0, Hp, 2 * lane):
+                        more = lane if unit + lane < Hp else 0
+                        from_s, count, rest_of = b * Hp + unit, H - unit, H - unit - more
+                        before, state = (prev * B + b_lo + b) * H + unit, (now * B + b_lo + b) * H + unit
+                        epsilon_t = load_each(epsilon_now, from_s, n * Hp, more, S)
+                        if has_dh:
+                            own = load_first_each(
+                                dh_flat, (t * B + b_lo + b) * H + unit, ZERO, count, more, rest_of, 1
+                            )
+                            epsilon_t = _with_own(epsilon_t, own)
+                        products = products_of(
+                            options,
+                            load_each(v, unit, Hp, more, V),
+                            load_first_each(kept_flat, (t * B + b_lo + b) * H + unit, layer, count, more, rest_of, Q),
+                            load_first_each(states_flat, before, whole, count, more, rest_of, S),
+                            load_first_each(states_flat, state, whole, count, more, rest_of, S),
+                            epsilon_t,
+                            (),
+                        )
+                        put(delta_now, first + b * row + KR * Hp + unit, Hp, count, more, rest_of, products)
+                for k in range(KP):
+                    for j in range(n * Hp):
+                        e_now[k * n * Hp + j] = 0
+                    matmul(
+                        e_now, k * n * Hp, Hp, e_now, k * n * Hp, Hp, ONE, delta_now, first + (KR + k) * Hp,
+                        ROWS * row, row, ONE, aligned(shift(pointer(P_packed), k * (Hp * Hp + Hp))), active, Hp, Hp,
+                    )  # fmt: skip
+            for b in range(n):
+                at, to_delta = (t * B + b_lo + b) * H, first + b * row
+                before, state = (prev * B + b_lo + b) * H, (now * B + b_lo + b) * H
+                if ragged and lengths[b_lo + b] <= t:  # the state stayed, and so do its gradients
+                    _fill_zero(delta_flat, at, layer, K, H)
+                    _fill_zero(epsilon_flat, state, whole, S, H)
+                    _fill_zero(delta_now, to_delta, ZERO, 1, row)
+                    continue
+                for unit in range(0, Hp, 2 * lane):
+                    more = lane if unit + lane < Hp else 0  # as in the forward pass
+                    from_s, to, count, rest_of = b * Hp + unit, at + unit, H - unit, H - unit - more
+                    epsilon_t = load_each(epsilon_now, from_s, n * Hp, more, S)
+                    if has_dh:  # ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹
+                        own = load_first_each(dh_flat, to, ZERO, count, more, rest_of, 1)
+                        epsilon_t = _with_own(epsilon_t, own)
+                    delta_a, delta_u, delta_w, delta_p, epsilon_t, previous, diagonal = step_of(
+                        options,
+                        load_each(v, unit, Hp, more, V),
+                        load_first_each(kept_flat, to, layer, count, more, rest_of, Q),
+                        load_first_each(states_flat, before + unit, whole, count, more, rest_of, S),
+                        load_first_each(states_flat, state + unit, whole, count, more, rest_of, S),
+                        epsilon_t,
+                        load_each(e_now, from_s, n * Hp, more, KP),
+                    )
+                    # What step t-1 receives is added to it.
+                    put(epsilon_now, from_s, n * Hp, count, more, rest_of, previous)
+                    if streams:
+                        stream_each(epsilon_flat, state + unit, whole, more, epsilon_t)
+                    else:
+                        store_first_each(epsilon_flat, state + unit, whole, count, more, rest_of, epsilon_t)
+                    store_first_each(delta_flat, to, layer, count, more, rest_of, delta_a)
+                    store_first_each(delta_flat, to + KA * layer, layer, count, more, rest_of, delta_u)
+                    store_first_each(delta_flat, to + (KA + KU) * layer, layer, count, more, rest_of, delta_w)
+                    store_first_each(delta_flat, to + KR * layer, layer, count, more, rest_of, delta_p)
+                    put(delta_now, to_delta + KU * unit, lane, count, KU * more, rest_of, delta_u)
+                    put(delta_now, to_delta + KU * Hp + KA * unit, lane, count, KA * more, rest_of, delta_a)
+                    put(delta_now, to_delta + (KU + KA) * Hp + KW * unit, lane, count, KW * more, rest_of, delta_w)
+                    put(delta_now, to_delta + KR * Hp + unit, Hp, count, more, rest_of, delta_p)
+                    add_each(sums, KU * unit, lane, KU * more, delta_u)  # ∂L/∂b_k = Σ δ_kᵗ
+                    add_each(sums, KU * Hp + KA * unit, lane, KA * more, delta_a)
+                    add_each(sums, (KU + KA) * Hp + KW * unit, lane, KW * more, delta_w)
+                    add_each(sums, KR * Hp + unit, Hp, more, diagonal)  # ∂L/∂V_k
+            if (KA or KW) and (number < T - 1 or not from_zero):  # ε_hᵗ⁻¹ += Σₖ Wₖᵀ δₖᵗ
+                matmul(
+                    epsilon_now, ZERO, Hp, epsilon_now, ZERO, Hp, ONE, delta_now, first + KU * Hp, ROWS * row, row,
+                    ONE, W_panels, active, Hp, (KA + KW) * Hp,
+                )  # fmt: skip
+            if has_dx and (number % chunk == chunk - 1 or number == T - 1):
+                to_input(
+                    delta_now, row, (KU + KA) * Hp, pointer(U_packed), dx_flat, I, B, t_lo, number % chunk + 1, b_lo,
+                    n, dx_now, none,
+                )  # fmt: skip
+        for s in range(S):
+            copy_out(
+                epsilon_flat, s * whole + (initial * B + b_lo) * H, shift(epsilon_now, s * n * Hp), n, H, Hp
+            )
+        keep(scratch)
+
+    @inline
+    def sum_gradients(task, tasks, weights, delta, operands, rows_of, decay, gradients):
+        """One task of the weights' gradients: some rows of each part."""
+        x, h_prev, n_lo, n_hi = rows_of
+        lambda_, constant = decay
+        (N, I), H = x.shape, delta.shape[3]
+        from_delta, from_x, from_h, from_m = pointer(delta), pointer(x), pointer(h_prev), pointer(operands)
+        U, W, dU, dW = pointer(weights[0]), pointer(weights[1]), pointer(gradients[0]), pointer(gradients[1])
+        if KA:
+            r_lo, r_hi = part(KA * H, tasks, task)
+            weight_gradients(
+                from_delta, from_x, from_h, N, H, I, H, n_lo, n_hi, U, W, lambda_, constant, dU, dW, r_lo, r_hi
+            )
+        if KU:
+            r_lo, r_hi = part(KU * H, tasks, task)
+            weight_gradients(
+                shift(from_delta, KA * N * H), from_x, from_h, N, H, I, ZERO, ZERO, ZERO, shift(U, KA * H * I), W,
+                lambda_, constant, shift(dU, KA * H * I), dW, r_lo, r_hi,
+            )  # fmt: skip
+        if KW:
+            r_lo, r_hi = part(KW * H, tasks, task)
+            weight_gradients(
+                shift(from_delta, (KA + KU) * N * H), from_x, from_h, N, H, ZERO, H, n_lo, n_hi, U,
+                shift(W, KA * H * H), lambda_, constant, dU, shift(dW, KA * H * H), r_lo, r_hi,
+            )  # fmt: skip
+        for k in range(KP):
+            r_lo, r_hi = part(H, tasks, task)
+            at = (KA + KW + k) * H * H
+            weight_gradients(
+                shift(from_delta, (KR + k) * N * H), shift(from_m, k * N * H), from_h, N, H, H, ZERO, ZERO, ZERO,
+                shift(W, at), W, lambda_, constant, shift(dW, at), dW, r_lo, r_hi,
+            )  # fmt: skip
+
+    def backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, weights, packed, kept,
+                 states, dh, epsilon, delta, dx, sums, operands, rows_of, decay, gradients, lengths, rows):  # fmt: skip
+        groups = padded(delta.shape[3], pointer(delta)) // lanes(pointer(delta))
+        task = claim(progress, 0)
+        while task < packs:
+            g_lo, g_hi = part(groups, packs, task)
+            pack(weights, packed, squared, g_lo, g_hi)
+            done(progress, 0)
+            task = claim(progress, 0)
+        if not wait(progress, 0, packs):
+            return
+        share = claim(progress, 1)
+        while share < shares:
+            b_lo, b_hi = part(delta.shape[2], shares, share)
+            share_backward(options, reverse, from_zero, weights[4], packed, kept, states, dh, epsilon, delta, dx,
+                           sums[share], lengths, rows, b_lo, b_hi)  # fmt: skip
+            done(progress, 1)
+            share = claim(progress, 1)
+        if not wait(progress, 1, shares):
+            return
+        task = claim(progress, 2)
+        while task < sums_tasks:
+            sum_gradients(task, sums_tasks, weights, delta, operands, rows_of, decay, gradients)
+            done(progress, 2)
+            task = claim(progress, 2)
+        wait(progress, 2, sums_tasks)
+        linger(progress)
+
+    backward.__name__ = backward.__qualname__ = f"backward_{step.digest}"
+    return jit(calls=OUTLINED, key=step.digest)(backward)

@@ -1,0 +1,345 @@
+"""What a layer's weights need around the recurrence: packing before it, sums of gradients after it.
+
+None of it depends on a cell's equations, so it is compiled once for each type of number, and the loops over time call
+it by its symbol (`compiling.Outlined`). Arrays come in as pointers.
+
+A layer's pre-activations at one step lie side by side, in a row of four *parts*: those that only x reaches (u), those
+that x and hᵗ⁻¹ reach (a), those that only hᵗ⁻¹ reaches (w), and products of what the step has computed (p). So U gives
+the columns of u and a in one product, W those of a and w. Inside a part the gates are interleaved: for one group of
+units after the other, that group's vector of the first gate, of the second, … H is rounded up to whole vectors there
+(`Hp`). The padding is zero, so it does not change any sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_numba.engine.compiling import Outlined, calling, inline, jit
+from lstm_numba.engine.matmul import (
+    ONE,
+    PRODUCT,
+    ROWS,
+    ZERO,
+    full_width,
+    matmul,
+    pack_columns,
+    pack_groups,
+    pack_row,
+    padded,
+)
+from lstm_numba.engine.vectors import (
+    aligned,
+    dtype_of,
+    keep,
+    lanes,
+    load_first,
+    pointer,
+    shift,
+    store,
+    store_first,
+    zeros,
+)
+
+# Steps that the weight gradients sum at a time, and rows of a gradient at a time: δ of both fits the same cache.
+_DEPTH, _HEIGHT = 512, 64 * ROWS
+# With more panels of x and hᵗ⁻¹ than this, pack δ first; otherwise read it in place, once for each panel.
+_NARROW = 4
+
+
+# -- packing ----------------------------------------------------------------------------------------------------------
+
+
+def _pack_part_forward(weights, K, H, D, first, width, packed, g_lo, g_hi):
+    """Pack the columns of K gates (K, H, D), interleaved: column `first` is the first of `width`.
+
+    The groups g_lo … g_hi of units. Packed weights begin at the first `aligned` place of an array that has room for a
+    vector more, here and below.
+    """
+    packed, lane = aligned(packed), lanes(weights)
+    for group in range(g_lo, g_hi):
+        unit = group * lane
+        for k in range(K):
+            to = first + (group * K + k) * lane
+            pack_columns(weights, (k * H + unit) * D, D, H - unit, width, D, to, packed)
+
+
+def _pack_part_backward(weights, K, H, D, first, depth, squared, packed, g_lo, g_hi):
+    """Pack K gates' weights as rows, interleaved, for a product from the other side; with `squared`, their squares."""
+    packed, lane = aligned(packed), lanes(weights)
+    scratch = np.zeros(D, dtype_of(weights))
+    row = pointer(scratch)
+    for group in range(g_lo, g_hi):
+        for k in range(K):
+            for j in range(lane):
+                unit, to = group * lane + j, first + (group * K + k) * lane + j
+                if unit < H and not squared:
+                    pack_row(weights, (k * H + unit) * D, D, depth, to, packed)
+                else:
+                    for i in range(D):
+                        weight = weights[(k * H + unit) * D + i] if unit < H else weights[0] * 0
+                        row[i] = weight * weight if unit < H else 0
+                    pack_row(row, ZERO, D, depth, to, packed)
+    keep(scratch)
+
+
+def _pack_bias(bias, has_bias, K, H, first, packed):
+    """Lay K gates' biases (K, H) out as a part of a row; zeros where there are none."""
+    lane = lanes(bias)
+    for unit in range(0, padded(H, bias), lane):
+        for k in range(K):
+            to = first + K * unit + k * lane
+            for j in range(lane):
+                packed[to + j] = bias[k * H + unit + j] if has_bias and unit + j < H else 0
+
+
+_PACK_FORWARD = Outlined(_pack_part_forward, "pnnnnnpnn")
+_PACK_BACKWARD = Outlined(_pack_part_backward, "pnnnnnnpnn")
+_PACK_BIAS = Outlined(_pack_bias, "pnnnnp")
+pack_part_forward = calling(_PACK_FORWARD)
+pack_part_backward = calling(_PACK_BACKWARD)
+pack_bias = calling(_PACK_BIAS)
+
+
+# -- the layer below --------------------------------------------------------------------------------------------------
+
+
+def _project(
+    x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, suspicious
+):
+    """U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n, into rows of `row` numbers.
+
+    The first `width` columns of a row are U xᵗ + b; the rest is set to what b_packed holds there. On the way x is
+    looked at: `suspicious`, a vector of numbers, stays zero while all of it is finite. With `copies` x goes to the same
+    place of `own`. Where these are not all sequences of the batch, their rows go to x_now, side by side.
+    """
+    zero_or_nan, lane = zeros(x), lanes(x)
+    runs, length = (1, steps * n * I) if n == B else (steps, n * I)
+    for run in range(runs):
+        begin = ((t_lo + run) * B + b_lo) * I
+        for j in range(0, length, lane):
+            value = load_first(x, begin + j, length - j)
+            zero_or_nan = zero_or_nan + (value - value)  # infinity minus itself is NaN
+            if copies:
+                store_first(own, begin + j, length - j, value)
+            if n < B:
+                store_first(x_now, run * length + j, length - j, value)
+    store(suspicious, 0, zero_or_nan)
+    if n == B:
+        matmul(
+            gates_now, ZERO, row, b_packed, ZERO, ZERO, ONE, x, t_lo * B * I, ROWS * I, I, ONE, aligned(U_packed),
+            steps * n, width, I,
+        )  # fmt: skip
+    else:
+        matmul(
+            gates_now, ZERO, row, b_packed, ZERO, ZERO, ONE, x_now, ZERO, ROWS * I, I, ONE, aligned(U_packed),
+            steps * n, width, I,
+        )  # fmt: skip
+    if row > width:
+        for r in range(steps * n):
+            for j in range(width, row):
+                gates_now[r * row + j] = b_packed[j]
+
+
+def _to_input(delta_now, row, width, U_packed, dx, I, B, t_lo, steps, b_lo, n, dx_now, none):
+    """∂L/∂xᵗ = Σₖ Uₖᵀ δₖᵗ for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n.
+
+    δ is the first `width` numbers of each row of delta_now.
+    """
+    Ip = padded(I, dx)
+    for j in range(full_width(none)):
+        none[j] = 0
+    if n == B and Ip == I:
+        matmul(
+            dx, t_lo * B * I, I, none, ZERO, ZERO, ZERO, delta_now, ZERO, ROWS * row, row, ONE, aligned(U_packed),
+            steps * n, Ip, width,
+        )  # fmt: skip
+        return
+    matmul(
+        dx_now, ZERO, Ip, none, ZERO, ZERO, ZERO, delta_now, ZERO, ROWS * row, row, ONE, aligned(U_packed),
+        steps * n, Ip, width,
+    )  # fmt: skip
+    for step in range(steps):
+        copy_out(dx, ((t_lo + step) * B + b_lo) * I, shift(dx_now, step * n * Ip), n, I, Ip)
+
+
+@inline
+def copy_in(scratch, flat, at, n, H, Hp):
+    """Copy the rows (n, H) at flat[at:] into rows that are Hp wide; the rest is zero."""
+    for b in range(n):
+        for j in range(H):
+            scratch[b * Hp + j] = flat[at + b * H + j]
+        for j in range(H, Hp):
+            scratch[b * Hp + j] = 0
+
+
+@inline
+def copy_out(flat, at, scratch, n, H, Hp):
+    """Copy rows that are Hp wide to the rows (n, H) at flat[at:]."""
+    for b in range(n):
+        for j in range(H):
+            flat[at + b * H + j] = scratch[b * Hp + j]
+
+
+# -- gradients --------------------------------------------------------------------------------------------------------
+
+
+def _weight_gradients(
+    delta, x, h_prev, N, H, I, J, n_lo, n_hi, U, W, decay, constant, dU, dW, r_lo, r_hi
+):
+    """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ and ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, the rows r_lo … r_hi of (K·H); W where J > 0, U where I > 0.
+
+    delta is (K, N, H), x (N, I), h_prev (N, J), with N = T·B; of h_prev only the rows n_lo … n_hi are not zero. To dU
+    and dW are added decay·U + constant: weight decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
+    """
+    started, packs = decay != 0 or constant != 0, I + J > _NARROW * full_width(dU)
+    depth = min(_DEPTH, N)
+    height = _HEIGHT if packs else 0
+    room = np.empty(2 * full_width(dU) + depth * (height + padded(I, dU) + padded(J, dU)), dtype_of(dU))
+    none = aligned(pointer(room))
+    groups = shift(none, full_width(none))
+    x_packed = shift(groups, depth * height)
+    h_packed = shift(x_packed, depth * padded(I, dU))
+    for j in range(full_width(none)):
+        none[j] = 0
+    for n in range(0, N, depth):
+        steps = min(depth, N - n)
+        h_lo = max(n, n_lo)
+        h_steps = max(0, min(n + steps, n_hi) - h_lo)
+        if I:
+            for j in range(steps):
+                pack_row(x, (n + j) * I, I, steps, j, x_packed)
+        if J:
+            for j in range(h_steps):
+                pack_row(h_prev, (h_lo + j) * J, J, h_steps, j, h_packed)
+        r = r_lo
+        while r < r_hi:  # some rows of one gate: as many as their δ fits the cache
+            k = r // H
+            m = min(min(_HEIGHT, r_hi - r), (k + 1) * H - r)
+            if started and n == 0:
+                _start_gradient(dU, U, r * I, (r + m) * I, decay, constant)
+                _start_gradient(dW, W, r * J, (r + m) * J, decay, constant)
+            more, begin = n > 0 or started, (k * N + n) * H + r - k * H
+            if packs:
+                pack_groups(delta, begin, H, m, steps, groups)
+                a, at, group, step = groups, ZERO, ROWS * steps, ROWS
+            else:
+                a, at, group, step = delta, begin, ROWS, H
+            if I:
+                _add_rows(dU, r * I, I, none, more, a, at, group, step, x_packed, m, steps)
+            if J:
+                at += (h_lo - n) * step if h_steps else 0
+                _add_rows(dW, r * J, J, none, more, a, at, group, step, h_packed, m, h_steps)
+            r += m
+    keep(room)
+
+
+@inline
+def _add_rows(to, at, row, none, more, a, a_off, a_group, a_step, packed, m, depth):
+    """Rows of a gradient: set, or with `more` increased, by a product with δ."""
+    if more:
+        matmul(to, at, row, to, at, row, ONE, a, a_off, a_group, ONE, a_step, packed, m, row, depth)
+    else:
+        matmul(to, at, row, none, ZERO, ZERO, ZERO, a, a_off, a_group, ONE, a_step, packed, m, row, depth)
+
+
+@inline
+def _start_gradient(gradient, weights, lo, hi, decay, constant):
+    """Set part of the gradient to decay·weights + constant; without decay, weights that aren't finite don't matter."""
+    if decay:
+        for i in range(lo, hi):
+            gradient[i] = decay * weights[i] + constant
+    else:
+        for i in range(lo, hi):
+            gradient[i] = constant
+
+
+_PROJECT = Outlined(_project, "pnnpnppnnnnppnnp", calls=[PRODUCT])
+_TO_INPUT = Outlined(_to_input, "pnnppnnnnnnpp", calls=[PRODUCT])
+_WEIGHT_GRADIENTS = Outlined(_weight_gradients, "pppnnnnnnppffppnn", calls=[PRODUCT])
+project = calling(_PROJECT)
+to_input = calling(_TO_INPUT)
+weight_gradients = calling(_WEIGHT_GRADIENTS)
+
+# All that the loops over time call.
+OUTLINED = [PRODUCT, _PACK_FORWARD, _PACK_BACKWARD, _PACK_BIAS, _PROJECT, _TO_INPUT, _WEIGHT_GRADIENTS]
+
+
+@jit
+def collect_bias(sums, first, db):
+    """∂L/∂b of the gates of one part of a row, from the `sums` (shares, …) that each share of the batch left.
+
+    `first` is where the part begins in a row; db is (K, H).
+    """
+    K, H = db.shape
+    lane = lanes(pointer(sums))
+    for k in range(K):
+        for j in range(H):
+            db[k, j] = 0
+            for share in range(sums.shape[0]):
+                db[k, j] += sums[share, first + (j // lane * K + k) * lane + j % lane]
+
+
+@jit
+def collect_diagonal(sums, first, V, decay, constant, dV):
+    """∂L/∂V (P, H), in the same way, from rows of padded units; decay·V + constant is added."""
+    Hp = padded(V.shape[1], pointer(sums))
+    for k in range(dV.shape[0]):
+        for j in range(dV.shape[1]):
+            dV[k, j] = decay * V[k, j] + constant if decay else constant
+            for share in range(sums.shape[0]):
+                dV[k, j] += sums[share, first + k * Hp + j]
+
+
+# -- a linear layer ---------------------------------------------------------------------------------------------------
+
+
+@jit(calls=OUTLINED)
+def linear(x, S, b, y):
+    """Y = x Sᵀ + b for all rows of x (N, D); y is (N, C), S (C, D), b (C) or empty."""
+    (N, D), (C, _) = x.shape, S.shape
+    Cp = padded(C, pointer(x))
+    packed, bias = np.empty(Cp * D + Cp, x.dtype), np.empty(Cp, x.dtype)
+    wide = np.empty(N * Cp, x.dtype)
+    groups = Cp // lanes(pointer(x))
+    pack_part_forward(pointer(S), ONE, C, D, ZERO, Cp, pointer(packed), ZERO, groups)
+    pack_bias(pointer(b), b.size > 0, ONE, C, ZERO, pointer(bias))
+    matmul(
+        pointer(wide), ZERO, Cp, pointer(bias), ZERO, ZERO, ONE, pointer(x), ZERO, ROWS * D, D, ONE,
+        aligned(pointer(packed)), N, Cp, D,
+    )  # fmt: skip
+    copy_out(pointer(y), ZERO, pointer(wide), N, C, Cp)
+    keep(wide)
+    keep(packed)
+    keep(bias)
+
+
+@jit(calls=OUTLINED)
+def linear_backward(delta, x, S, decayed, decay, constant, dx, dS, db):
+    """∂L/∂x = δ S, ∂L/∂S = Σ δ xᵀ + decay·(what is decayed) + constant, ∂L/∂b = Σ δ where db isn't empty.
+
+    delta is (N, C), x and dx (N, D), S, decayed and dS (C, D), db (C).
+    """
+    (N, C), D = delta.shape, x.shape[1]
+    Cp, Dp = padded(C, pointer(dx)), padded(D, pointer(dx))
+    packed = np.empty(Cp * Dp + Dp, x.dtype)
+    wide = np.zeros(N * Cp, x.dtype)
+    for j in range(db.size):
+        db[j] = 0
+    for n in range(N):
+        for j in range(C):
+            wide[n * Cp + j] = delta[n, j]
+        for j in range(db.size):
+            db[j] += delta[n, j]
+        for j in range(D):
+            dx[n, j] = 0
+    groups, to = Cp // lanes(pointer(x)), pointer(dx)
+    pack_part_backward(pointer(S), ONE, C, D, ZERO, Cp, ZERO, pointer(packed), ZERO, groups)
+    matmul(
+        to, ZERO, D, to, ZERO, D, ONE, pointer(wide), ZERO, ROWS * Cp, Cp, ONE, aligned(pointer(packed)), N, D, Cp
+    )
+    weight_gradients(
+        pointer(delta), pointer(x), pointer(x), N, C, D, ZERO, ZERO, N, pointer(decayed), pointer(decayed), decay,
+        constant, pointer(dS), pointer(dS), ZERO, C,
+    )  # fmt: skip
+    keep(wide)
+    keep(packed)

@@ -1,0 +1,853 @@
+"""A layer of any cell: parameters by name, `forward` → `Trace`, `backward` → `Gradients`.
+
+The cell's equations say what the layer computes (`lstm_numba.cells`); this module gives them weights and checked input,
+divides the work over threads, and hands out what came out by the names that the equations have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lstm_numba import _checks
+from lstm_numba.cells import Cell, cell, joined
+from lstm_numba.cells.compiled import names_kept, option_codes, step_of
+from lstm_numba.cells.derive import delta_names, orders
+from lstm_numba.engine import buffers, pool, recurrence, weights
+from lstm_numba.engine.vectors import VECTOR_BYTES
+from lstm_numba.layers import initial_weights
+from lstm_numba.layers.parameters import Parameters
+
+# Below this many multiply-adds a call is over before a second thread has started.
+_WORTH_A_THREAD = 8_000_000
+# The same for packing, in numbers moved.
+_WORTH_A_THREAD_TO_PACK = 250_000
+
+_NONE = np.empty(0, np.int64)
+_TRUE = np.ones(1, bool)
+
+
+class Steps:
+    """Which steps belong to which sequence, as the engine takes it.
+
+    Attributes
+    ----------
+    given
+        (B,) int64, or None where every sequence has T steps.
+    lengths
+        (B,) int64; empty where nothing was given.
+    rows
+        (T,) int64: how many leading sequences have to be computed at time t; empty where nothing was given.
+    """
+
+    def __init__(self, T: int, B: int, given: NDArray | None) -> None:
+        self.given = given
+        self.T, self.B = T, B
+        if given is None:
+            self.lengths = self.rows = _NONE
+        else:
+            self.lengths = given
+            last = np.maximum.accumulate(given[::-1])[::-1]  # last[b]: the longest of the sequences b, b+1, …
+            self.rows = np.array([np.count_nonzero(last > t) for t in range(T)], np.int64)
+
+    def padding(self) -> NDArray:
+        """(T, B) bool: True beyond a sequence's end."""
+        if self.given is None:
+            return np.zeros((self.T, self.B), bool)
+        return np.arange(self.T)[:, None] >= self.given
+
+    def without_padding(self, array: NDArray) -> NDArray:
+        """`array` (…, T, B, n) with zeros beyond each sequence's end; the array itself where there is no padding."""
+        if self.given is None:
+            return array
+        return np.where(self.padding()[:, :, None], array.dtype.type(0), array)
+
+
+class MemoryNeeded(NamedTuple):
+    """Bytes of memory that a pass takes (`Recurrent.memory`)."""
+
+    trace: int
+    gradients: int
+
+
+class _Names:
+    """Where a layer's arrays lie, by the names that its equations give them."""
+
+    def __init__(self, program: Any) -> None:
+        arguments = program.arguments
+        kept, rest = names_kept(program)
+        places = {version: ("kept", n) for n, version in enumerate(kept)}
+        places |= {version: ("rest", n) for n, version in enumerate(rest)}
+        self.states = arguments.states
+        self.arrays = {
+            shown: places[version] for shown, version in program.final.items() if shown not in arguments.states
+        }
+        self.forward_order, self.backward_order = orders(program)
+        # What the backward pass needs and no name shows.
+        self.hidden = {version: n for n, version in enumerate(kept) if version not in program.final.values()}
+        self.gates = [joined("a", gate) for gate in arguments.a]
+        self.deltas = {delta: n for n, delta in enumerate(delta_names(program).values())}
+
+
+class _Rows:
+    """What the arrays of a forward and of a backward pass have in common: states by name, at every step and before."""
+
+    _layer: Recurrent
+    _states: NDArray  # (S, T + 1, B, H), with the row of the initial state
+
+    def _at(self, number: int) -> NDArray:
+        rows = self._states[number]
+        return rows[:-1] if self._layer.reverse else rows[1:]
+
+    def _first(self, number: int) -> NDArray:
+        return self._states[number, -1 if self._layer.reverse else 0]
+
+
+class Trace(_Rows):
+    """Every array of one forward pass, by the name that the cell's equations give it.
+
+    Arrays are (T, B, H), zero at steps beyond a sequence's length. ``dir(trace)`` lists them.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        The input, in the layer's dtype.
+    i, f, o, g, c, h, ...
+        What the equations name, an LSTM's here.
+    a : (K, T, B, H)
+        All pre-activations a_k together, where the cell has several.
+    h_prev, c_prev, ...
+        The states before each step, in processing order.
+    h0, c0, ... : (B, H)
+        Initial states.
+    h_last, c_last, ... : (B, H)
+        States after each sequence's last processed step; with ``reverse=True`` that is time 0.
+    lengths : (B,) int64 or None
+        As given to `Recurrent.forward`.
+    layer : Recurrent
+        The layer that made it.
+    """
+
+    def __init__(
+        self,
+        layer: Recurrent,
+        x: NDArray,
+        steps: Steps,
+        finite: NDArray,
+        kept: NDArray,
+        rest: NDArray,
+        states: NDArray,
+        operands: NDArray,
+    ) -> None:
+        self.layer = self._layer = layer
+        self.x = x
+        self.steps = steps
+        self._finite = finite  # (1,) whether x is
+        self._kept, self._rest, self._states = kept, rest, states
+        self.operands = operands  # what each W_k multiplied, (P, T, B, H)
+
+    def check_finite(self) -> None:
+        """Raise ValueError with the place of the first NaN or infinity in x, if there is one."""
+        if not self._finite[0]:
+            _checks.finite("x", self.x)
+
+    @property
+    def T(self) -> int:
+        """Number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def B(self) -> int:
+        """Number of sequences."""
+        return self.x.shape[1]
+
+    @property
+    def lengths(self) -> NDArray | None:
+        """Steps of each sequence (B,), or None where all have T."""
+        return self.steps.given
+
+    def __getattr__(self, name: str) -> NDArray:
+        """Return an array by its name."""
+        if name.startswith("__") or "_layer" not in self.__dict__:
+            raise AttributeError(name)
+        found = self._found(name)
+        self.__dict__[name] = found
+        return found
+
+    def _found(self, name: str) -> NDArray:
+        names = self._layer.names
+        if name in names.arrays:
+            where, number = names.arrays[name]
+            return self._kept[number] if where == "kept" else self._full(name)[number]
+        for number, state in enumerate(names.states):
+            if name == state:
+                return self.steps.without_padding(self._at(number))
+            if name == f"{state}_prev":
+                rows = self._states[number]
+                return self.steps.without_padding(rows[1:] if self._layer.reverse else rows[:-1])
+            if name == f"{state}0":
+                return self._first(number)
+            if name == f"{state}_last":
+                return self._states[number, 0 if self._layer.reverse else -1]
+        if name == "a" and names.gates:
+            return self._gates_together()
+        kind = type(self._layer).__name__
+        raise AttributeError(f"{name}: a trace of {kind} has {', '.join(self.names())}")
+
+    def _full(self, name: str) -> NDArray:
+        if not self._rest.shape[1]:
+            raise AttributeError(
+                f"{name}: not kept, as the forward pass was told to be lean; call forward without lean=True"
+            )
+        return self._rest
+
+    def _gates_together(self) -> NDArray:
+        names = self._layer.names
+        places = [names.arrays[gate] for gate in names.gates]
+        numbers = [number for _, number in places]
+        if all(where == "rest" for where, _ in places) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            return self._full("a")[numbers[0] : numbers[-1] + 1]
+        return np.stack([getattr(self, gate) for gate in names.gates])
+
+    def kept_array(self, version: str) -> NDArray:
+        """Return an array that the backward pass needs and no name shows, by its version."""
+        return self._kept[self._layer.names.hidden[version]]
+
+    def names(self) -> list[str]:
+        """Return the names of all arrays that it holds."""
+        names = self._layer.names
+        ends = ("", "_prev", "0", "_last")
+        lean = not self._rest.shape[1]
+        shown = [name for name, (where, _) in names.arrays.items() if where == "kept" or not lean]
+        return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
+
+    def __dir__(self) -> list[str]:
+        """List the arrays, too."""
+        return sorted({*super().__dir__(), *self.names()})
+
+    def __repr__(self) -> str:
+        """Return sizes and names."""
+        return f"<Trace of {self._layer.cell.name}: T={self.T}, B={self.B}; {', '.join(self.names())}>"
+
+
+class Gradients(_Rows):
+    """Every derivative of one backward pass: ``gradients["W_f"]`` for parameters, attributes for the rest.
+
+    Attributes
+    ----------
+    x : (T, B, I)
+        ∂L/∂xᵗ.
+    h0, c0, ... : (B, H)
+        ∂L/∂ of the initial states.
+    delta : (K, T, B, H)
+        δᵗ of every pre-activation, in the order of the cell's arguments a_k, u_k, w_k, W_k; of a cell with one
+        pre-activation (T, B, H).
+    delta_i, delta_f, ... : (T, B, H)
+        ∂L/∂a_kᵗ or ∂L/∂u_kᵗ, views of `delta`. ``delta_w_k`` is ∂L/∂w_kᵗ, or that of W_k @ (…).
+    epsilon_h, epsilon_c, ... : (T, B, H)
+        ∂L/∂hᵗ, ∂L/∂cᵗ by all paths (ε_c is written ε_s in the literature).
+    """
+
+    def __init__(self, parameters: Parameters, layer: Recurrent, x: NDArray, delta: NDArray, states: NDArray) -> None:
+        self._parameters = parameters
+        self.layer = self._layer = layer
+        self.x = x
+        self._delta = delta
+        self._states = states
+
+    @property
+    def delta(self) -> NDArray:
+        """δᵗ of every pre-activation."""
+        return self._delta[0] if self._layer.names.gates == ["a"] else self._delta
+
+    def __getattr__(self, name: str) -> NDArray:
+        """Return a derivative by its name."""
+        if name.startswith("__") or "_layer" not in self.__dict__:
+            raise AttributeError(name)
+        names = self._layer.names
+        found = None
+        if name in names.deltas:
+            found = self._delta[names.deltas[name]]
+        for number, state in enumerate(names.states):
+            if name == f"epsilon_{state}":
+                found = self._at(number)
+            elif name == f"{state}0":
+                found = self._first(number)
+        if found is None:
+            kind = type(self._layer).__name__
+            raise AttributeError(f"{name}: the gradients of {kind} have {', '.join(self.names())}")
+        self.__dict__[name] = found
+        return found
+
+    def names(self) -> list[str]:
+        """Return the names of the derivatives that are attributes."""
+        names = self._layer.names
+        states = [text for state in names.states for text in (f"epsilon_{state}", f"{state}0")]
+        return ["x", "delta", *(each for each in names.deltas if each != "delta"), *states]
+
+    def __dir__(self) -> list[str]:
+        """List the derivatives, too."""
+        return sorted({*super().__dir__(), *self.names()})
+
+    def __repr__(self) -> str:
+        """Return parameters and names."""
+        return f"<Gradients of {self._layer.cell.name}: {', '.join([*self._parameters, *self.names()])}>"
+
+    def parameters(self) -> Parameters:
+        """Return the parameters' gradients by name, as `Recurrent.parameters` names them."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return the gradient of a parameter, or one gate's part of it."""
+        return self._parameters[name]
+
+
+class Recurrent:
+    """A layer of recurrent units with the equations of a cell.
+
+    Parameters by name: U_k (H, I), W_k (H, H) and b_k (H,) for an argument ``a_k`` of the cell; U_k and b_k for
+    ``u_k``; W_k and bw_k for ``w_k``; W_k for a matrix ``W_k``; V_k (H,) for ``v_k``. Those of one letter lie stacked in
+    the order of the arguments, a before u and w: ``layer["W"]`` is (4, H, H) in an LSTM, ``layer["W_f"]`` a view of
+    its part. A cell with a lone ``a`` has U, W and b.
+
+    Parameters
+    ----------
+    cell
+        What `lstm_numba.cell` returned, or a function or text for it.
+    input_size, hidden_size
+        I and H.
+    bias
+        Whether there are b and bw.
+    forget_bias
+        Initial b_f, where the cell has a gate f; the rest of b starts at 0. Without `bias` it has no effect.
+    reverse
+        Process the steps from the last to the first. Every array keeps its own time index; initial states enter at the
+        last step.
+    init
+        "glorot"; "orthogonal" (W_k orthogonal); "uniform" (all in ±0.12, as in the 2015 program).
+    dtype
+        float32 or float64.
+    seed
+        Seed of the initial weights: the same seed gives the same weights.
+    **options
+        The cell's own options.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a size below 1 or an unknown option; the text names the argument.
+
+    Examples
+    --------
+    >>> layer = Recurrent('''
+    ... def leaky(a, h_prev):
+    ...     h = 0.9 * h_prev + 0.1 * tanh(a)
+    ...     return h
+    ... ''', input_size=2, hidden_size=3, seed=0)
+    >>> layer.forward(np.ones((5, 1, 2))).h.shape
+    (5, 1, 3)
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        forget_bias: float = 1.0,
+        reverse: bool = False,
+        init: str = "glorot",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        self.cell: Cell = _as_cell(cell)
+        self.input_size = _checks.size("input_size", input_size)
+        self.hidden_size = _checks.size("hidden_size", hidden_size)
+        self.bias = _checks.flag("bias", bias)
+        self.forget_bias = _checks.number("forget_bias", forget_bias)
+        self.reverse = _checks.flag("reverse", reverse)
+        self.init = _checks.choice("init", init, initial_weights.NAMES)
+        self.dtype = _checks.float_dtype(dtype)
+        self.options = self.cell.chosen(options)
+        self._program = self.cell.program(**self.options)
+        self.names = _Names(self._program)
+        self._prepare()
+        self._parameters = self._initial_parameters(_checks.generator(seed))
+
+    def _prepare(self) -> None:
+        """Set what the engine takes; it follows from the cell and its options."""
+        self._step = step_of(self.cell, self.options)
+        self._codes = option_codes(self._program)
+        self._lanes = VECTOR_BYTES // self.dtype.itemsize
+        self._padded = self.padded(self.hidden_size)
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """Names of the states, h first."""
+        return self._program.arguments.states
+
+    def _shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
+        """Return shapes by name, and the gates that each stacked array holds."""
+        H, I, of = self.hidden_size, self.input_size, self._program.arguments
+        if of.a == ("",):
+            shapes: dict[str, tuple[int, ...]] = {"U": (H, I), "W": (H, H)}
+            gates: dict[str, tuple[str, ...]] = {}
+            bias = {"b": (H,)}
+        else:
+            gates = {"U": of.U_gates, "W": of.W_gates, "b": of.U_gates, "bw": of.w}
+            shapes = {"U": (len(of.U_gates), H, I), "W": (len(of.W_gates), H, H)}
+            bias = {"b": (len(of.U_gates), H), "bw": (len(of.w), H)}
+        if of.v:
+            shapes["V"] = (len(of.v), H)
+            gates = gates | {"V": of.v}
+        shapes |= bias if self.bias else {}
+        return {name: shape for name, shape in shapes.items() if shape[0]}, gates
+
+    def _initial_parameters(self, rng: np.random.Generator) -> Parameters:
+        shapes, gates = self._shapes()
+        parameters = Parameters(shapes, self.dtype, gates=gates)
+        of = self._program.arguments
+        sizes = len(of.U_gates), len(of.W_gates), self.hidden_size, self.input_size
+        for name, array in zip("UW", initial_weights.recurrent_weights(self.init, rng, *sizes), strict=True):
+            if name in shapes:
+                parameters[name] = array.reshape(shapes[name])
+        if of.v:
+            parameters["V"] = initial_weights.peephole_weights(self.init, rng, len(of.v), self.hidden_size)
+        if self.bias and "b_f" in parameters:
+            parameters["b_f"][:] = self.forget_bias
+        return parameters
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        names = ["input_size", "hidden_size", "bias"] + ["forget_bias"] * ("f" in self._program.arguments.U_gates)
+        return (
+            {"cell": self.cell.text}
+            | {name: getattr(self, name) for name in [*names, "reverse", "init"]}
+            | self.options
+            | {"dtype": self.dtype.name}
+        )
+
+    def parameters(self) -> Parameters:
+        """Return the parameters: a mapping from name to array, views that may be written to."""
+        return self._parameters
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return a parameter, or one gate's part of it ("W_f"), as a view."""
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        """Write values into a parameter; the shape must be the same."""
+        self._parameters[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of one of the cell's options."""
+        options = self.__dict__.get("options", {})
+        if name in options:
+            return options[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        """Return the call that makes such a layer."""
+        config = self.config()
+        first = [self.cell.name] if "cell" in config else []
+        return f"{type(self).__name__}({', '.join(first + [f'{k}={v!r}' for k, v in config.items() if k != 'cell'])})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_program", "_step", "names")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` gave."""
+        self.__dict__.update(state)
+        self._program = self.cell.program(**self.options)
+        self.names = _Names(self._program)
+        self._prepare()
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a layer with the same weights, held as `dtype`."""
+        make: Any = type(self)
+        other: Self = make(**(self.config() | {"dtype": dtype}), seed=0)
+        other.cell, other._step = self.cell, self._step
+        other._parameters.flat[:] = self._parameters.flat
+        return other
+
+    def move_to(self, flat: NDArray) -> None:
+        """Let the parameters lie in `flat`, part of a network's one array; their values go with them."""
+        flat[:] = self._parameters.flat
+        self._parameters = self._parameters.moved_to(flat)
+
+    def _stacks(self, source: Parameters) -> tuple[NDArray, ...]:
+        """U, W, b, bw, V with a leading axis of gates; empty where the layer has none."""
+        none = np.empty((0, self.hidden_size), self.dtype)
+        views = source._views
+        U, W = views["U"], views.get("W")
+        W = np.empty((0, self.hidden_size, self.hidden_size), self.dtype) if W is None else W
+        b = views.get("b", none)
+        if U.ndim == 2:
+            U, W, b = U[None], W[None], b if b is none else b[None]
+        return U, W, b, views.get("bw", none), views.get("V", none)
+
+    # -- input --------------------------------------------------------------------------------------------------------
+
+    def take_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps, bool]:
+        """Return x as the engine takes it, its steps, and whether its memory is somebody else's too.
+
+        Whether its numbers are finite is seen in the forward pass.
+        """
+        given = x if isinstance(x, np.ndarray) else np.asarray(x)
+        array = _checks.floats("x", x if isinstance(x, np.ma.MaskedArray) else given, ("T", "B", self.input_size), self.dtype)
+        T, B, _ = array.shape
+        if lengths is None:
+            return array, Steps(T, B, None), not isinstance(x, list | tuple) and np.may_share_memory(array, given)
+        steps = Steps(T, B, _checks.lengths(lengths, T, B))
+        return steps.without_padding(array), steps, False
+
+    def check_state(self, name: str, state: ArrayLike | None, B: int) -> NDArray | None:
+        """Return an initial state (B, H) as the engine takes it, or raise."""
+        if state is None:
+            return None
+        state = _checks.floats(name, state, (B, self.hidden_size), self.dtype)
+        _checks.finite(name, state)
+        return state
+
+    def by_state(
+        self, names: Sequence[str], given: Sequence[Any], named: Mapping[str, Any], call: str, others: str
+    ) -> list[Any]:
+        """Return one value for each name, from those given in order and those given by name.
+
+        call, others
+            For the errors: the method, and what else it takes.
+        """
+        if len(given) > len(names):
+            raise TypeError(f"{call}: expected at most {len(names)} states ({', '.join(names)}), got {len(given)}")
+        values = dict(zip(names, given, strict=False))
+        for name, value in named.items():
+            if name not in names or name in values:
+                expected = ", ".join([*names, *others.split()])
+                problem = "one given twice" if name in values else f"{name!r}"
+                raise TypeError(f"{name}: expected one of {expected} in {call} of {self.cell.name}, got {problem}")
+            values[name] = value
+        return [values.get(name) for name in names]
+
+    # -- work for the engine ------------------------------------------------------------------------------------------
+
+    def padded(self, n: int) -> int:
+        """Return n rounded up to whole vectors, as packed weights have it."""
+        return (n + self._lanes - 1) // self._lanes * self._lanes
+
+    def _room(self, *sizes: int) -> list[NDArray]:
+        """Return room for packed weights, those that there are, and a vector more: they begin at an aligned place."""
+        return [buffers.empty((size + self._lanes if size else 0,), self.dtype) for size in sizes]
+
+    def _tasks(self, T: int, B: int) -> tuple[int, int]:
+        """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""
+        of = self._program.arguments
+        numbers = self.hidden_size * (len(of.U_gates) * self.input_size + len(of.W_gates) * self.hidden_size)
+        if T * B * numbers < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK:
+            return 1, 1
+        budget = pool.budget()
+        return min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + T * B * numbers // _WORTH_A_THREAD)
+
+    def _rows(self, T: int, B: int, entering: Sequence[NDArray | None]) -> NDArray:
+        """Return an array (S, T + 1, B, H) with what enters the pass where the engine looks for it."""
+        rows = buffers.empty((len(self.states), T + 1, B, self.hidden_size), self.dtype)
+        for number, value in enumerate(entering):
+            rows[number, T if self.reverse else 0] = 0 if value is None else value
+        return rows
+
+    def _diagonal(self) -> NDArray:
+        """V, each row padded with zeros to whole vectors."""
+        V = self._parameters._views.get("V")
+        if V is None:
+            return np.empty(0, self.dtype)
+        if self._padded == self.hidden_size:
+            return V.reshape(-1)
+        v = np.zeros((len(V), self._padded), self.dtype)
+        v[:, : self.hidden_size] = V
+        return v.reshape(-1)
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: ArrayLike,
+        *initial: ArrayLike | None,
+        lengths: ArrayLike | None = None,
+        lean: bool = False,
+        **states: ArrayLike | None,
+    ) -> Trace:
+        """Run the layer over a batch of sequences and keep every array.
+
+        Parameters
+        ----------
+        x : (T, B, I)
+            Input, time first; any real floating-point dtype, computed in the layer's.
+        h0, c0, ... : (B, H), optional
+            Initial states in the cell's order or by name, zero by default.
+        lengths : (B,) whole numbers, optional
+            Steps of each sequence, 1 … T. What `x` holds beyond them is ignored, and every array is zero there.
+        lean
+            Keep only what the backward pass needs (an LSTM: all but the pre-activations; `memory`).
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        TypeError
+            For whole or complex numbers in x or a state, fractions in lengths, or a state that the cell doesn't have.
+        ValueError
+            For a wrong shape, NaN or infinity in x or a state, an empty axis, or lengths outside 1 … T.
+        """
+        names = [f"{state}0" for state in self.states]
+        given = self.by_state(names, initial, states, "forward", "lengths lean")
+        x, steps, borrowed = self.take_input(x, lengths)
+        checked = [self.check_state(name, state, steps.B) for name, state in zip(names, given, strict=True)]
+        trace = self.run(x, checked, steps, lean=_checks.flag("lean", lean), borrowed=borrowed)
+        trace.check_finite()
+        return trace
+
+    def run(
+        self,
+        x: NDArray,
+        initial: Sequence[NDArray | None],
+        steps: Steps,
+        from_zero: bool = False,
+        lean: bool = False,
+        borrowed: bool = False,
+    ) -> Trace:
+        """Run the forward pass on arrays that were checked.
+
+        Parameters
+        ----------
+        x, initial, steps
+            As `take_input` and `check_state` return them.
+        from_zero
+            Nobody gave an initial state, nor will ask for its derivative.
+        lean
+            As in `forward`.
+        borrowed
+            Whether x is the caller's: the backward pass needs it as it is now, so it is copied on the way.
+        """
+        T, B, _ = x.shape
+        H, Hp, step = self.hidden_size, self._padded, self._step
+        own = buffers.empty(x.shape, self.dtype) if borrowed else np.empty((0, 0, 0), self.dtype)
+        finite = _TRUE.copy()
+        kept = buffers.empty((step.kept, T, B, H), self.dtype)
+        rest = buffers.empty((step.rest, 0 if lean else T, B, H), self.dtype)
+        operands = buffers.empty((step.p, T, B, H), self.dtype)
+        states = self._rows(T, B, initial)
+        U, W, b, bw, _ = self._stacks(self._parameters)
+        packs, shares = self._tasks(T, B)
+        shares = min(B, shares)
+        room = self._room((step.u + step.a) * Hp * self.input_size, (step.a + step.w) * Hp * H, step.p * (Hp * H + Hp))
+        arguments = (
+            self._codes, self.reverse, from_zero, (U, W, b, bw, self._diagonal()),
+            (*room, np.empty(step.row * Hp, self.dtype)), x, own, finite, kept, rest, states, operands, steps.lengths,
+            steps.rows,
+        )  # fmt: skip
+        kernel = recurrence.forward_of(step)
+        pool.together(lambda progress: kernel(progress, packs, shares, *arguments), max(packs, shares))
+        return Trace(self, own if borrowed else x, steps, finite, kept, rest, states, operands)
+
+    def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
+        """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
+
+        Parameters
+        ----------
+        T, B
+            Time steps and sequences.
+        lean
+            As in `forward`.
+
+        Returns
+        -------
+        MemoryNeeded
+            (trace, gradients), bytes. Beside them weights are packed twice and a few time steps held at once, which
+            does not grow with T.
+        """
+        T, B, step = _checks.size("T", T), _checks.size("B", B), self._step
+        each, source = T * B * self.hidden_size, T * B * self.input_size
+        states = len(self.states) * (T + 1) * B * self.hidden_size
+        trace = source + (step.kept + step.p + (0 if lean else step.rest)) * each + states
+        gradients = source + (step.row + step.p) * each + states + self._parameters.flat.size
+        return MemoryNeeded(trace * self.dtype.itemsize, gradients * self.dtype.itemsize)
+
+    # -- backward -----------------------------------------------------------------------------------------------------
+
+    def backward(
+        self, trace: Trace, dh: ArrayLike | None = None, *last: ArrayLike | None, **named: ArrayLike | None
+    ) -> Gradients:
+        """Carry a loss's derivatives back through all steps, by the cell's backward equations.
+
+        With eᵗ the loss's own ∂L/∂hᵗ, ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹ and what the cell adds; ``layer.cell.backward_equations``
+        shows the rest.
+
+        Parameters
+        ----------
+        trace
+            What `forward` of this layer returned; the weights must not have changed since.
+        dh : (T, B, H), optional
+            ∂L/∂hᵗ; ignored beyond a sequence's length.
+        dh_last, dc_last, ... : (B, H), optional
+            ∂L/∂ of each sequence's last states, in the cell's order or by name. At least one of all must be given.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError
+            For the trace of another layer, a wrong shape, or no derivative at all.
+        TypeError
+            For something that is no trace, or whole or complex numbers.
+        """
+        incoming = self._check_incoming(trace, "d", dh, last, named, "backward")
+        return self.run_back(trace, *incoming, self._parameters.empty_like())
+
+    def second_derivatives(
+        self,
+        trace: Trace,
+        d2h: ArrayLike | None = None,
+        *last: ArrayLike | None,
+        x_squared: ArrayLike | None = None,
+        **named: ArrayLike | None,
+    ) -> Gradients:
+        """Approximate ∂²L/∂θ² by the backward recursions with every factor squared.
+
+        Each factor of the backward equations (weights, slopes, gates, states, x) is replaced by its square: what the
+        2015 program divides its learning rate by. Off-diagonal terms are left out, in the spirit of Becker & LeCun,
+        *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988); it is exact
+        where one path alone leads from a weight to the loss.
+
+        Parameters
+        ----------
+        trace
+            What `forward` of this layer returned.
+        d2h, d2h_last, d2c_last, ...
+            ∂²L/∂h² at every step, and of the last states; shapes as in `backward`.
+        x_squared : (T, B, I), optional
+            Takes the place of x² (the 2015 network puts the sum of two squares there).
+
+        Returns
+        -------
+        Gradients
+            Second derivatives under the names of the first.
+        """
+        incoming = self._check_incoming(trace, "d2", d2h, last, named, "second_derivatives")
+        if x_squared is not None:
+            x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
+        return self.run_back(trace, *incoming, self._parameters.empty_like(), squared=True, x_squared=x_squared)
+
+    def _check_incoming(
+        self, trace: Any, d: str, dh: Any, last: Sequence[Any], named: Mapping[str, Any], call: str
+    ) -> tuple[NDArray | None, list[NDArray | None]]:
+        if not isinstance(trace, Trace):
+            made = f"{type(self).__name__}.forward"
+            raise TypeError(f"trace: expected what {made} returned, got {type(trace).__name__}")
+        if trace.layer is not self:
+            raise ValueError("trace: expected a trace of this layer, got one that another layer made")
+        names = [f"{d}{state}_last" for state in self.states]
+        given = self.by_state(names, last, named, call, f"{d}h")
+        if dh is None and all(each is None for each in given):
+            raise ValueError(f"{d}h: expected at least one of {', '.join([f'{d}h', *names])}, got none")
+        shape = (trace.B, self.hidden_size)
+        own = self._check_gradient(f"{d}h", dh, (trace.T, *shape))
+        return own, [self._check_gradient(name, each, shape) for name, each in zip(names, given, strict=True)]
+
+    def _check_gradient(self, name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> NDArray | None:
+        return None if value is None else _checks.floats(name, value, shape, self.dtype)
+
+    def run_back(
+        self,
+        trace: Trace,
+        dh: NDArray | None,
+        last: Sequence[NDArray | None],
+        gradients: Parameters,
+        *,
+        squared: bool = False,
+        x_squared: NDArray | None = None,
+        need_dx: bool = True,
+        from_zero: bool = False,
+        weight_decay: float = 0.0,
+    ) -> Gradients:
+        """Run the backward pass on arrays that were checked.
+
+        Parameters
+        ----------
+        trace
+            What `run` returned.
+        dh, last
+            ∂L/∂hᵗ, and ∂L/∂ of every last state; None for zeros.
+        gradients
+            Where those of the parameters go.
+        squared, x_squared
+            As in `second_derivatives`.
+        need_dx
+            Whether ∂L/∂x is asked for.
+        from_zero
+            As in `run`.
+        weight_decay
+            λ of ½ λ θ², whose own derivative is added for U, W and V.
+        """
+        T, B, H, I, Hp = trace.T, trace.B, self.hidden_size, self.input_size, self._padded
+        step = step_of(self.cell, self.options, square=True) if squared else self._step
+        epsilon = self._rows(T, B, last)
+        delta = buffers.empty((step.row + step.p, T, B, H), self.dtype)
+        dx = buffers.empty((T if need_dx else 0, B, I), self.dtype)
+        dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
+        U, W, b, bw, V = self._stacks(self._parameters)
+        dU, dW, db, dbw, dV = self._stacks(gradients)
+        packs, shares = self._tasks(T, B)
+        room = self._room(
+            (step.u + step.a) * Hp * self.padded(I) if need_dx else 0, (step.a + step.w) * Hp * Hp,
+            step.p * (Hp * Hp + Hp),
+        )  # fmt: skip
+        sums = np.zeros((min(B, shares), (step.row + step.diagonals) * Hp), self.dtype)
+        x, operands = trace.x, trace.operands
+        h_prev = trace._states[0, 1:] if self.reverse else trace._states[0, :-1]
+        if squared:
+            x = np.square(x) if x_squared is None else x_squared
+            h_prev, operands = np.square(h_prev), np.square(operands)
+        N = T * B
+        lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
+        decay = decay_of(self.dtype, weight_decay, squared)
+        arguments = (
+            self._codes, self.reverse, from_zero, int(squared), (U, W, b, bw, self._diagonal()), tuple(room),
+            trace._kept, trace._states, dh, epsilon, delta, dx, sums, operands,
+            (x.reshape(N, I), h_prev.reshape(N, H), lo, hi), decay, (dU, dW), trace.steps.lengths, trace.steps.rows,
+        )  # fmt: skip
+        kernel = recurrence.backward_of(step)
+        pool.together(lambda progress: kernel(progress, packs, len(sums), shares, *arguments), max(packs, shares))
+        if len(db):
+            weights.collect_bias(sums, step.u * Hp, db[: step.a])
+            if step.u:
+                weights.collect_bias(sums, 0, db[step.a :])
+            if step.w:
+                weights.collect_bias(sums, (step.u + step.a) * Hp, dbw)
+        if step.diagonals:
+            weights.collect_diagonal(sums, step.row * Hp, V, *decay, dV)
+        return Gradients(gradients, self, dx, delta, epsilon)
+
+
+def decay_of(dtype: np.dtype, weight_decay: float, squared: bool) -> tuple[np.floating, np.floating]:
+    """(factor of θ, constant) in the derivative of ½ λ θ²: (λ, 0), and in the second derivative (0, λ)."""
+    number = dtype.type
+    return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
+
+
+def _as_cell(given: Any) -> Cell:
+    return given if isinstance(given, Cell) else cell(given)
+
+
+__all__ = ["Gradients", "MemoryNeeded", "Recurrent", "Steps", "Trace", "decay_of"]
