@@ -6,6 +6,7 @@ divides the work over threads, and hands out what came out by the names that the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -212,6 +213,20 @@ class Trace(_Rows):
         if all(where == "rest" for where, _ in places) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
             return self._full("a")[numbers[0] : numbers[-1] + 1]
         return np.stack([getattr(self, gate) for gate in names.gates])
+
+    def for_backward(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Return all that the backward pass reads beside x; `Recurrent.trace_of` makes a trace of it again.
+
+        Returns
+        -------
+        kept : (·, T, B, H)
+            Arrays that the equations name.
+        states : (S, T + 1, B, H)
+            Each state at every step; the initial one lies before them, or behind them with ``reverse=True``.
+        operands : (P, T, B, H)
+            What each W_k multiplied.
+        """
+        return self._kept, self._states, self.operands
 
     def kept_array(self, version: str) -> NDArray:
         """Return an array that the backward pass needs and no name shows, by its version."""
@@ -479,6 +494,22 @@ class Recurrent:
         other._parameters.flat[:] = self._parameters.flat
         return other
 
+    def of_size(self, input_size: int, hidden_size: int) -> Self:
+        """Return such a layer of another size, whose weights are zero and take no memory; `around` gives it some."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, input_size=input_size, hidden_size=hidden_size)
+        other._prepare()
+        shapes, gates = other._shapes()
+        zeros = np.broadcast_to(self.dtype.type(0), (sum(map(math.prod, shapes.values())),))
+        other._parameters = Parameters(shapes, self.dtype, zeros, gates)
+        return other
+
+    def around(self, flat: NDArray) -> Self:
+        """Return the same layer around other weights, those that lie in `flat`; they are not copied."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _parameters=self._parameters.moved_to(flat))
+        return other
+
     def move_to(self, flat: NDArray) -> None:
         """Let the parameters lie in `flat`, part of a network's one array; their values go with them."""
         flat[:] = self._parameters.flat
@@ -659,6 +690,11 @@ class Recurrent:
         pool.together(lambda progress: kernel(progress, packs, shares, *arguments), max(packs, shares))
         return Trace(self, own if borrowed else x, steps, finite, kept, rest, states, operands)
 
+    def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
+        """Return a lean trace of what `Trace.for_backward` returned; x and steps as in `run`."""
+        kept, states, operands = arrays
+        return Trace(self, x, steps, _TRUE, kept, kept[:, :0], states, operands)
+
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
         """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
 
@@ -778,6 +814,7 @@ class Recurrent:
         squared: bool = False,
         x_squared: NDArray | None = None,
         need_dx: bool = True,
+        need_products: bool = True,
         from_zero: bool = False,
         weight_decay: float = 0.0,
     ) -> Gradients:
@@ -795,6 +832,9 @@ class Recurrent:
             As in `second_derivatives`.
         need_dx
             Whether ∂L/∂x is asked for.
+        need_products
+            Whether ∂L/∂U and ∂L/∂W are asked for. Where they aren't, they are left unwritten, and the trace's x may
+            have no columns.
         from_zero
             As in `run`.
         weight_decay
@@ -825,10 +865,12 @@ class Recurrent:
         arguments = (
             self._codes, self.reverse, from_zero, int(squared), (U, W, b, bw, self._diagonal()), tuple(room),
             trace._kept, trace._states, dh, epsilon, delta, dx, sums, operands,
-            (x.reshape(N, I), h_prev.reshape(N, H), lo, hi), decay, (dU, dW), trace.steps.lengths, trace.steps.rows,
+            (x.reshape(N, x.shape[2]), h_prev.reshape(N, H), lo, hi), decay, (dU, dW), trace.steps.lengths,
+            trace.steps.rows,
         )  # fmt: skip
         kernel = recurrence.backward_of(step)
-        pool.together(lambda progress: kernel(progress, packs, len(sums), shares, *arguments), max(packs, shares))
+        products = shares if need_products else 0
+        pool.together(lambda progress: kernel(progress, packs, len(sums), products, *arguments), max(packs, shares))
         if len(db):
             weights.collect_bias(sums, step.u * Hp, db[: step.a])
             if step.u:
