@@ -42,7 +42,7 @@ MOVED = {
     "widgets_block": "tutorials.block_widget",
     "faults": "tutorials.bugs_of_2015",
     "gallery": "tutorials.gallery",
-    "packing": "tutorials.packed_order",
+    "packing": "plots.packing",
     "widgets": "tutorials.widgets",
     "commands": "cli",
     "demo": "cli.demo",

@@ -40,10 +40,6 @@ COMMON = {"_checks", "_files"}
 
 # What is not yet as it should be: (file, imported module).
 EXCEPTIONS: set[tuple[str, str]] = {
-    # A block's picture squashes one cell state by the layer's own function.
-    ("lstm_numba/plots/step.py", "lstm_numba.engine.nonlinearities"),
-    # The picture of packed weights asks where each lies.
-    ("lstm_numba/plots/packing.py", "lstm_numba.tutorials.packed_order"),
     # A state dict may be one of `lstm_numba.torch.LSTM`, whose options are then read from it.
     ("lstm_numba/exchange/torch_weights.py", "lstm_numba.torch"),
 }
@@ -208,7 +204,7 @@ def test_an_old_name_says_the_new_one(old):
 OLD_WAYS = {
     "from lstm_numba.lstm import LSTM": "lstm_numba.layers.lstm",
     "import lstm_numba.gallery.subjects": "lstm_numba.tutorials.gallery",
-    "from lstm_numba import kernels": "lstm_numba.engine.kernels",
+    "from lstm_numba import kernels": "lstm_numba.engine.recurrence",
     "import lstm_numba.sensitivity": "lstm_numba.instruments.jacobians",
     "import lstm_numba.gradcheck": "lstm_numba.instruments.gradient_check",
 }
@@ -223,7 +219,7 @@ def test_old_imports_say_the_new_name(line):
 def test_functions_of_the_old_names_are_still_there():
     assert callable(lstm_numba.sensitivity) and callable(lstm_numba.gradcheck)
     assert lstm_numba.widgets.__name__ == "lstm_numba.tutorials.widgets"
-    with pytest.raises(AttributeError, match=r"lstm_numba\.kernels has moved: import lstm_numba\.engine\.kernels"):
+    with pytest.raises(AttributeError, match=r"lstm_numba\.kernels has moved: import lstm_numba\.engine\.recurrence"):
         _ = lstm_numba.kernels
 
 

@@ -1,18 +1,25 @@
-"""Weights before and after packing, and the tile of sums that stays in registers while they are multiplied."""
+"""Weights before and after packing, and the tile of sums that stays in registers while they are multiplied.
+
+`packed_order` is the arithmetic of the picture: where each weight lies once the engine has packed it, in plain NumPy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import WIDTH, draw_arrow, ink, style
-from lstm_numba.tutorials.packed_order import packed_order
 
 __all__ = [
+    "packed_order",
     "packed_weights",
 ]
 
@@ -24,11 +31,68 @@ USED = "#ececec"
 STEP = 1  # the row of the panel, and column of A, that the drawing has in use
 
 
+def packed_order(
+    hidden_size: int, depth: int, lanes: int, vectors: int, gates: int | Sequence[int] = 4
+) -> NDArray[np.intp]:
+    """Return which weight lies at each place of the packed weights.
+
+    Columns come first. In one part of a row (`lstm_numba.engine.weights`) the gates are interleaved: for one group of
+    `lanes` neighbouring units after the other, the group's vector of the first gate, of the second, … The parts stand
+    one after the other. Then panels of `vectors` such vectors are cut off, and a panel is laid out row by row, a row
+    being one input's weights. The last panel may be narrower.
+
+    Parameters
+    ----------
+    hidden_size
+        H, units.
+    depth
+        Inputs of each unit: I for U, H for W.
+    lanes
+        Numbers in a vector register.
+    vectors
+        Registers that a panel is wide.
+    gates
+        4 in an LSTM, 1 in a simple recurrent net; for several parts the gates of each: (1, 2) for the U of a GRU, where
+        n is reached by x alone, r and z by x and hᵗ⁻¹.
+
+    Returns
+    -------
+    (gates · Hp · depth, 3) whole numbers
+        Gate, unit and input of each place; Hp is H rounded up to whole vectors, and a unit of H or more is padding.
+        Gates are counted through all parts.
+
+    Examples
+    --------
+    The first row of the first panel of a layer with 8 units, in vectors of 4: the first input's weights to the units
+    0 … 3, of one gate after the other.
+
+    >>> packed_order(8, 3, lanes=4, vectors=4)[:16, :2].tolist()[3:6]
+    [[0, 3], [1, 0], [1, 1]]
+    """
+    sizes = {"hidden_size": hidden_size, "depth": depth, "lanes": lanes, "vectors": vectors}
+    H, depth, lanes, vectors = (_checks.size(name, value) for name, value in sizes.items())
+    parts = [_checks.size("gates", part) for part in ([gates] if np.ndim(gates) == 0 else list(gates))]  # type: ignore[arg-type]
+
+    columns = np.concatenate([_columns(part, H, lanes) + [sum(parts[:n]), 0] for n, part in enumerate(parts)])
+    panels = []
+    for first in range(0, len(columns), vectors * lanes):
+        panel = columns[first : first + vectors * lanes]
+        inputs = np.repeat(np.arange(depth), len(panel))
+        panels.append(np.column_stack([np.tile(panel, (depth, 1)), inputs]))
+    return np.concatenate(panels)
+
+
+def _columns(gates: int, H: int, lanes: int) -> NDArray[np.intp]:
+    """Gate and unit of each column of one part, (gates · Hp, 2)."""
+    group, gate, lane = np.indices((-(-H // lanes), gates, lanes)).reshape(3, -1)
+    return np.stack([gate, group * lanes + lane], axis=1)
+
+
 def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors: int = 4, rows: int = 6) -> Figure:
     """Draw how weights are packed, and how a tile uses a panel of them.
 
     Above, the weights as the layer holds them, gate by gate; below them the same weights in the order of
-    `lstm_numba.tutorials.packed_order.packed_order`, a block for each panel; at the bottom a tile: `rows` rows of A
+    `packed_order`, a block for each panel; at the bottom a tile: `rows` rows of A
     times the first panel, in use the panel's second row.
 
     Parameters
@@ -109,12 +173,8 @@ def _draw_tile(ax: Axes, panel: Any, depth: int, lanes: int, vectors: int, rows:
     _text(ax, depth / 2, top - 0.75, r"$h^{t-1}$")
     _text(ax, -0.4, top + rows / 2, "sequences", ha="right", size=10, rotation=90)
     right = left + width + 0.7
-    notes = {
-        STEP + 0.5: f"one row of the panel:\n{vectors} loads",
-        top
-        + rows
-        / 2: f"{rows} numbers of $h$, each spread\nover a vector: then\n{rows * vectors} multiply-adds,\nno store",
-    }
+    adds = f"{rows} numbers of $h$, each spread\nover a vector: then\n{rows * vectors} multiply-adds,\nno store"
+    notes = {STEP + 0.5: f"one row of the panel:\n{vectors} loads", top + rows / 2: adds}
     for height, note in notes.items():
         _text(ax, right, height, note, ha="left", size=11)
     draw_arrow(ax, (depth + 0.15, top + rows / 2), (left - 0.15, top + rows / 2))

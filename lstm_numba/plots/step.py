@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from lstm_numba.engine import nonlinearities
 from lstm_numba.plots._base import (
     INK,
     MAGNITUDE,
@@ -225,13 +225,21 @@ def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
     """Every number of the step, by the names of the wires."""
     place = _place(trace, t, sequence, unit)
     found = {name: float(getattr(trace, name)[place]) for name in ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")}
-    squashed = nonlinearities.apply(trace.layer.cell_output, np.array([found["c"]]))
+    squash = _SQUASH[trace.layer.cell_output]
     return found | {
         "i g": found["i"] * found["g"],
         "f c": found["f"] * found["c_prev"],
-        "h(c)": float(squashed[0]),
+        "h(c)": float(squash(found["c"])),
     }
 
+
+# What `cell_output` of an LSTM may be, as arithmetic on one number.
+_SQUASH: dict[str, Callable[[float], Any]] = {
+    "sigmoid": lambda c: 0.5 * np.tanh(0.5 * c) + 0.5,
+    "tanh": np.tanh,
+    "relu": lambda c: np.maximum(c, 0.0),
+    "identity": float,
+}
 
 # The block's parts: where they are and their radius; the same picture as the diagram without numbers.
 _Point = tuple[float, float]

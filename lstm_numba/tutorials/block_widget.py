@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lstm_numba import _checks
-from lstm_numba.layers.lstm import LSTM, Trace
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.recurrent import Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from lstm_numba import plots
-from lstm_numba.plots.packing import COLOURS
-from lstm_numba.tutorials.packed_order import packed_order
+from lstm_numba.plots.packing import COLOURS, packed_order
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.layers.lstm import LSTM, Trace
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.recurrent import Trace
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
 NOTEBOOK = "03_the_backward_pass.ipynb"

@@ -5,26 +5,36 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_numba.engine import kernels
-from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS
-from lstm_numba.tutorials.packed_order import packed_order
+from lstm_numba.engine.compiling import jit
+from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS, pointer, shift
+from lstm_numba.engine.weights import OUTLINED, pack_part_forward
+from lstm_numba.plots.packing import packed_order
 
 SIZES = [(16, 3), (40, 7), (1, 1), (21, 5)]
 
 
+@jit(calls=OUTLINED)
+def pack(weights, parts, packed, lane):
+    """Pack weights (K, H, D) as the loops over time do, in parts of so many gates."""
+    K, H, D = weights.shape
+    groups = (H + lane - 1) // lane
+    first = 0
+    for n in range(len(parts)):
+        part = shift(pointer(weights), first * H * D)
+        pack_part_forward(part, parts[n], H, D, first * groups * lane, K * groups * lane, pointer(packed), 0, groups)
+        first += parts[n]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("H", "I"), SIZES)
-@pytest.mark.parametrize("gates", [1, 4])
-def test_the_kernels_pack_in_this_order(gates, H, I, dtype):
+@pytest.mark.parametrize("parts", [(1,), (4,), (1, 2), (3, 1)], ids=str)
+def test_the_engine_packs_in_this_order(parts, H, I, dtype):
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    order = packed_order(H, I, lanes, VECTORS, gates)
+    gates, groups = sum(parts), -(-H // lanes)
+    order = packed_order(H, I, lanes, VECTORS, parts)
     weights = 1 + np.arange(gates * H * I, dtype=dtype).reshape(gates, H, I)
-    groups = -(-H // lanes)
-    packed, none = np.full(len(order) + lanes, -1, dtype), np.zeros(lanes, dtype)
-    bias = np.zeros(gates * groups * lanes, dtype)
-    kernels.pack_for_forward(
-        weights, np.zeros((gates, 0, 0), dtype), bias[:0].reshape(gates, 0), packed, none, bias, 0, groups
-    )
+    packed = np.full(len(order) + lanes, -1, dtype)
+    pack(weights, np.array(parts), packed, lanes)
     begin = -packed.ctypes.data % VECTOR_BYTES // packed.itemsize
     padded = np.zeros((gates, groups * lanes, I), dtype)
     padded[:, :H] = weights
@@ -36,6 +46,10 @@ def test_every_weight_has_one_place():
     assert order.shape == (4 * 12 * 6, 3)
     places = np.ravel_multi_index(order.T, (4, 12, 6))
     assert np.array_equal(np.sort(places), np.arange(4 * 12 * 6))
+
+
+def test_one_part_may_be_given_as_a_number():
+    assert np.array_equal(packed_order(10, 6, 4, 2, 3), packed_order(10, 6, 4, 2, [3]))
 
 
 def test_a_panel_is_read_in_one_line():
