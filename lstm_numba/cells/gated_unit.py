@@ -8,8 +8,13 @@ __all__ = ["gru", "gru_2014"]
 
 @cell
 def gru(a_r, a_z, u_n, w_n, h_prev, *, gate=sigmoid, candidate=tanh):
-    """K. Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation*
-    (EMNLP 2014), section 2.3, with the reset gate after the product, as cuDNN, torch and Keras compute it.
+    """Gated recurrent unit with the reset gate after the product, as cuDNN, torch and Keras compute it.
+
+    K. Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation*
+    (EMNLP 2014), section 2.3; there the reset gate comes before the product (`gru_2014`), and biases are left out. z
+    keeps the old state, as in the paper, torch and Keras; others let z bring in the new, with 1 - z in the place of
+    z. torch stacks the gates as r, z, n (``weight_ih``, ``weight_hh``; b_n is in ``bias_ih``, bw_n in ``bias_hh``),
+    Keras as z, r, h (``kernel``, ``recurrent_kernel``, ``bias``). The paper's W is U here, and its U is W.
     """
     r = gate(a_r)
     z = gate(a_z)
@@ -31,8 +36,12 @@ def gru_backward(r, z, n, w_n, h_prev, epsilon_h, *, gate, candidate):
 
 @cell
 def gru_2014(a_r, a_z, u_n, W_n, h_prev, *, gate=sigmoid, candidate=tanh):
-    """K. Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation*
-    (EMNLP 2014), section 2.3: the reset gate before the product.
+    """Gated recurrent unit as published, with the reset gate before the product: Keras' ``reset_after=False``.
+
+    K. Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation*
+    (EMNLP 2014), section 2.3, without the biases that are here. z keeps the old state, as in the paper. Keras stacks
+    the gates as z, r, h (``kernel``, ``recurrent_kernel``, ``bias``). The paper's W is U here, its U is W, its h̃ is
+    n.
     """
     r = gate(a_r)
     z = gate(a_z)

@@ -11,7 +11,9 @@ def lstm(
     a_i, a_f, a_o, a_c, h_prev, c_prev, v_i, v_f, v_o,
     *, peepholes=True, gate=sigmoid, cell_input=tanh, cell_output=tanh,
 ):  # fmt: skip
-    """A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4; the peepholes are those of
+    """Long short-term memory with peepholes.
+
+    A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4; the peepholes are those of
     F. Gers, N. Schraudolph & J. Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 2002).
     """
     if peepholes:
