@@ -106,5 +106,25 @@ def read(source, name):
     return source[name] if name in ("U", "W", "V", "b") else getattr(source, name)
 
 
+def memory_of(arrays):
+    """Bytes of the memory under the arrays, shared memory counted once."""
+    roots = {}
+    for array in arrays:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        roots[id(array)] = array
+    return sum(array.nbytes for array in roots.values())
+
+
+def held_by_trace(trace):
+    """Every array that a trace without lengths holds."""
+    return [trace.operands, *(getattr(trace, name) for name in trace.names())]
+
+
+def held_by_gradients(grads):
+    """Every array that a layer's gradients hold; parameters may lie in a stack's one array."""
+    return [grads.parameters().flat, *(getattr(grads, name) for name in grads.names())]
+
+
 def compare(got, want, names, tolerance, error=norm_error):
     worst({name: error(read(got, name), want[name]) for name in names}, tolerance)

@@ -55,23 +55,23 @@ def test_uniform_is_uniform():
 @pytest.mark.parametrize("gates", [1, 4])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_gate_is_drawn_by_itself(scheme, gates):
-    U, W = initial_weights.recurrent_weights(scheme, rng(), gates, 7, 5)
+    U, W = initial_weights.recurrent_weights(scheme, rng(), gates, gates, 7, 5)
     assert U.shape == (gates, 7, 5) and W.shape == (gates, 7, 7)
     assert len({array.tobytes() for array in (*U, *W)}) == 2 * gates
-    again = initial_weights.recurrent_weights(scheme, rng(), gates, 7, 5)
+    again = initial_weights.recurrent_weights(scheme, rng(), gates, gates, 7, 5)
     assert np.array_equal(again[0], U) and np.array_equal(again[1], W)
-    assert not np.array_equal(initial_weights.recurrent_weights(scheme, rng(1), gates, 7, 5)[0], U)
+    assert not np.array_equal(initial_weights.recurrent_weights(scheme, rng(1), gates, gates, 7, 5)[0], U)
 
 
 def test_what_each_scheme_draws():
     H, I = 60, 90
-    U, W = initial_weights.recurrent_weights("glorot", rng(), 4, H, I)
+    U, W = initial_weights.recurrent_weights("glorot", rng(), 4, 4, H, I)
     is_uniform(U, np.sqrt(6 / (H + I)))
     is_uniform(W, np.sqrt(6 / (2 * H)))
-    U, W = initial_weights.recurrent_weights("orthogonal", rng(), 4, H, I)
+    U, W = initial_weights.recurrent_weights("orthogonal", rng(), 4, 4, H, I)
     is_uniform(U, np.sqrt(6 / (H + I)))
     assert all(np.abs(each @ each.T - np.eye(H)).max() <= 1e-13 for each in W)
-    for array in initial_weights.recurrent_weights("uniform", rng(), 4, H, I):
+    for array in initial_weights.recurrent_weights("uniform", rng(), 4, 4, H, I):
         is_uniform(array, 0.12)
 
 

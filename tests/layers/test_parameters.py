@@ -20,10 +20,16 @@ SHAPES = {
     "output.S": (5, 4),
     "output.b": (5,),
 }
+GATES = {
+    "layers.0.forward.U": "ifoc",
+    "layers.0.forward.V": "ifo",
+    "layers.0.backward.U": "ifoc",
+    "layers.0.backward.b": "ifoc",
+}
 
 
 def make(dtype=np.float64):
-    parameters = Parameters(SHAPES, np.dtype(dtype))
+    parameters = Parameters(SHAPES, np.dtype(dtype), gates=GATES)
     parameters.flat[:] = np.arange(parameters.flat.size)
     return parameters
 

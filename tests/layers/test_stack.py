@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import naive
-from cases import norm_error, worst
+from cases import held_by_gradients, held_by_trace, memory_of, norm_error, worst
 from lstm_numba import LSTM, ModelFileError, Network, SimpleRNN, gradcheck, jacobian, sensitivity
 from lstm_numba.engine import pool
 from lstm_numba.instruments.stack_jacobians import StackChain
@@ -403,7 +403,7 @@ def test_an_explosion_stays_in_its_own_column():
 def test_sensitivity_refuses_what_a_stack_has_not():
     stack, x = make(), np.zeros((T, I))
     for wrt in ("h", "c"):
-        with pytest.raises(ValueError, match=r"^wrt: expected 'x', 'h0' or 'c0', for every layer of a Stack"):
+        with pytest.raises(ValueError, match=r"^wrt: expected 'x' or an initial state .*, for every layer of a Stack has its own"):
             sensitivity(stack, x, wrt=wrt)
     with pytest.raises(ValueError, match=r"^of: expected 'h'"):
         sensitivity(make("simple cells"), x, of="c")
@@ -507,8 +507,9 @@ def test_own_states_and_lengths_are_taken_where_none_are_given(name):
     assert same and all(np.array_equal(a, b) for a, b in zip(got.h0, problem.states["h0"], strict=True))
     zeros = {key: [np.zeros_like(state) for state in states] for key, states in problem.initial().items()}
     assert np.array_equal(stack.forward(problem.x, **zeros, lengths=[T] * B).h, plain.forward(problem.x).h)
-    half = plain.forward(problem.x, problem.states["h0"], zeros.get("c0"), LENGTHS)
-    assert np.array_equal(stack.forward(problem.x, c0=zeros.get("c0")).h, half.h)
+    half = plain.forward(problem.x, problem.states["h0"], *(zeros[name] for name in stack.initial_names[1:]), lengths=LENGTHS)
+    others = {name: zeros[name] for name in stack.initial_names[1:]}
+    assert np.array_equal(stack.forward(problem.x, **others).h, half.h)
 
 
 def test_a_state_of_one_row_is_every_sequences():
@@ -601,16 +602,6 @@ def test_seeds_add_up_and_missing_ones_are_zero(seeds):
     assert np.array_equal(got.flat, want.flat) and np.array_equal(got.x, want.x)
 
 
-def memory_of(arrays):
-    """Bytes of the arrays, those of shared memory once."""
-    roots = {}
-    for array in arrays:
-        while isinstance(array.base, np.ndarray):
-            array = array.base
-        roots[id(array)] = array
-    return sum(array.nbytes for array in roots.values())
-
-
 @each_stack
 @pytest.mark.parametrize("lean", [False, True])
 def test_memory_is_that_of_the_arrays(name, lean):
@@ -619,12 +610,12 @@ def test_memory_is_that_of_the_arrays(name, lean):
     trace = stack.forward(problem.x, lean=lean)
     own = [trace.x, trace.h]
     for each in (each for directions in trace.layers for each in directions):
-        own += [each.x, each._h_rows] + ([each._a, each._gates, each._c_rows] if stack.cell == "lstm" else [each.a])
+        own += held_by_trace(each)
     assert stack.memory(T, B, lean).trace == memory_of(own)
     gradients = stack.backward(trace, problem.dh)
     own = [gradients.flat, gradients.x]
     for each in (each for directions in gradients.layers for each in directions):
-        own += [each.x, each.delta, each.epsilon_h] + ([each.epsilon_c] if stack.cell == "lstm" else [])
+        own += held_by_gradients(each)
     assert stack.memory(T, B).gradients == memory_of(own)
 
 
@@ -664,9 +655,9 @@ def test_simple_cells_have_no_cell_state():
     for what in (trace, stack.backward(trace, problem.dh)):
         assert not hasattr(what, "c0") and hasattr(what, "h0")
     assert not hasattr(trace, "c_last")
-    with pytest.raises(ValueError, match=r"^c0: expected None"):
+    with pytest.raises(TypeError, match=r"^c0: expected one of h0, lengths, lean in forward of rnn, got 'c0'"):
         stack.forward(problem.x, c0=np.zeros((4, B, 3)))
-    with pytest.raises(ValueError, match=r"^dc_last: expected None"):
+    with pytest.raises(TypeError, match=r"^dc_last: expected one of dh_last, dh in backward of rnn, got 'dc_last'"):
         stack.backward(trace, dc_last=np.zeros((4, B, 3)))
 
 
@@ -714,7 +705,7 @@ def damaged(what, arrays, config):
     elif what == "an unknown option":
         config["layers"][0][0]["projection"] = 3
     elif what == "an unknown cell":
-        config["cell"] = "gru"
+        config["cell"] = "transformer"
     return arrays, config
 
 
@@ -754,7 +745,7 @@ BAD_STACKS = {
     "answers": (ValueError, "bidirectional", {"bidirectional": (True, False)}),
     "no flag": (TypeError, "bidirectional", {"bidirectional": 1}),
     "merge": (ValueError, "merge", {"merge": "mul"}),
-    "cell": (ValueError, "cell", {"cell": "gru"}),
+    "cell": (ValueError, "cell", {"cell": "transformer"}),
     "reverse": (TypeError, "reverse", {"reverse": True}),
     "dtype": (ValueError, "dtype", {"dtype": np.float16}),
     "init": (ValueError, "init", {"init": "zeros"}),
@@ -778,7 +769,7 @@ BAD_LAYERS = {
     "no layer": (TypeError, r"^layers: expected a list", []),
     "an array": (TypeError, r"^layers\[0\]: expected a list of one", [np.zeros(3)]),
     "three directions": (TypeError, r"^layers\[0\]", [[lstm(), lstm(), lstm()]]),
-    "something else": (TypeError, r"^layers\[0\]: expected an LSTM or a SimpleRNN, got str", [["lstm"]]),
+    "something else": (TypeError, r"^layers\[0\]: expected a recurrent layer, got str", [["lstm"]]),
     "two kinds": (ValueError, r"^layers\[1\]: expected cells of one kind", [[lstm()], [SimpleRNN(3, 3)]]),
     "two dtypes": (ValueError, r"^layers\[1\]: .*dtype float32", [[lstm()], [lstm(3, dtype=np.float64)]]),
     "input": (ValueError, r"^layers\[1\]: expected input_size 3, .* got 6", [[lstm()], [lstm(6)]]),
@@ -854,7 +845,7 @@ def test_backward_refuses():
 
 @pytest.mark.parametrize("model", [None, np.zeros(3), "lstm", object()])
 def test_as_stack_refuses_what_has_no_layers(model):
-    with pytest.raises(TypeError, match=r"^model: expected an LSTM, a SimpleRNN, a Stack or a Network"):
+    with pytest.raises(TypeError, match=r"^model: expected a recurrent layer, a Stack or a Network"):
         as_stack(model)
 
 
