@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba.exchange._kinds import KINDS
 from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def _module(source: torch.nn.Module) -> Source:
     from torch import nn
 
     ours = sys.modules.get("lstm_numba.torch")
-    classes = (nn.RNNBase, nn.RNNCellBase) + ((ours.LSTM,) if ours else ())
+    own_classes = (getattr(ours, kind.name, None) for kind in KINDS)
+    classes = (nn.RNNBase, nn.RNNCellBase, *filter(None, own_classes))
     tensors: dict[str, Any] = {}
     nonlinearities: dict[str, str] = {}
     for name, module in source.named_modules():
@@ -56,11 +58,11 @@ def _module(source: torch.nn.Module) -> Source:
             own = dict(module.named_parameters(recurse=False))
             own |= {key: getattr(module, key) for key in getattr(module, "parametrizations", ())}
             tensors |= {prefix + key: tensor for key, tensor in own.items()}
-            if isinstance(module, nn.RNN | nn.RNNCell):
+            if hasattr(module, "nonlinearity"):
                 nonlinearities[name] = module.nonlinearity
     nothing = (
-        f"source: {type(source).__name__} holds no nn.LSTM, nn.RNN, nn.LSTMCell or nn.RNNCell; if a module of its own "
-        "has weights with their names, and their meaning, pass source.state_dict()"
+        f"source: {type(source).__name__} holds no nn.LSTM, nn.GRU, nn.RNN or cell of one; if a module of its own has "
+        "weights with their names, and their meaning, pass source.state_dict()"
     )
     return Source(list(tensors), lambda name: _array(name, tensors[name]), nonlinearities, nothing)
 
@@ -68,7 +70,7 @@ def _module(source: torch.nn.Module) -> Source:
 def _state_dict(source: Mapping[Any, Any]) -> Source:
     names = [name for name in source if isinstance(name, str)]
     inner = [name for name in names if isinstance(source[name], Mapping)]
-    nothing = "source: there are no weights of an nn.LSTM or nn.RNN (weight_ih_l0, weight_hh_l0, ...) in it"
+    nothing = "source: there are no weights of an nn.LSTM, nn.GRU or nn.RNN (weight_ih_l0, weight_hh_l0, ...) in it"
     if inner:
         nothing += f"; pass what it holds under {', '.join(map(repr, inner))}, if that is the state dict"
     elif names:
@@ -128,7 +130,7 @@ def stored(path: Path) -> Source:
             array = (array.astype(np.uint32) << 16).view(np.float32)
         return _array(name, array.reshape(entry["shape"]))
 
-    nothing = "there are no weights of an nn.LSTM or nn.RNN (weight_ih_l0, weight_hh_l0, ...) in it"
+    nothing = "there are no weights of an nn.LSTM, nn.GRU or nn.RNN (weight_ih_l0, weight_hh_l0, ...) in it"
     return Source(list(header), read, {}, f"{nothing}; it holds {listed(header)}")
 
 

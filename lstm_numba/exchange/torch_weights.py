@@ -1,4 +1,4 @@
-"""Weights in and out of PyTorch: `nn.LSTM`, `nn.RNN`, their cells, state dicts and safetensors files.
+"""Weights in and out of PyTorch: `nn.LSTM`, `nn.GRU`, `nn.RNN`, their cells, state dicts and safetensors files.
 
 torch names the tensors of layer 0 ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, those of its
 backward direction with ``_reverse`` behind, those of a cell without ``_l0``. With the gates' rows one below the other:
@@ -7,10 +7,10 @@ backward direction with ``_reverse`` behind, those of a cell without ``_l0``. Wi
     weight_hh         = [W_i; W_f; W_c; W_o]
     bias_ih + bias_hh = [b_i; b_f; b_c; b_o]
 
-(torch writes g for our c), where an ``nn.RNN`` has U, W and b alone. `lstm_numba.torch.LSTM` adds ``peephole_l0`` = V,
-(3, H) in the order i, f, o.
+(torch writes g for our c), where an ``nn.RNN`` has U, W and b alone, and an ``nn.GRU`` the gates r, z, n, of which n
+keeps its two biases apart, b_n and bw_n. `lstm_numba.torch.LSTM` adds ``peephole_l0`` = V, (3, H) in the order i, f, o.
 
-Source: the formulas and tensor shapes in the documentation of ``torch.nn.LSTM`` and ``torch.nn.RNN``.
+Source: the formulas and tensor shapes in the documentation of ``torch.nn.LSTM``, ``torch.nn.GRU`` and ``torch.nn.RNN``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
+from lstm_numba.exchange._kinds import KINDS, Kind, differing, fill, kind_of, stacked
 from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
-from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 from lstm_numba.layers.checkpoints import ModelFileError
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 if TYPE_CHECKING:
@@ -37,10 +36,12 @@ if TYPE_CHECKING:
 
     from lstm_numba.models.network import Network
 
-# The same places in both: ours are i, f, o, c, torch's i, f, g, o.
-_GATES = [0, 1, 3, 2]
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
-_TENSOR = re.compile(rf"({'|'.join(_KINDS)})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
+# torch's kinds of tensors → the names of `fill`.
+_PARTS = {"weight_ih": "U", "weight_hh": "W", "bias_ih": "b", "bias_hh": "bw", "weight_hr": "", "peephole": "V"}
+_TENSOR = re.compile(rf"({'|'.join(_PARTS)})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
+# A cell is known by the number of its gates.
+_BY_GATES = {len(kind.gates["torch"]): kind for kind in KINDS if "torch" in kind.gates}
+_NONLINEARITIES = ("tanh", "relu")
 
 
 def from_torch(
@@ -49,7 +50,7 @@ def from_torch(
     name: str | Sequence[str] | None = None,
     nonlinearity: str | None = None,
     dtype: DTypeLike | None = None,
-) -> LSTM | SimpleRNN | Stack:
+) -> Recurrent | Stack:
     """Take over the weights of a recurrent layer of PyTorch's.
 
     U, W are the gates' rows of weight_ih and weight_hh, b = bias_ih + bias_hh (where one of them is zero, exactly the
@@ -59,8 +60,9 @@ def from_torch(
     Parameters
     ----------
     source
-        ``nn.LSTM``, ``nn.RNN``, ``nn.LSTMCell``, ``nn.RNNCell``, `lstm_numba.torch.LSTM`, or any module that holds one;
-        a state dict of torch tensors or NumPy arrays; or the path of a .safetensors file, which needs no torch.
+        ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``, their cells such as ``nn.LSTMCell``, a module of `lstm_numba.torch`, or any
+        module that holds one; a state dict of torch tensors or NumPy arrays; or the path of a .safetensors file, which
+        needs no torch.
     name
         Which one, where there are several: the module's dotted name, which is also the beginning of its tensors' names.
         A list of names makes one stack of them, in that order from the input up.
@@ -72,7 +74,7 @@ def from_torch(
 
     Returns
     -------
-    LSTM, SimpleRNN or Stack
+    LSTM, GRU, SimpleRNN or Stack
         The layer itself, where there is one layer in one direction:
         ``trace = from_torch(module).forward(x); trace.f``. Else a stack: ``trace.layers[0][1].f`` is the forget gate of
         the first layer's backward direction. The weights are copies.
@@ -84,7 +86,7 @@ def from_torch(
     ModelFileError
         For a file that isn't safetensors (a pickle is never opened), not whole, or without the weights of a layer.
     ValueError
-        For what the engine hasn't (GRU, proj_size, a tensor that no recurrent layer of torch has), missing tensors,
+        For what the engine hasn't (proj_size, a tensor that no recurrent layer of torch has), missing tensors,
         wrong shapes, layers that don't fit together, or several candidates and no name; the text names the tensor.
     TypeError
         For a source that is none of these, or weights that are not floating-point numbers.
@@ -97,7 +99,7 @@ def from_torch(
     """
     wanted = None if dtype is None else _checks.float_dtype(dtype)
     if nonlinearity is not None:
-        _checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        _checks.choice("nonlinearity", nonlinearity, _NONLINEARITIES)
     if not isinstance(source, str | os.PathLike):
         return _assemble(opened(source), name, nonlinearity, wanted)
     file = stored(Path(source))
@@ -107,10 +109,10 @@ def from_torch(
         raise ModelFileError(f"{source}: {error}") from None
 
 
-def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = False) -> torch.nn.Module:
+def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -> torch.nn.Module:
     """Make a module of PyTorch's with the same weights.
 
-    b goes to bias_ih, bias_hh is zero; `from_torch` of the module gives the same bytes back.
+    b goes to bias_ih, bw to bias_hh, which is zero elsewhere; `from_torch` of the module gives the same bytes back.
 
     Parameters
     ----------
@@ -122,7 +124,7 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
     Returns
     -------
     torch.nn.Module
-        ``nn.LSTM`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't; on
+        ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't; on
         the CPU.
 
     Raises
@@ -130,7 +132,7 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
     ImportError
         Without PyTorch.
     ValueError
-        For what torch's modules haven't: other non-linearities, layers of different sizes or options, a reverse
+        For what torch's modules haven't: other cells (a GRU with reset_after=False) or non-linearities, layers of different sizes or options, a reverse
         direction alone, directions that are summed, an initial state or lengths of the stack's own.
     TypeError
         For something that is no layer, stack or network.
@@ -149,10 +151,10 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
         "device": "cpu",  # where the weights are, whatever torch's default device is
         "dtype": getattr(torch, first.dtype.name),
     }
-    make: Any = torch.nn.LSTM
-    if isinstance(first, SimpleRNN):
-        make, options["nonlinearity"] = torch.nn.RNN, first.nonlinearity
-    elif _peepholes(first):
+    make: Any = getattr(torch.nn, kind_of(stack, "torch").name)
+    if "nonlinearity" in first.options:
+        options["nonlinearity"] = first.nonlinearity
+    if "V" in first.parameters():
         from lstm_numba.torch import LSTM as PeepholeLSTM
 
         make, options["peepholes"] = PeepholeLSTM, True
@@ -162,7 +164,7 @@ def to_torch(model: LSTM | SimpleRNN | Stack | Network, *, batch_first: bool = F
     return module
 
 
-def torch_state_dict(model: LSTM | SimpleRNN | Stack | Network, prefix: str = "") -> dict[str, NDArray]:
+def torch_state_dict(model: Recurrent | Stack | Network, prefix: str = "") -> dict[str, NDArray]:
     """Return the weights under torch's names and in its order, as NumPy arrays; torch isn't needed.
 
     ``safetensors.numpy.save_file(torch_state_dict(layer), path)`` makes a file of them. With peepholes the names are
@@ -190,40 +192,31 @@ def torch_state_dict(model: LSTM | SimpleRNN | Stack | Network, prefix: str = ""
         raise TypeError(f"prefix: expected a text, got {prefix!r}")
     if prefix and not prefix.endswith("."):
         raise ValueError(f"prefix: expected '' or a name with a dot behind, got {prefix!r}")
+    gates = kind_of(stack, "torch").gates["torch"]
     arrays: dict[str, NDArray] = {}
     for number, directions in enumerate(stack.layers):
         for layer, back in zip(directions, ("", "_reverse"), strict=False):
-            for kind, array in _torch_arrays(layer).items():
-                arrays[f"{prefix}{kind}_l{number}{back}"] = array
+            parts = stacked(layer, gates)
+            own = {kind: parts[part] for kind, part in _PARTS.items() if part in parts}
+            if "peephole" in own:
+                own["peephole"] = own["peephole"].reshape(-1, layer.hidden_size)
+            arrays |= {f"{prefix}{kind}_l{number}{back}": array for kind, array in own.items()}
     return arrays
-
-
-def _torch_arrays(layer: RecurrentLayer) -> dict[str, NDArray]:
-    """One layer's weights by torch's kinds of tensors."""
-    arrays = {"weight_ih": layer["U"], "weight_hh": layer["W"]}
-    arrays |= {"bias_ih": layer["b"], "bias_hh": np.zeros_like(layer["b"])} if layer.bias else {}
-    if layer.gates == 4:
-        arrays = {kind: array[_GATES].reshape(-1, *array.shape[2:]) for kind, array in arrays.items()}
-    arrays |= {"peephole": layer["V"]} if _peepholes(layer) else {}
-    return {kind: np.array(array, order="C") for kind, array in arrays.items()}
 
 
 # What torch can hold
 
 
-def _peepholes(layer: RecurrentLayer) -> bool:
-    return bool(getattr(layer, "peepholes", False))
-
-
-def _expressible(model: LSTM | SimpleRNN | Stack | Network) -> Stack:
+def _expressible(model: Recurrent | Stack | Network) -> Stack:
     """Return the model as a stack, or raise where torch has no such module."""
     stack = as_stack(model)
-    for name in ("h0", "c0", "lengths"):
+    for name in (*stack.initial_names, "lengths"):
         if getattr(stack, name) is not None:
             raise ValueError(
                 f"{name}: torch's modules keep none of their own; set the stack's {name} to None and give it to the "
                 "module at each call"
             )
+    kind = kind_of(stack, "torch")
     first, both = stack.layers[0][0], len(stack.layers[0])
     for number, directions in enumerate(stack.layers):
         if [layer.reverse for layer in directions] not in ([False], [False, True]):
@@ -237,32 +230,25 @@ def _expressible(model: LSTM | SimpleRNN | Stack | Network) -> Stack:
                 f"layers[0] has {both}; make one module of each layer"
             )
         for layer in directions:
-            _same_kind(number, first, layer)
+            _check_options(number, kind, first, layer)
     if stack.merge == "sum" and both == 2 and len(stack.layers) > 1:
         raise ValueError('merge: torch joins directions side by side, as merge="concat" does, got "sum"')
     return stack
 
 
-def _same_kind(number: int, first: RecurrentLayer, layer: RecurrentLayer) -> None:
+def _check_options(number: int, kind: Kind, first: Recurrent, layer: Recurrent) -> None:
     """Raise where a layer isn't one of torch's, or differs from the first in what torch wants the same everywhere."""
     where = f"layers[{number}]"
-    allowed = (
-        {"nonlinearity": ("tanh", "relu")}
-        if isinstance(layer, SimpleRNN)
-        else {"gate": ("sigmoid",), "cell_input": ("tanh",), "cell_output": ("tanh",)}
-    )
-    for option, functions in allowed.items():
-        if getattr(layer, option) not in functions:
-            raise ValueError(
-                f"{where}: torch has {option}={' or '.join(map(repr, functions))} alone, got {getattr(layer, option)!r}"
-            )
-    for option in ("hidden_size", "bias", "peepholes", "nonlinearity"):
-        have, want = getattr(layer, option, None), getattr(first, option, None)
-        if have != want:
-            raise ValueError(
-                f"{where}: torch wants the same {option} in every layer, got {have!r} where layers[0] has {want!r}; "
-                "make one module of each layer"
-            )
+    for option, default in kind.functions.items():
+        allowed = _NONLINEARITIES if option == "nonlinearity" else (default,)
+        if (have := getattr(layer, option)) not in allowed:
+            raise ValueError(f"{where}: torch has {option}={' or '.join(map(repr, allowed))} alone, got {have!r}")
+    if (different := differing(layer, first)) is not None:
+        have, want = getattr(layer, different), getattr(first, different)
+        raise ValueError(
+            f"{where}: torch wants the same {different} in every layer, got {have!r} where layers[0] has {want!r}; "
+            "make one module of each layer"
+        )
 
 
 # From torch's tensors to layers
@@ -270,9 +256,9 @@ def _same_kind(number: int, first: RecurrentLayer, layer: RecurrentLayer) -> Non
 
 def _assemble(
     source: Source, name: str | Sequence[str] | None, nonlinearity: str | None, dtype: np.dtype | None
-) -> LSTM | SimpleRNN | Stack:
+) -> Recurrent | Stack:
     """Choose among what a source holds, and build it."""
-    layers: list[list[RecurrentLayer]] = []
+    layers: list[list[Recurrent]] = []
     for each in _chosen(source, name):
         own = source.nonlinearities.get(each)
         if own is not None and nonlinearity not in (None, own):
@@ -320,7 +306,7 @@ class _Group:
         for name in sorted(self.tensors):
             if not (match := _TENSOR.fullmatch(name)):
                 raise ValueError(
-                    f"{self.prefix}{name}: nn.LSTM and nn.RNN have no such tensor, so this isn't one of them, or its "
+                    f"{self.prefix}{name}: nn.LSTM, nn.GRU and nn.RNN have no such tensor, so this isn't one of them, or its "
                     "weights are made of others (then torch.nn.utils.remove_weight_norm makes them plain)"
                 )
             if match[1] == "weight_hr":
@@ -332,7 +318,7 @@ class _Group:
                     "torch.nn.utils.parametrize.remove_parametrizations on it first"
                 )
 
-    def layers(self, nonlinearity: str | None, dtype: np.dtype | None) -> list[list[RecurrentLayer]]:
+    def layers(self, nonlinearity: str | None, dtype: np.dtype | None) -> list[list[Recurrent]]:
         """Build the module's layers, each in one direction or two."""
         suffixes = self._suffixes()
         arrays = [[self._arrays(suffix) for suffix in directions] for directions in suffixes]
@@ -344,7 +330,7 @@ class _Group:
             for suffix, kinds in zip(names, directions, strict=True):
                 self._check_shapes(suffix, kinds, hidden, size)
             made.append([
-                _layer(kinds, hidden, back, nonlinearity, wide, dtype or wide) for back, kinds in enumerate(directions)
+                _layer(kinds, hidden, back, nonlinearity, dtype or wide) for back, kinds in enumerate(directions)
             ])
             size = hidden * len(directions)
         return made
@@ -370,22 +356,22 @@ class _Group:
         """Read one direction's tensors; those that one layer has, every layer has to have."""
         present = {match[1] for name in self.tensors if (match := _TENSOR.fullmatch(name))}
         needed = {"weight_ih", "weight_hh"} | ({"bias_ih", "bias_hh"} if present & {"bias_ih", "bias_hh"} else set())
-        kinds = sorted(needed | present, key=_KINDS.index)
+        kinds = sorted(needed | present, key=list(_PARTS).index)
         for kind in kinds:
             if kind + suffix not in self.tensors:
                 raise ValueError(f"{self.prefix}{kind}{suffix}: expected this tensor beside the others, got none")
         return {kind: self.source.read(f"{self.prefix}{kind}{suffix}") for kind in kinds}
 
     def _sizes(self, suffix: str, arrays: dict[str, NDArray]) -> tuple[int, int]:
-        """Return H and I of the first layer, or raise where the weights are neither an LSTM's nor a simple net's."""
+        """Return H and I of the first layer, or raise where the weights are those of no cell."""
         name, shape = f"{self.prefix}weight_hh{suffix}", arrays["weight_hh"].shape
-        if len(shape) == 2 and shape[0] == 3 * shape[1] > 0:
-            raise ValueError(f"{name}: shape {shape}, three times as many rows as columns, is a GRU's: not supported")
-        if len(shape) != 2 or shape[1] == 0 or shape[0] not in (shape[1], 4 * shape[1]):
-            raise ValueError(f"{name}: expected shape (4 H, H) of an LSTM or (H, H) of a simple net, got {shape}")
+        if len(shape) != 2 or shape[1] == 0 or shape[0] not in (number * shape[1] for number in _BY_GATES):
+            known = "(4 H, H) of an LSTM, (3 H, H) of a GRU or (H, H) of a simple net"
+            raise ValueError(f"{name}: expected shape {known}, got {shape}")
         self.rows, hidden = shape
-        if "peephole" in arrays and self.rows == hidden:
-            raise ValueError(f"{self.prefix}peephole{suffix}: a simple net has no peepholes")
+        kind = _BY_GATES[self.rows // hidden]
+        if "peephole" in arrays and not kind.cell.arguments.v:
+            raise ValueError(f"{self.prefix}peephole{suffix}: an nn.{kind.name} has no peepholes")
         shape = arrays["weight_ih"].shape
         if len(shape) != 2 or shape[0] != self.rows or shape[1] == 0:
             raise ValueError(f"{self.prefix}weight_ih{suffix}: expected shape ({self.rows}, I), got {shape}")
@@ -401,34 +387,24 @@ class _Group:
 
 
 def _layer(
-    arrays: dict[str, NDArray], hidden: int, back: int, nonlinearity: str | None, wide: np.dtype, dtype: np.dtype
-) -> RecurrentLayer:
+    arrays: dict[str, NDArray], hidden: int, back: int, nonlinearity: str | None, dtype: np.dtype
+) -> Recurrent:
     """Build one direction of one layer."""
     rows, size = arrays["weight_ih"].shape
+    kind = _BY_GATES[rows // hidden]
     options: dict[str, Any] = {"bias": "bias_ih" in arrays, "reverse": bool(back), "dtype": dtype, "seed": 0}
-    layer: RecurrentLayer
-    if rows == 4 * hidden:
-        if nonlinearity is not None:
-            raise ValueError(f"nonlinearity: an LSTM's are sigmoid and tanh, so expected None, got {nonlinearity!r}")
-        layer = LSTM(size, hidden, peepholes="peephole" in arrays, **options)
-    elif nonlinearity is None:
-        raise ValueError(
-            "nonlinearity: a simple net's weights don't tell it; expected 'tanh' (what nn.RNN has by default) or "
-            "'relu', got None"
-        )
-    else:
-        layer = SimpleRNN(size, hidden, nonlinearity=nonlinearity, **options)
-    ours = {"U": arrays["weight_ih"], "W": arrays["weight_hh"]}
-    ours |= {"b": _sum(arrays["bias_ih"], arrays["bias_hh"], np.promote_types(wide, dtype))} if layer.bias else {}
-    for name, array in ours.items():
-        layer[name] = array.reshape(4, hidden, *array.shape[1:])[_GATES] if rows == 4 * hidden else array
-    if "peephole" in arrays:
-        layer["V"] = arrays["peephole"]
+    if kind.cell.arguments.v:
+        options["peepholes"] = "peephole" in arrays
+    if "nonlinearity" in kind.functions:
+        if nonlinearity is None:
+            raise ValueError(
+                "nonlinearity: a simple net's weights don't tell it; expected 'tanh' (what nn.RNN has by default) or "
+                "'relu', got None"
+            )
+        options["nonlinearity"] = nonlinearity
+    elif nonlinearity is not None:
+        fixed = " and ".join(dict.fromkeys(kind.functions.values()))
+        raise ValueError(f"nonlinearity: an nn.{kind.name} has {fixed}, so expected None, got {nonlinearity!r}")
+    layer = kind.make(size, hidden, **options)
+    fill(layer, kind.gates["torch"], {_PARTS[name]: array for name, array in arrays.items()})
     return layer
-
-
-def _sum(one: NDArray, other: NDArray, dtype: np.dtype) -> NDArray:
-    """Return one + other; exactly the one, down to the sign of a zero, where the other is all zero."""
-    if not other.any():
-        return one
-    return np.add(one, other, dtype=dtype) if one.any() else other

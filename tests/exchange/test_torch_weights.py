@@ -73,10 +73,10 @@ def forward_error(module, taken, x, batch_first=False):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 @pytest.mark.parametrize("num_layers", [1, 3])
-@pytest.mark.parametrize("kind", ["LSTM", "tanh", "relu"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "tanh", "relu"])
 def test_outputs_are_those_of_the_module(torch, kind, num_layers, bidirectional, bias, dtype):
-    options = {} if kind == "LSTM" else {"nonlinearity": kind}
-    module = (torch.nn.LSTM if kind == "LSTM" else torch.nn.RNN)(
+    options = {} if kind in ("LSTM", "GRU") else {"nonlinearity": kind}
+    module = getattr(torch.nn, "RNN" if options else kind)(
         5, 6, num_layers, bias=bias, bidirectional=bidirectional, dtype=getattr(torch, dtype), **options
     )
     x = np.random.default_rng(1).standard_normal((9, 4, 5)).astype(dtype)
@@ -100,6 +100,8 @@ def test_dropout_is_for_training_alone(torch):
 def test_one_layer_in_one_direction_is_a_layer(torch):
     assert type(ln.from_torch(torch.nn.LSTM(2, 3))) is ln.LSTM
     assert type(ln.from_torch(torch.nn.RNN(2, 3))) is ln.SimpleRNN
+    assert type(ln.from_torch(torch.nn.GRU(2, 3))) is ln.GRU
+    assert ln.from_torch(torch.nn.GRU(2, 3)).reset_after
     assert not ln.from_torch(torch.nn.LSTM(2, 3)).peepholes
     for module in (torch.nn.LSTM(2, 3, 2), torch.nn.RNN(2, 3, bidirectional=True)):
         assert type(ln.from_torch(module)) is ln.Stack
@@ -125,6 +127,22 @@ def test_cells(torch):
         for t in range(7):
             h = simple(x[t], h)
             np.testing.assert_allclose(trace.h[t], h.numpy(), rtol=0, atol=1e-12)
+
+
+def test_the_cell_of_a_gru(torch):
+    """The same for its gates; torch's equations are those of its documentation."""
+    cell = torch.nn.GRUCell(3, 5, dtype=torch.float64)
+    x = torch.randn(7, 2, 3, dtype=torch.float64)
+    trace = ln.from_torch(cell).forward(x.numpy())
+    h = torch.zeros(2, 5, dtype=torch.float64)
+    with torch.no_grad():
+        for t in range(7):
+            u_r, u_z, u_n = (x[t] @ cell.weight_ih.T + cell.bias_ih).chunk(3, 1)
+            w_r, w_z, w_n = (h @ cell.weight_hh.T + cell.bias_hh).chunk(3, 1)
+            h, r, z = cell(x[t], h), (u_r + w_r).sigmoid(), (u_z + w_z).sigmoid()
+            steps = {"r": r, "z": z, "w_n": w_n, "n": (u_n + r * w_n).tanh(), "h": h}
+            for name, value in steps.items():
+                np.testing.assert_allclose(getattr(trace, name)[t], value.numpy(), rtol=0, atol=1e-12)
 
 
 def test_peepholes_of_our_own_module(torch):
@@ -165,6 +183,21 @@ def test_rows_go_to_their_gates():
     for gate, start in (("i", 0), ("f", 4), ("c", 8), ("o", 12)):
         both = arrays["bias_ih_l0"][start : start + 4] + arrays["bias_hh_l0"][start : start + 4]
         assert np.array_equal(layer[f"b_{gate}"], both)
+
+
+def test_only_the_new_state_of_a_gru_keeps_two_biases():
+    arrays = lstm_arrays(3, 4, rows=3)
+    layer = ln.from_torch(arrays)
+    inner, outer = arrays["bias_ih_l0"], arrays["bias_hh_l0"]
+    for number, gate in enumerate("rzn"):
+        rows = slice(4 * number, 4 * number + 4)
+        assert np.array_equal(layer[f"U_{gate}"], arrays["weight_ih_l0"][rows])
+        assert np.array_equal(layer[f"W_{gate}"], arrays["weight_hh_l0"][rows])
+        assert np.array_equal(layer[f"b_{gate}"], inner[rows] + (0 if gate == "n" else outer[rows]))
+    assert np.array_equal(layer["bw_n"], outer[8:])
+    back = ln.torch_state_dict(layer)
+    assert np.array_equal(back["bias_hh_l0"], np.concatenate([np.zeros(8), outer[8:]]))
+    assert np.array_equal(back["bias_ih_l0"][8:], inner[8:])
 
 
 @pytest.mark.parametrize("zero", ["bias_ih_l0", "bias_hh_l0"])
@@ -333,7 +366,11 @@ BAD = {
         lambda: lstm_arrays() | {"weight_hr_l0": np.zeros((2, 4), np.float32)},
         r"weight_hr_l0: a projection \(proj_size\) is not supported",
     ),
-    "a GRU": (lambda: lstm_arrays(rows=3), r"weight_hh_l0: .*\(12, 4\).* GRU"),
+    "two gates": (lambda: lstm_arrays(rows=2), r"weight_hh_l0: expected shape \(4 H, H\) of an LSTM.*got \(8, 4\)"),
+    "a GRU with peepholes": (
+        lambda: lstm_arrays(rows=3) | {"peephole_l0": np.zeros((3, 4), np.float32)},
+        "^peephole_l0: an nn.GRU has no peepholes",
+    ),
     "no weight_hh": (lambda: without("weight_hh_l0"), "^weight_hh_l0: expected this tensor"),
     "no weight_ih": (lambda: without("weight_ih_l0"), "^weight_ih_l0: expected this tensor"),
     "one bias": (lambda: without("bias_hh_l0"), "^bias_hh_l0: expected this tensor"),
@@ -407,7 +444,7 @@ BAD = {
     ),
     "peepholes of a simple net": (
         lambda: lstm_arrays(rows=1) | {"peephole_l0": np.zeros((3, 4), np.float32)},
-        "^peephole_l0: a simple net has no peepholes",
+        "^peephole_l0: an nn.RNN has no peepholes",
     ),
     "peepholes of a wrong shape": (
         lambda: lstm_arrays() | {"peephole_l0": np.zeros((4, 4), np.float32)},
@@ -464,10 +501,8 @@ def test_prefixes_stand_in_messages():
 
 def test_modules_that_are_not_ours_to_read(torch):
     for module, message in (
-        (torch.nn.GRU(3, 4), "weight_hh_l0: .*GRU"),
-        (torch.nn.GRUCell(3, 4), "weight_hh: .*GRU"),
         (torch.nn.LSTM(3, 4, proj_size=2), r"weight_hr_l0: a projection \(proj_size\)"),
-        (torch.nn.Linear(3, 4), "source: Linear holds no nn.LSTM, nn.RNN, nn.LSTMCell or nn.RNNCell"),
+        (torch.nn.Linear(3, 4), "source: Linear holds no nn.LSTM, nn.GRU, nn.RNN or cell of one"),
         (torch.nn.LSTM(3, 4, device="meta"), "weight_.._l0: .*'meta'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -494,8 +529,9 @@ def test_a_module_of_someone_elses_with_the_same_names(torch):
 def test_nonlinearities_that_contradict(torch):
     with pytest.raises(ValueError, match="nonlinearity: expected 'tanh', which the module has, or None, got 'relu'"):
         ln.from_torch(torch.nn.RNN(2, 3), nonlinearity="relu")
-    with pytest.raises(ValueError, match="nonlinearity: an LSTM's are sigmoid and tanh"):
-        ln.from_torch(torch.nn.LSTM(2, 3), nonlinearity="tanh")
+    for module in (torch.nn.LSTM(2, 3), torch.nn.GRU(2, 3)):
+        with pytest.raises(ValueError, match=r"nonlinearity: an nn.(LSTM|GRU) has sigmoid and tanh"):
+            ln.from_torch(module, nonlinearity="tanh")
     with pytest.raises(ValueError, match="nonlinearity: expected one of 'tanh', 'relu', got 'sigmoid'"):
         ln.from_torch(lstm_arrays(rows=1), nonlinearity="sigmoid")
 
@@ -679,6 +715,24 @@ def test_simple_nets_too(torch, nonlinearity):
     assert forward_error(module, layer, x) <= 1e-12
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_grus_too(torch, bidirectional, bias, dtype):
+    x = np.random.default_rng(1).standard_normal((9, 4, 5)).astype(dtype)
+    stack = filled(ln.Stack(5, (6, 6), cell="gru", bias=bias, bidirectional=bidirectional, dtype=dtype))
+    module = ln.to_torch(stack)
+    assert type(module) is torch.nn.GRU
+    assert forward_error(module, stack, x) <= TOLERANCE[dtype]
+
+
+def test_the_class_of_a_layer_does_not_matter(torch):
+    """A cell is known by its equations."""
+    layer = filled(ln.Recurrent(ln.cells.gru, 3, 4, seed=0))
+    assert type(ln.to_torch(layer)) is torch.nn.GRU
+    assert ln.from_torch(ln.torch_state_dict(layer)).parameters().flat.tobytes() == layer.parameters().flat.tobytes()
+
+
 def test_there_and_back_are_the_same_bytes(torch, tmp_path):
     pytest.importorskip("hypothesis", reason="hypothesis is not installed: it draws shapes and options")
     from hypothesis import given, settings
@@ -692,7 +746,7 @@ def test_there_and_back_are_the_same_bytes(torch, tmp_path):
         dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 99),
         cell=st.sampled_from([
             {"cell": "lstm", "peepholes": True}, {"cell": "lstm", "peepholes": False},
-            {"cell": "rnn", "nonlinearity": "tanh"}, {"cell": "rnn", "nonlinearity": "relu"},
+            {"cell": "rnn", "nonlinearity": "tanh"}, {"cell": "rnn", "nonlinearity": "relu"}, {"cell": "gru"},
         ]),
     )  # fmt: skip
     def check(I, H, layers, both, bias, dtype, seed, cell):
@@ -702,7 +756,8 @@ def test_there_and_back_are_the_same_bytes(torch, tmp_path):
         arrays = ln.torch_state_dict(stack, prefix="net.rnn.")
         save_file(arrays, path)
         module = ln.to_torch(stack)
-        assert not bias or not any(value.any() for name, value in module.named_parameters() if "bias_hh" in name)
+        second = [value for name, value in module.named_parameters() if "bias_hh" in name]
+        assert not any(value[: 2 * H if cell["cell"] == "gru" else None].any() for value in second)
         for back in (ln.from_torch(module), ln.from_torch(arrays, **told), ln.from_torch(path, **told)):
             assert type(back) is type(whole) and back.dtype == dtype
             assert back.parameters().flat.tobytes() == stack.parameters().flat.tobytes()
@@ -745,11 +800,24 @@ def stack_of(*layers, **options):
     return ln.Stack.of([list(directions) for directions in layers], **options)
 
 
+OWN = """
+def leaky(a, h_prev):
+    h = 0.9 * h_prev + 0.1 * tanh(a)
+    return h
+"""
+
 UNKNOWN_TO_TORCH = {
     "gate": (lambda: ln.LSTM(2, 3, gate="tanh"), r"layers\[0\]: torch has gate='sigmoid' alone, got 'tanh'"),
     "cell_input": (lambda: ln.LSTM(2, 3, cell_input="relu"), "cell_input='tanh' alone, got 'relu'"),
     "cell_output": (lambda: ln.LSTM(2, 3, cell_output="identity"), "cell_output='tanh' alone, got 'identity'"),
     "nonlinearity": (lambda: ln.SimpleRNN(2, 3, nonlinearity="sigmoid"), "nonlinearity='tanh' or 'relu' alone"),
+    "gate of a GRU": (lambda: ln.GRU(2, 3, gate="tanh"), r"layers\[0\]: torch has gate='sigmoid' alone, got 'tanh'"),
+    "candidate": (lambda: ln.GRU(2, 3, candidate="relu"), "candidate='tanh' alone, got 'relu'"),
+    "reset before": (
+        lambda: ln.GRU(2, 3, reset_after=False),
+        "cell: torch has no cell with the equations of 'gru_2014'; expected one of lstm, rnn, gru",
+    ),
+    "a cell of one's own": (lambda: ln.Recurrent(OWN, 2, 3), "cell: torch has no cell with the equations of 'leaky'"),
     "reverse": (lambda: ln.LSTM(2, 3, reverse=True), r"layers\[0\]: torch has a backward direction only beside"),
     "reverse in a stack": (
         lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, reverse=True)]), r"layers\[1\]: torch has a backward direction"

@@ -1,0 +1,149 @@
+"""The cells that other libraries have too: what each calls them, and in which order it keeps their gates.
+
+One entry of `KINDS` is all that a further cell needs. The libraries stack the weights of the gates one below the other;
+`fill` and `stacked` move them between such stacks and a layer's parameters.
+
+A library gives every gate a second bias, that of Wₖ hᵗ⁻¹. Only where the cell keeps U x + b and W h + bw apart does it
+matter on which side a bias stands; elsewhere the two are added up here, and the second is written as zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import cells
+from lstm_numba.cells import Cell, joined
+from lstm_numba.layers.gru import GRU
+from lstm_numba.layers.lstm import LSTM
+from lstm_numba.layers.recurrent import Recurrent
+from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.stack import Stack
+
+
+class Kind(NamedTuple):
+    """A cell of ours under other names.
+
+    Attributes
+    ----------
+    cell, make
+        The cell, and what makes a layer of it.
+    name, keras_name
+        What ONNX and torch call it, and Keras.
+    gates
+        Library → its order of the gates; a library without this cell is missing.
+    functions
+        Options that are non-linearities, in ONNX' order → their defaults, which are every library's.
+    keras, onnx
+        What tells it from other cells of its name: a Keras layer's options, an ONNX node's attributes.
+    """
+
+    cell: Cell
+    make: Callable[..., Recurrent]
+    name: str
+    keras_name: str
+    gates: Mapping[str, Sequence[str]]
+    functions: Mapping[str, str]
+    keras: Mapping[str, bool] = {}
+    onnx: Mapping[str, int] = {}
+
+    @property
+    def two_biases(self) -> bool:
+        """Whether it matters on which side a bias stands."""
+        return bool(self.cell.arguments.w)
+
+
+KINDS = (
+    Kind(
+        cells.lstm, LSTM, "LSTM", "LSTM", {"torch": "ifco", "keras": "ifco", "onnx": "iofc"},
+        {"gate": "sigmoid", "cell_input": "tanh", "cell_output": "tanh"},
+    ),
+    Kind(
+        cells.rnn, SimpleRNN, "RNN", "SimpleRNN", {"torch": ("",), "keras": ("",), "onnx": ("",)},
+        {"nonlinearity": "tanh"},
+    ),
+    Kind(
+        cells.gru, GRU, "GRU", "GRU", {"torch": "rzn", "keras": "zrn", "onnx": "zrn"},
+        {"gate": "sigmoid", "candidate": "tanh"}, {"reset_after": True}, {"linear_before_reset": 1},
+    ),
+    Kind(
+        cells.gru_2014, partial(GRU, reset_after=False), "GRU", "GRU", {"keras": "zrn", "onnx": "zrn"},
+        {"gate": "sigmoid", "candidate": "tanh"}, {"reset_after": False}, {"linear_before_reset": 0},
+    ),
+)  # fmt: skip
+
+
+def kind_of(stack: Stack, library: str) -> Kind:
+    """Return what a library calls the cell of a stack, or raise ValueError where it hasn't the cell."""
+    cell = stack.layers[0][0].cell
+    known = [kind for kind in KINDS if library.lower() in kind.gates]
+    for kind in known:
+        if kind.cell == cell:
+            return kind
+    raise ValueError(
+        f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of "
+        f"{', '.join(kind.cell.name for kind in known)}"
+    )
+
+
+def fill(layer: Recurrent, gates: Sequence[str], arrays: Mapping[str, NDArray]) -> None:
+    """Write a library's stacks of weights into a layer.
+
+    Parameters
+    ----------
+    layer
+        A layer of the library's cell.
+    gates
+        The library's order of the gates.
+    arrays
+        "U" (G·H, I), "W" (G·H, H), "V" (3·H,) or (3, H) where there are peepholes; where the layer has a bias "b" (G·H,), and "bw"
+        (G·H,) of a library with two.
+    """
+    names = layer.parameters()
+    H = layer.hidden_size
+    blocks = {part: array.reshape(-1, H, *array.shape[1:] if part in "UW" else ()) for part, array in arrays.items()}
+    for part in [part for part in ("U", "W", "V") if part in blocks]:
+        own = [name for gate in gates if (name := joined(part, gate)) in names]
+        for name, block in zip(own, blocks[part], strict=True):
+            layer[name] = block
+
+    if not layer.bias:
+        return
+    for gate, b, bw in zip(gates, blocks["b"], blocks.get("bw", np.zeros_like(blocks["b"])), strict=True):
+        if joined("bw", gate) in names:
+            layer[joined("bw", gate)] = bw
+            layer[joined("b", gate)] = b
+        else:
+            layer[joined("b", gate)] = _sum(b, bw, np.result_type(b, bw, layer.dtype))
+
+
+def _sum(one: NDArray, other: NDArray, dtype: np.dtype) -> NDArray:
+    """Return one + other; exactly the one, down to the sign of a zero, where the other is all zero."""
+    if not other.any():
+        return one
+    return np.add(one, other, dtype=dtype) if one.any() else other
+
+
+def stacked(layer: Recurrent, gates: Sequence[str]) -> dict[str, NDArray]:
+    """Return a layer's weights as a library stacks them, under the names that `fill` takes; "bw" is always there."""
+    names = layer.parameters()
+    parts = [part for part in ("U", "W", "b", "V") if part in names]
+    arrays: dict[str, NDArray] = {
+        part: np.concatenate([layer[name] for gate in gates if (name := joined(part, gate)) in names])
+        for part in parts
+    }
+    if "b" in arrays:
+        zeros = np.zeros(layer.hidden_size, layer.dtype)
+        second = [layer[name] if (name := joined("bw", gate)) in names else zeros for gate in gates]
+        arrays["bw"] = np.concatenate(second)
+    return arrays
+
+
+def differing(layer: Recurrent, first: Recurrent) -> Any:
+    """Return the name of an option in which a layer differs from the first one, or None."""
+    options = ("hidden_size", "bias", *layer.options)
+    return next((option for option in options if getattr(layer, option) != getattr(first, option)), None)
