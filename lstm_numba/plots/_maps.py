@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,30 +23,66 @@ TRACE = {
     "c": "cell\nstate $c^t$",
     "h": "output\n$h^t$",
 }
-SYMBOLS = {
-    **TRACE,
-    **{f"a_{gate}": f"$a_{gate}^t$" for gate in "ifoc"},
-    **{f"delta_{gate}": rf"$\delta_{gate}^t$" for gate in "ifoc"},
-    **{f"epsilon_{state}": rf"$\varepsilon_{state}^t$" for state in "hc"},
-}
+_GREEK = {"delta": r"\delta", "epsilon": r"\varepsilon"}
+_BEFORE_SQUASHING = ("a_", "u_", "w_")
+
+
+def symbol(name: str) -> str:
+    """An array's name as the equations write it; a name of several letters stays as it is."""
+    if name in TRACE:
+        return TRACE[name]
+    if re.fullmatch("[A-Za-z]", name):
+        return f"${name}^t$"
+    if found := re.fullmatch("(a|u|w|delta|epsilon)_([A-Za-z])", name):
+        kind, gate = found.groups()
+        return f"${_GREEK.get(kind, kind)}_{gate}^t$"
+    return name
 
 
 def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dict[str, FloatArray]:
     """The arrays to draw, (T, H) each and of one shape."""
     if isinstance(names, str):
         raise TypeError(f"names: expected a sequence of names, got the str {names!r}")
-    found = trace if isinstance(trace, Mapping) else _attributes(trace, names or tuple(TRACE), sequence)
-    chosen = list(names) if names is not None else [name for name in TRACE if name in found]
+    listed = tuple(TRACE) if isinstance(trace, Mapping) else _shown_names(trace)
+    found = trace if isinstance(trace, Mapping) else _attributes(trace, names or listed, sequence)
+
+    chosen = list(names) if names is not None else [name for name in listed if name in found]
     missing = [name for name in chosen if name not in found]
     if missing or not chosen:
         wanted, there = ", ".join(missing or TRACE), ", ".join(map(str, found))
         raise ValueError(f"trace: expected arrays {wanted}; got {there or 'none'}")
+
     arrays = {name: check_numbers(f"trace[{name!r}]", found[name], (2,)) for name in chosen}
     shape = arrays[chosen[0]].shape
     for name, values in arrays.items():
         if values.shape != shape:
             raise ValueError(f"trace[{name!r}]: expected shape {shape} as {chosen[0]!r}, got {values.shape}")
     return arrays
+
+
+def states_of(trace: Any) -> list[str]:
+    """A trace's states, the output first: what it also has before each step."""
+    return [name.removesuffix("_prev") for name in _listed(trace) if name.endswith("_prev")]
+
+
+def _listed(trace: Any) -> list[str]:
+    names = getattr(trace, "names", None)
+    return list(names()) if callable(names) else []
+
+
+def _shown_names(trace: Any) -> tuple[str, ...]:
+    """What a trace's equations compute: i, f, o, g, then others as they are computed, the states last."""
+    listed = _listed(trace)
+    states = states_of(trace)
+    if not states:
+        return tuple(TRACE)
+
+    around = {f"{state}{end}" for state in states for end in ("_prev", "0", "_last")}
+    others = [name for name in listed if name not in around and name not in ("x", "a", *states)]
+    others = [name for name in others if not name.startswith(_BEFORE_SQUASHING)]
+    known = list(TRACE)
+    others.sort(key=lambda name: known.index(name) if name in TRACE else len(known))
+    return (*others, *reversed(states))
 
 
 def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, NDArray[Any]]:
@@ -59,6 +96,13 @@ def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, ND
     lengths = getattr(trace, "lengths", None)
     stop = None if lengths is None else int(lengths[sequence])
     return {name: np.asarray(values)[:stop, sequence] for name, values in found.items()}
+
+
+def gates_among(trace: Any, arrays: Mapping[str, FloatArray]) -> list[str]:
+    """What is drawn from closed to open: i, f, o, and of a trace what lies from 0 to 1 and is no state."""
+    states = states_of(trace)
+    own = [name for name in _shown_names(trace) if name not in TRACE and name not in states] if states else []
+    return [name for name in arrays if name in (*GATES, *own)]
 
 
 def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
@@ -75,10 +119,10 @@ def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
     return chosen.astype(int)
 
 
-def draw_heat_map(ax: Axes, name: str, values: FloatArray) -> None:
+def draw_heat_map(ax: Axes, name: str, values: FloatArray, gates: Sequence[str] = GATES) -> None:
     """One array as an image, units down, time to the right, with its own colour bar."""
     finite = values[np.isfinite(values)]
-    closed_to_open = name in GATES and bool(np.all((finite >= 0) & (finite <= 1)))
+    closed_to_open = name in gates and bool(np.all((finite >= 0) & (finite <= 1)))
     reach = float(np.abs(finite).max(initial=0.0)) or 1.0
     norm = Normalize(0, 1) if closed_to_open else Normalize(-reach, reach)
     cmap = MAGNITUDE if closed_to_open else SIGNED
@@ -94,5 +138,5 @@ def draw_heat_map(ax: Axes, name: str, values: FloatArray) -> None:
     lowest, *_, highest = bar.ax.get_yticklabels()
     lowest.set_verticalalignment("bottom")
     highest.set_verticalalignment("top")
-    ax.set_ylabel(SYMBOLS.get(name, name), rotation=0, ha="right", va="center")
+    ax.set_ylabel(symbol(name), rotation=0, ha="right", va="center")
     ax.spines[["top", "right"]].set_visible(True)

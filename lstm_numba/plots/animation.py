@@ -221,9 +221,7 @@ def _stage(
     return figure, draw
 
 
-def _draw_nodes(
-    ax: Axes, name: str, values: FloatArray, row: float, step: int, scale: Scale, number: int
-) -> None:
+def _draw_nodes(ax: Axes, name: str, values: FloatArray, row: float, step: int, scale: Scale, number: int) -> None:
     """One row: nodes from the last to ``step`` in the colours of their values, an arrow to the one just computed."""
     colours = ScalarMappable(scale.norm(), MAGNITUDE)
     below, not_finite = scale.masks(values)
@@ -245,9 +243,7 @@ def _draw_nodes(
     ax.text(0.35, row, name, ha="right", va="center", color=look["color"], linespacing=1.0)
 
 
-def _draw_curves(
-    ax: Axes, series: Mapping[str, FloatArray], step: int, reference: float | None, ylabel: str
-) -> None:
+def _draw_curves(ax: Axes, series: Mapping[str, FloatArray], step: int, reference: float | None, ylabel: str) -> None:
     """The same numbers as curves, as far as they are computed, on axes that stay the same from step to step."""
     ax.set_yscale("log")
     steps = len(next(iter(series.values())))

@@ -71,9 +71,9 @@ def packed_order(
     """
     sizes = {"hidden_size": hidden_size, "depth": depth, "lanes": lanes, "vectors": vectors}
     H, depth, lanes, vectors = (_checks.size(name, value) for name, value in sizes.items())
-    parts = [_checks.size("gates", part) for part in ([gates] if np.ndim(gates) == 0 else list(gates))]  # type: ignore[arg-type]
+    parts = [_checks.size("gates", part) for part in np.atleast_1d(np.asarray(gates))]
 
-    columns = np.concatenate([_columns(part, H, lanes) + [sum(parts[:n]), 0] for n, part in enumerate(parts)])
+    columns = np.concatenate([_columns(part, sum(parts[:n]), H, lanes) for n, part in enumerate(parts)])
     panels = []
     for first in range(0, len(columns), vectors * lanes):
         panel = columns[first : first + vectors * lanes]
@@ -82,10 +82,10 @@ def packed_order(
     return np.concatenate(panels)
 
 
-def _columns(gates: int, H: int, lanes: int) -> NDArray[np.intp]:
-    """Gate and unit of each column of one part, (gates · Hp, 2)."""
+def _columns(gates: int, first: int, H: int, lanes: int) -> NDArray[np.intp]:
+    """Gate, counted from `first`, and unit of each column of one part, (gates · Hp, 2)."""
     group, gate, lane = np.indices((-(-H // lanes), gates, lanes)).reshape(3, -1)
-    return np.stack([gate, group * lanes + lane], axis=1)
+    return np.stack([first + gate, group * lanes + lane], axis=1)
 
 
 def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors: int = 4, rows: int = 6) -> Figure:

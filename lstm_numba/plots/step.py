@@ -205,10 +205,11 @@ def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | 
 
 
 _Values = dict[str, float]
+_NUMBERS = ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")  # what a block's picture shows
 
 
 def _place(trace: Any, t: int, sequence: int, unit: int) -> tuple[int, int, int]:
-    if not all(hasattr(trace, name) for name in ("a_c", "c_prev", "layer")):
+    if not all(hasattr(trace, name) for name in ("layer", *_NUMBERS)):
         raise TypeError(f"trace: expected what forward of an LSTM returned, got {type(trace).__name__}")
     T, B, H = trace.c.shape
     return _index("t", t, T), _index("sequence", sequence, B), _index("unit", unit, H)
@@ -224,8 +225,8 @@ def _index(name: str, value: int, size: int) -> int:
 def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
     """Every number of the step, by the names of the wires."""
     place = _place(trace, t, sequence, unit)
-    found = {name: float(getattr(trace, name)[place]) for name in ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")}
-    squash = _SQUASH[trace.layer.cell_output]
+    found = {name: float(getattr(trace, name)[place]) for name in _NUMBERS}
+    squash = _SQUASH[getattr(trace.layer, "cell_output", "tanh")]
     return found | {
         "i g": found["i"] * found["g"],
         "f c": found["f"] * found["c_prev"],
@@ -233,7 +234,7 @@ def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
     }
 
 
-# What `cell_output` of an LSTM may be, as arithmetic on one number.
+# What h(·) may be, an LSTM's option `cell_output`; tanh in a cell without that option.
 _SQUASH: dict[str, Callable[[float], Any]] = {
     "sigmoid": lambda c: 0.5 * np.tanh(0.5 * c) + 0.5,
     "tanh": np.tanh,

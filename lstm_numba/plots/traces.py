@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lstm_numba.plots._base import NOT_FINITE, WIDTH, check_words, label_margin, steps_axis, style
-from lstm_numba.plots._maps import chosen_arrays, chosen_units, draw_heat_map
+from lstm_numba.plots._maps import chosen_arrays, chosen_units, draw_heat_map, gates_among
 from lstm_numba.plots._scales import KEY, swatch
 
 __all__ = [
@@ -27,6 +27,7 @@ def gates(
     labels: Sequence[object] | None = None,
     units: ArrayLike | None = None,
     names: Sequence[str] | None = None,
+    gates: Sequence[str] | None = None,
     sequence: int = 0,
     units_name: str | None = None,
     labels_name: str = "predicted tag",
@@ -34,13 +35,14 @@ def gates(
 ) -> Figure:
     """Gates, cell and output of every unit over time, as heat maps beneath each other.
 
-    The gates i, f, o have a scale from 0 (closed) to 1 (open); everything else is signed, with white at zero.
+    Works for the trace of any cell: what its equations name is drawn. Gates have a scale from 0 (closed) to 1 (open);
+    everything else is signed, with white at zero.
 
     Parameters
     ----------
     trace : mapping of name to array_like of shape (T, H), or Trace, or Gradients
-        Arrays by the names of the notation, ``i f o g c h``. Those of a Trace are (T, B, H): the sequence
-        ``sequence`` is drawn, to its length. Gradients need ``names``, as ``["epsilon_c", "delta_f"]``.
+        Arrays by name. Those of a Trace are (T, B, H): the sequence ``sequence`` is drawn, to its length. Gradients
+        need ``names``, as ``["epsilon_c", "delta_f"]``.
     words : sequence of T words, optional
         Labels below; time steps 1 ... T by default.
     labels : sequence of T words, optional
@@ -49,8 +51,11 @@ def gates(
         Units to draw, from top to bottom, for example ``np.argsort(f.mean(0))``; all in their order by
         default.
     names : sequence of str, optional
-        Arrays to draw, from top to bottom; by default those of ``i f o g c h`` that the mapping has. Any
-        other name in the mapping is drawn as signed.
+        Arrays to draw, from top to bottom. By default of a mapping those of ``i f o g c h`` that it has; of a Trace
+        all that its equations compute beside pre-activations, the states last: ``r z n h`` of a GRU.
+    gates : sequence of str, optional
+        Arrays that are gates: where all their values lie from 0 to 1, they are drawn from closed to open. By default
+        i, f and o, and of the trace of another cell whatever is no state.
     sequence : int
         Which sequence of a Trace's batch.
     units_name : str, optional
@@ -72,6 +77,7 @@ def gates(
     steps, size = next(iter(arrays.values())).shape
     below, above = check_words("words", words, steps), check_words("labels", labels, steps)
     rows = chosen_units(units, size)
+    opening = gates_among(trace, arrays) if gates is None else gates
     height = 1.05 * len(arrays) + 0.9 + sum(label_margin(texts, _PANEL / steps) for texts in (below, above))
     with style():
         figure, panels = plt.subplots(
@@ -82,7 +88,7 @@ def gates(
             gridspec_kw={"hspace": 0.0},
         )
         for ax, (name, values) in zip(panels[:, 0], arrays.items(), strict=True):
-            draw_heat_map(ax, name, values[:, rows].T)
+            draw_heat_map(ax, name, values[:, rows].T, opening)
             ax.set(xticks=[], yticks=[])
         steps_axis(panels[-1, 0].xaxis, below, steps, _PANEL / steps)
         panels[-1, 0].set_xlabel("time step $t$" if below is None else "word")

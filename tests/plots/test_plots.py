@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import FancyArrowPatch
 
+import lstm_numba as ln
 from lstm_numba import plots
 from lstm_numba.plots._curves import spread
 from lstm_numba.plots.output import _smaller
@@ -410,6 +411,45 @@ def test_gates_outside_0_to_1_are_signed():
     trace = {"i": np.array([[-0.5, 0.25]])}
     norm = panels(plots.gates(trace))[0].images[0].norm
     assert (norm.vmin, norm.vmax) == (-0.5, 0.5)
+
+
+SELECTIVE = """
+def selective(a_f, a_g, a_o, h_prev, c_prev):
+    f = sigmoid(a_f)
+    keep = f * f
+    g = tanh(a_g)
+    c = keep * c_prev + (1 - keep) * g
+    o = sigmoid(a_o)
+    h = o * c
+    return h, c
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "shown", "gates"),
+    [
+        (ln.LSTM(2, 3, seed=0), "i f o g c h", "i f o"),
+        (ln.GRU(2, 3, seed=0), "r z n h", "r z"),
+        (ln.SimpleRNN(2, 3, seed=0), "h", ""),
+        (ln.Recurrent(SELECTIVE, 2, 3, seed=0), "f o g keep c h", "f o keep"),
+    ],
+    ids=["lstm", "gru", "rnn", "own"],
+)
+def test_gates_draws_what_a_cell_s_equations_name_and_its_states_last(layer, shown, gates):
+    trace = layer.forward(np.random.default_rng(0).standard_normal((9, 2, 2)), lengths=[9, 7])
+    figure = plots.gates(trace, sequence=1)
+    drawn = panels(figure)
+    assert len(drawn) == len(shown.split())
+    for ax, name in zip(drawn, shown.split(), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), getattr(trace, name)[:7, 1].T)
+        assert (ax.images[0].cmap.name == plots.MAGNITUDE) == (name in gates.split()), name
+
+
+def test_the_caller_may_say_what_is_a_gate():
+    arrays = {name: np.array([[0.5, 1.0]]) for name in ("z", "n")}
+    one, other = panels(plots.gates(arrays, names=["z", "n"], gates=["z"]))
+    assert (one.images[0].norm.vmin, other.images[0].norm.vmin) == (0, -1)
+    assert [ax.get_ylabel() for ax in (one, other)] == ["$z^t$", "$n^t$"]
 
 
 def test_gates_draws_other_arrays_of_the_notation_as_signed():

@@ -10,7 +10,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyArrowPatch
 
-from lstm_numba import LSTM, SimpleRNN, plots
+from lstm_numba import GRU, LSTM, Recurrent, SimpleRNN, plots
 from lstm_numba.plots._base import BELOW, NOT_FINITE
 from lstm_numba.plots.step import short
 from pictures import assert_readable, face, flagged, key, smallest_type
@@ -123,6 +123,39 @@ def test_every_wire_carries_the_number_of_the_step():
         assert f"{name}\n{short(value)}" in texts
     for gate in (i, f, o, c):
         assert short(gate) in texts
+
+
+OWN_BLOCK = """
+def block(a_i, a_f, a_o, a_c, h_prev, c_prev):
+    i = sigmoid(a_i)
+    f = sigmoid(a_f)
+    g = tanh(a_c)
+    c = f * c_prev + i * g
+    o = sigmoid(a_o)
+    h = o * tanh(c)
+    return h, c
+"""
+
+
+def test_the_block_of_a_cell_of_one_s_own_with_the_same_names():
+    own, lstm = Recurrent(OWN_BLOCK, 2, 3, seed=1), LSTM(2, 3, peepholes=False, seed=1)
+    own.parameters().flat[:] = lstm.parameters().flat
+    x = np.ones((4, 1, 2), np.float32)
+    texts = [[text.get_text() for text in plots.block_step(layer.forward(x), 2).texts] for layer in (own, lstm)]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("layer", [SimpleRNN(2, 3, seed=0), GRU(2, 3, seed=0)], ids=repr)
+def test_the_block_of_another_cell_is_refused(layer):
+    with pytest.raises(TypeError, match="trace: expected what forward of an LSTM returned, got Trace"):
+        plots.block_step(layer.forward(np.ones((4, 1, 2))))
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "relu", "identity"])
+def test_the_cell_is_squashed_by_the_layer_s_own_function(function):
+    trace = a_trace(cell_output=function)
+    texts = [text.get_text() for text in plots.block_step(trace, 1).texts]
+    assert f"$h(c^t)$\n{short((trace.h / trace.o)[1, 0, 0])}" in texts
 
 
 def test_the_thicker_a_wire_the_larger_its_number_and_zero_is_dotted():
