@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from lstm_numba.cells.definition import Cell, Option, Program, joined
-from lstm_numba.cells.derive import Backward, backward_of, gates_of
+from lstm_numba.cells.derive import Backward, backward_of
 from lstm_numba.cells.expressions import Expression
-from lstm_numba.cells.functions import SQUASHING, above, slope
+from lstm_numba.cells.functions import slope
+from lstm_numba.cells.program import Program
+from lstm_numba.cells.reading import joined
+from lstm_numba.engine import nonlinearities
 from lstm_numba.engine.recurrence import NOTHING, Step
 
 # What a value of zero can't be turned into something that isn't finite by.
 _HARMLESS = {"name", "number", "+", "-", "*", "negative"}
 
 
-def step_of(of: Cell, options: Mapping[str, Option], square: bool = False) -> Step:
+def step_of(program: Program, square: bool = False) -> Step:
     """Return a cell under certain options, as the engine's loops take it.
 
     Parameters
     ----------
-    of, options
-        The cell, and its options as `Cell.chosen` returns them; which functions they name makes no difference.
+    program
+        What `Cell.program` returned. All functions that are not the cell's defaults have one step.
     square
         Whether the backward step is that of second derivatives.
     """
-    program = of.program(**options)
-    # All functions that are not the defaults have one step.
-    open_ones = {key: _other(of.options[key]) for key in program.functions}
-    return _step_of(of, tuple(sorted({**options, **open_ones}.items())), square)
+    return program.cell.remembered(("step", program, square), lambda: _step_of(program, square))
 
 
-def _other(function: Option) -> str:
-    return next(each for each in SQUASHING if each != function)
+def option_codes(program: Program) -> tuple[int, ...]:
+    """Return the functions that the options name, by the engine's numbers."""
+    return tuple(nonlinearities.code(value) for value in program.functions.values())
 
 
 def names_kept(program: Program) -> tuple[list[str], list[str]]:
@@ -45,15 +44,13 @@ def names_kept(program: Program) -> tuple[list[str], list[str]]:
     return kept, rest
 
 
-@functools.lru_cache(maxsize=256)
-def _step_of(of: Cell, options: tuple[tuple[str, Option], ...], square: bool) -> Step:
-    program = of.program(**dict(options))
+def _step_of(program: Program, square: bool) -> Step:
     backward = backward_of(program, square)
     kept, rest = names_kept(program)
     arguments = program.arguments
     expressions = [expression for _, expression in (*program.lines, *backward.lines)]
-    return Step(
-        digest=program.digest + ("s" if square else ""),
+    step = Step(
+        digest="",
         u=len(arguments.u),
         a=len(arguments.a),
         w=len(arguments.w),
@@ -68,6 +65,7 @@ def _step_of(of: Cell, options: tuple[tuple[str, Option], ...], square: bool) ->
         backward_products=_products_text(backward, kept),
         masked=not all(_is_harmless(each) for each in (*expressions, *backward.results())),
     )
+    return step._replace(digest=hashlib.sha256(repr(step).encode()).hexdigest()[:16])
 
 
 def _is_harmless(x: Expression) -> bool:
@@ -94,12 +92,12 @@ def _unpacked(parts: Sequence[tuple[str, Iterable[str]]]) -> list[str]:
     for source, names in parts:
         spelled = [_spelled(each) for each in names]
         if spelled:
-            lines.append(f"({', '.join(spelled)},) = {source}_")
+            lines.append(f"({', '.join(spelled)},) = {source}")
     return lines
 
 
 def _spelled(version: str) -> str:
-    """Return an identifier for a version of a name."""
+    """Return an identifier for a version of a name; those of parameters and functions don't end in an underscore."""
     return version.replace(".", "__") + "_"
 
 
@@ -157,9 +155,9 @@ class _Writer:
         inner = ", ".join(self.write(each) for each in arguments)
         if function in self.options:
             return f"squash({_spelled(function)}, {inner})"
-        if function in SQUASHING:
-            return inner if function == "identity" else f"{function}({inner})"
-        return f"{above.name if function == above.name else function}({inner})"
+        if function == "identity":
+            return inner
+        return f"{function}({inner})"
 
 
 def _function(parameters: str, head: Sequence[str], lines: Sequence[str], results: Sequence[Sequence[str]]) -> str:
@@ -181,7 +179,7 @@ def _forward_text(program: Program, kept: Sequence[str], rest: Sequence[str]) ->
     states = [program.final[state] for state in program.arguments.states]
     results = [[_spelled(each) for each in group] for group in (states, kept, rest)]
     head = _head(program, [_before(program)], with_products=True)
-    return _function("options_, v_, a_, u_, w_, p_, before_", head, writer.lines, results)
+    return _function("options, v, a, u, w, p, before", head, writer.lines, results)
 
 
 def _operands_text(program: Program) -> str:
@@ -199,10 +197,10 @@ def _operands_text(program: Program) -> str:
         writer.assign(_spelled(target), expression)
     head = _head(program, [_before(program)], with_products=False)
     results = [[_spelled(each) for each in program.operands]]
-    return _function("options_, v_, a_, u_, w_, before_", head, writer.lines, results)
+    return _function("options, v, a, u, w, before", head, writer.lines, results)
 
 
-_BACKWARD = "options_, v_, kept_, before_, now_, epsilon_, e_"
+_BACKWARD = "options, v, kept, before, now, epsilon, e"
 
 
 def _backward_head(program: Program, kept: Sequence[str], with_e: bool) -> list[str]:
@@ -255,11 +253,4 @@ def _products_text(backward: Backward, kept: Sequence[str]) -> str:
     return _function(_BACKWARD, _backward_head(program, kept, with_e=False), writer.lines, results)
 
 
-__all__ = ["gates_of", "names_kept", "step_of"]
-
-
-def option_codes(program: Program) -> tuple[Any, ...]:
-    """Return the functions that the options name, by the engine's numbers."""
-    from lstm_numba.engine import nonlinearities
-
-    return tuple(nonlinearities.code(value) for value in program.functions.values())
+__all__ = ["names_kept", "option_codes", "step_of"]

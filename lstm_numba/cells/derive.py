@@ -17,17 +17,13 @@ Source: A. Griewank & A. Walther, *Evaluating Derivatives* (2nd ed., 2008), sect
 
 from __future__ import annotations
 
-import ast
 import functools
-import inspect
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
-from lstm_numba.cells.definition import Cell, Line, Program, Reader, joined, with_functions
 from lstm_numba.cells.expressions import (
     ZERO,
     Expression,
@@ -39,8 +35,11 @@ from lstm_numba.cells.expressions import (
     substituted,
     times,
 )
-from lstm_numba.cells.expressions import slope_of as slope_expression
-from lstm_numba.cells.functions import slope
+from lstm_numba.cells.program import Program
+from lstm_numba.cells.reading import joined
+
+# The size up to which what a trace doesn't hold is computed again; anything larger is kept beside it.
+_SHORT = 50
 
 
 @dataclass
@@ -151,8 +150,7 @@ def derived(program: Program, square: bool = False, by_value: bool = True) -> Ba
         if total == ZERO:
             continue
         if total.op not in ("name", "number"):
-            label = f"epsilon_{states[target]}.1" if target in states else f"e_{target}"
-            label = f"{label}.1" if target in program.operands else label
+            label = f"epsilon_{states[target]}.1" if target in states else f"e.{target}"
             result.lines.append((label, total))
             total = name(label)
             received[target] = total
@@ -164,7 +162,7 @@ def derived(program: Program, square: bool = False, by_value: bool = True) -> Ba
     result.epsilon = {state: received[version] for version, state in states.items()}
     result.previous = {state: received.get(f"{state}_prev", ZERO) for state in states.values()}
     result.diagonal = {gate: received.get(joined("v", gate), ZERO) for gate in program.arguments.v}
-    return _settled(result)
+    return settled(result)
 
 
 def _with_names(x: Expression, known: Mapping[Expression, Expression]) -> Expression:
@@ -172,28 +170,28 @@ def _with_names(x: Expression, known: Mapping[Expression, Expression]) -> Expres
     return known[x] if x in known else x.rebuilt(lambda operand: _with_names(operand, known))
 
 
-def _settled(result: Backward) -> Backward:
+def settled(result: Backward) -> Backward:
     """Write what a trace doesn't hold in terms of what it does; note what it must keep."""
     program = result.program
     values = dict(program.lines)
     available = {f"{state}_prev" for state in program.arguments.states}
     available |= {program.final[state] for state in program.arguments.states}
-    available |= {joined("v", gate) for gate in program.arguments.v}
+    available |= {*program.arguments.diagonals}
     shown = set(program.final.values())
 
     @functools.cache
     def settle(text: str) -> Expression:
         if text in available or text in shown or text not in values:
             return name(text)
-        expression = values[text]
-        return substituted(expression, {each: settle(each) for each in expression.names()})
+        expression = in_terms(values[text])
+        return expression if expression.size() <= _SHORT else name(text)
 
-    def settled(x: Expression) -> Expression:
+    def in_terms(x: Expression) -> Expression:
         return substituted(x, {each: settle(each) for each in x.names()})
 
-    result.lines = [(target, settled(expression)) for target, expression in result.lines]
+    result.lines = [(target, in_terms(expression)) for target, expression in result.lines]
     for part in (result.delta, result.epsilon, result.previous, result.diagonal):
-        part |= {key: settled(expression) for key, expression in part.items()}
+        part |= {key: in_terms(expression) for key, expression in part.items()}
     own = {target for target, _ in result.lines} | {f"epsilon_{state}" for state in program.arguments.states}
     own |= {f"e_{operand}" for operand in program.operands}
     read = {each for _, expression in result.lines for each in expression.names()}
@@ -203,109 +201,20 @@ def _settled(result: Backward) -> Backward:
     return result
 
 
-# -- written by hand --------------------------------------------------------------------------------------------------
-
-
-class Written:
-    """A backward step written by hand, for `Cell.backward`."""
-
-    def __init__(self, of: Cell, function: Any) -> None:
-        if isinstance(function, str):
-            self.text = textwrap.dedent(function).strip() + "\n"
-            names: dict[str, Any] = {}
-        else:
-            self.text = textwrap.dedent(inspect.getsource(function))
-            closure = inspect.getclosurevars(function)
-            names = {**closure.globals, **closure.nonlocals}
-        self.lines = _BackwardReader(of, self.text, names).lines
-
-    def backward(self, program: Program) -> Backward:
-        """Return the step under a program's options."""
-        result = Backward(program)
-        current: dict[str, str] = dict(program.final)
-        count = 0
-        for line in self.lines:
-            if not all(program.options[option] is on for option, on in line.choices):
-                continue
-            values = {each: name(current.get(each, each)) for each in line.expression.names()}
-            count += 1
-            current[line.target] = f"{line.target}.{count}"
-            expression = _with_all_functions(substituted(line.expression, values), program.compiled_in)
-            result.lines.append((current[line.target], expression))
-
-        def found(text: str, otherwise: Expression) -> Expression:
-            return name(current[text]) if text in current else otherwise
-
-        for gate, text in delta_names(program).items():
-            result.delta[gate] = found(text, ZERO)
-        for state in program.arguments.states:
-            result.epsilon[state] = found(f"epsilon_{state}", name(f"epsilon_{state}"))
-            result.previous[state] = found(f"epsilon_{state}_prev", ZERO)
-        for gate in program.arguments.v:
-            result.diagonal[gate] = found(f"dV_{gate}", ZERO)
-        return _settled(result)
-
-
-class _BackwardReader(Reader):
-    """Reads a backward step: as a cell's lines, with more names, and ``slope(function, value)``."""
-
-    def __init__(self, of: Cell, text: str, names: Mapping[str, Any]) -> None:
-        self.of = of
-        self.text, self.rows, self.known_objects = text, text.splitlines(), names
-        self.name = of.name
-        definition = self.read_definition()
-        self.name, self.options, self.arguments = definition.name, of.options, of.arguments
-        given = {each.arg for each in (*definition.args.posonlyargs, *definition.args.args)}
-        options = {each.arg for each in definition.args.kwonlyargs}
-        shown = {line.target for line in of.lines} | set(of.arguments.names())
-        shown |= {f"epsilon_{state}" for state in of.arguments.states}
-        shown |= {f"e_{joined('m', gate)}.0" for gate in of.arguments.W}
-        for each in sorted((given - shown) | (options - set(of.options))):
-            self.refuse(definition, f"{of.name} has nothing called {each}")
-        self.lines: list[Line] = []
-        self.defined = given
-        self.read(
-            [each for each in definition.body if not isinstance(each, ast.Return) and not _is_docstring(each)], ()
-        )
-        assigned = {line.target for line in self.lines}
-        for gate in (*of.arguments.a, *of.arguments.u):
-            if joined("delta", gate) not in assigned:
-                self.refuse(definition, f"{joined('delta', gate)} is never assigned")
-
-    def checked_target(self, node: ast.stmt, text: str) -> str:
-        return text
-
-    def read_call(self, node: ast.Call) -> Expression:
-        if isinstance(node.func, ast.Name) and node.func.id == "slope" and len(node.args) == 2:
-            function = ast.unparse(node.args[0])
-            if not isinstance(self.options.get(function), str) and not self.function_named(node.args[0]):
-                self.refuse(node, f"expected slope(function, value), got {function} in the place of the function")
-            return slope_expression(function, self.read_expression(node.args[1]))
-        return super().read_call(node)
-
-
-def _with_all_functions(x: Expression, functions: Mapping[str, str]) -> Expression:
-    if x.op == "call" and x.args[0] == slope.name:
-        of = x.args[1].args[0]
-        return slope_expression(functions.get(of, of), _with_all_functions(x.args[2], functions))
-    return with_functions(x.rebuilt(lambda operand: _with_all_functions(operand, functions)), functions)
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-@functools.lru_cache(maxsize=256)
-def _backward(of: Cell, options: tuple[tuple[str, Any], ...], square: bool, by_hand: bool) -> Backward:
-    program = of.program(**dict(options))
-    if by_hand and not square and isinstance(of.written, Written):
-        return of.written.backward(program)
-    return derived(program, square)
-
-
 def backward_of(program: Program, square: bool = False, by_hand: bool = True) -> Backward:
-    """Return the backward step of a program: the one written by hand if there is one, else the derived one."""
-    return _backward(program.cell, tuple(sorted(program.options.items())), square, by_hand)
+    """Return the backward step of a program: the one written by hand if there is one, else the derived one.
+
+    Parameters
+    ----------
+    program
+        What `Cell.program` returned.
+    square
+        As in `derived`, which a step written by hand cannot be.
+    by_hand
+        Whether to look for a step written by hand.
+    """
+    written = program.written if by_hand and not square else None
+    return derived(program, square) if written is None else written.backward(program)
 
 
-__all__ = ["Backward", "Written", "backward_of", "derived", "gates_of"]
+__all__ = ["Backward", "backward_of", "delta_names", "derived", "gates_of", "orders", "settled"]

@@ -6,8 +6,12 @@ one would write them by hand.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lstm_numba.cells.functions import FUNCTIONS, above, slope, slope_at
 
@@ -39,6 +43,16 @@ class Expression(NamedTuple):
             yield self.args[0]
         for operand in self.operands():
             yield from operand.names()
+
+    def parts(self) -> Iterator[Expression]:
+        """Iterate over the expression and all that it consists of."""
+        yield self
+        for operand in self.operands():
+            yield from operand.parts()
+
+    def size(self) -> int:
+        """Return the number of operations, names and numbers."""
+        return sum(1 for _ in self.parts())
 
     def rebuilt(self, change: Callable[[Expression], Expression]) -> Expression:
         """Return the same operation on changed operands."""
@@ -111,7 +125,7 @@ def times(x: Expression, y: Expression) -> Expression:
             return negative(other)
         if one.op == "negative":
             return negative(times(one.args[0], other)) if one is x else negative(times(other, one.args[0]))
-    if x.op == y.op == "number":
+    if x.op == y.op == "number" and math.isfinite(x.args[0] * y.args[0]):
         return number(x.args[0] * y.args[0])
     return Expression("*", (x, y))
 
@@ -133,6 +147,13 @@ def substituted(x: Expression, values: Mapping[str, Expression]) -> Expression:
     if x.op == "name":
         return values.get(x.args[0], x)
     return x.rebuilt(lambda operand: substituted(operand, values))
+
+
+def with_functions(x: Expression, functions: Mapping[str, str]) -> Expression:
+    """Return an expression, a call of an option, with that replaced by its function; others unchanged."""
+    if x.op != "call" or x.args[0] not in functions:
+        return x
+    return call(functions[x.args[0]], *x.args[1:])
 
 
 def derivative(x: Expression, wrt: str) -> Expression:
@@ -201,8 +222,9 @@ def evaluate(x: Expression, values: Mapping[str, Any]) -> Any:
     if x.op == "negative":
         return -operands[0]
     left, right = operands
-    if x.op == "+":
-        return left + right
-    if x.op == "-":
-        return left - right
-    return left * right if x.op == "*" else left / right
+    if x.op == "/" and isinstance(right, float) and right == 0:
+        return left * math.inf if isinstance(left, float) else np.divide(left, right)
+    return _ARITHMETIC[x.op](left, right)
+
+
+_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}

@@ -397,7 +397,7 @@ class Recurrent:
 
     def _prepare(self) -> None:
         """Set what the engine takes; it follows from the cell and its options."""
-        self._step = step_of(self.cell, self.options)
+        self._step = step_of(self._program)
         self._codes = option_codes(self._program)
         self._lanes = VECTOR_BYTES // self.dtype.itemsize
         self._padded = self.padded(self.hidden_size)
@@ -841,7 +841,7 @@ class Recurrent:
             λ of ½ λ θ², whose own derivative is added for U, W and V.
         """
         T, B, H, I, Hp = trace.T, trace.B, self.hidden_size, self.input_size, self._padded
-        step = step_of(self.cell, self.options, square=True) if squared else self._step
+        step = step_of(self._program, square=True) if squared else self._step
         epsilon = self._rows(T, B, last)
         delta = buffers.empty((step.row + step.p, T, B, H), self.dtype)
         dx = buffers.empty((T if need_dx else 0, B, I), self.dtype)
