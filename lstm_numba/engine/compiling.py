@@ -27,6 +27,9 @@ from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.cgutils import get_or_insert_function
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.dispatcher import _FunctionCompiler
 from numba.extending import intrinsic
 
 
@@ -126,9 +129,46 @@ def jit(function=None, *, calls=(), key=""):
     return dispatcher
 
 
+class _InlinedLibrary(JITCodeLibrary):
+    """LLVM code that is only ever copied into other code, which is optimised as a whole: it needs no machine code."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _InlinedPipeline(Compiler):
+    """Numba's compiler, into an `_InlinedLibrary`."""
+
+    def define_pipelines(self):
+        self.state.library = _InlinedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
+class _InlinedFunction(_FunctionCompiler):
+    def _customize_flags(self, flags):
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        return flags
+
+    def compile(self, args, return_type):
+        # Numba tells compiled functions apart by their entry points; here anything unique takes its place.
+        result = super().compile(args, return_type)._replace(entry_point=object())
+        self.targetdescr.target_context.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        return result
+
+
 def inline(function):
     """Compile `function` into the kernels that call it; it is never called from Python, nor cached by itself."""
-    return njit(nogil=True, forceinline=True, **_SETTINGS)(function)
+    dispatcher = njit(nogil=True, forceinline=True, pipeline_class=_InlinedPipeline, **_SETTINGS)(function)
+    own = dispatcher._compiler
+    dispatcher._compiler = _InlinedFunction(
+        own.py_func, own.targetdescr, own.targetoptions, own.locals, own.pipeline_class
+    )
+    dispatcher.add_overload = lambda result: dispatcher.overloads.update({tuple(result.signature.args): result})
+    return dispatcher
 
 
 class Outlined:

@@ -260,7 +260,7 @@ def _choose_log_constants(x):
 
 @inline
 def log(x):
-    """log x = k ln 2 + log m with x = 2ᵏ m; -∞ at 0, NaN below."""
+    """Log x = k ln 2 + log m with x = 2ᵏ m; -∞ at 0, NaN below."""
     smallest, scale, scale_power, ln2_high, ln2_low, half, largest, infinity, undefined = _log_constants(x)
     zero, one, _, _, _ = _constants(x)
     k, m = split_power(where_greater(smallest, x, x * scale, x))

@@ -51,6 +51,8 @@ from lstm_numba.engine.vectors import (
 )
 from lstm_numba.engine.weights import (
     OUTLINED,
+    collect_bias,
+    collect_diagonal,
     copy_in,
     copy_out,
     pack_bias,
@@ -156,73 +158,103 @@ def _with_own(epsilon, own):
     return (epsilon[0] + own[0],) + epsilon[1:]  # noqa: RUF005, which Numba doesn't compile
 
 
+def _parts_of(step: Step) -> Any:
+    """Return a compiled function that finds U, W, V, b and bw in an array of all parameters."""
+    n_U, n_W, D = step.u + step.a, step.a + step.w + step.p, step.diagonals
+
+    @inline
+    def parts_of(theta, H, I):
+        U = pointer(theta)
+        W = shift(U, n_U * H * I)
+        V = shift(W, n_W * H * H)
+        b = shift(V, D * H)
+        return U, W, V, b, shift(b, n_U * H)
+
+    return parts_of
+
+
+def forward_room(step: Step, H: int, I: int, lane: int) -> int:
+    """Return how many numbers packed weights take in a forward pass; `lane` of them fill a vector register."""
+    Hp = -(-H // lane) * lane
+    return lane + Hp * ((step.u + step.a) * I + (step.a + step.w + step.p) * H + step.row + step.diagonals)
+
+
+def backward_room(step: Step, H: int, I: int, lane: int) -> int:
+    """Return the same of a backward pass; I is 0 where ∂L/∂x is not asked for."""
+    Hp, Ip = -(-H // lane) * lane, -(-I // lane) * lane
+    return lane + Hp * ((step.u + step.a) * Ip + (step.a + step.w + step.p) * Hp + step.diagonals)
+
+
 @functools.cache
 def forward_of(step: Step) -> Any:
     """Return the whole forward pass of a cell, compiled.
 
-    ``forward(progress, packs, shares, options, reverse, from_zero, weights, packed, x, x_own, finite, kept, rest,
-    states, operands, lengths, rows)``, in `packs` tasks that pack weights and `shares` of the batch:
+    ``forward(progress, packs, shares, options, reverse, from_zero, bias, theta, room, x, x_own, finite, named, states,
+    operands, lengths, rows)``, in `packs` tasks that pack weights and `shares` of the batch:
 
     options
         The functions that the layer's options name, as numbers.
-    weights
-        U (a + u, H, I), W (a + w + p, H, H), b (a + u, H) or empty, bw (w, H) or empty, V padded to rows of Hp.
-    packed
-        Room for U, W and p's W packed, and for a row of biases.
+    bias, theta
+        The layer's parameters, one behind the other: U (a + u, H, I), W (a + w + p, H, H), V (·, H) and, with `bias`,
+        b (a + u, H) and bw (w, H).
+    room
+        For packed weights, `forward_room` numbers.
     x, x_own, finite
         x (T, B, I) is copied to x_own on the way unless that is empty; finite (1,) becomes False if x holds NaN or
         infinity.
-    kept, rest, states, operands
-        Filled: (·, T, B, H), states (·, T + 1, B, H); `rest` and `operands` may be left out, with T = 0.
+    named, states, operands
+        Filled: named (·, T, B, H) first with what is kept, then with the rest unless there is no room for it; states
+        (·, T + 1, B, H); operands (p, T, B, H).
     from_zero
         Leave out the product of W and an initial state of zeros.
     """
     KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
-    KR, Q, R, V = step.row, step.kept, step.rest, step.diagonals
+    KR, Q, R, D = step.row, step.kept, step.rest, step.diagonals
+    parts_of = _parts_of(step)
     step_of = _compiled_step(step.forward, f"step_{step.digest}")
     operands_of = _compiled_step(step.operands, f"operands_{step.digest}")
 
     @inline
-    def pack(weights, packed, g_lo, g_hi):
-        U, W, b, bw, _ = weights
-        U_packed, W_packed, P_packed, row = packed
-        H, I = U.shape[1:]
-        Hp = padded(H, pointer(U))
-        own, across, to_P = pointer(U), pointer(W), pointer(P_packed)
-        if KU:
-            pack_part_forward(
-                shift(own, KA * H * I), KU, H, I, ZERO, (KU + KA) * Hp, pointer(U_packed), g_lo, g_hi
-            )
-        if KA:
-            pack_part_forward(own, KA, H, I, KU * Hp, (KU + KA) * Hp, pointer(U_packed), g_lo, g_hi)
-            pack_part_forward(across, KA, H, H, ZERO, (KA + KW) * Hp, pointer(W_packed), g_lo, g_hi)
-        if KW:
-            pack_part_forward(
-                shift(across, KA * H * H), KW, H, H, KA * Hp, (KA + KW) * Hp, pointer(W_packed), g_lo, g_hi
-            )
-        for k in range(KP):
-            pack_part_forward(
-                shift(across, (KA + KW + k) * H * H), ONE, H, H, ZERO, Hp, shift(to_P, k * (Hp * H + Hp)), g_lo, g_hi
-            )
-        if g_lo == 0:
-            bias = pointer(b)
-            pack_bias(shift(bias, KA * H), b.size > 0, KU, H, ZERO, pointer(row))
-            pack_bias(bias, b.size > 0, KA, H, KU * Hp, pointer(row))
-            if KW:
-                pack_bias(pointer(bw), bw.size > 0, KW, H, (KU + KA) * Hp, pointer(row))
+    def places(room, H, Hp, I):
+        """Where the packed U, W, p's W, the row of biases and the diagonal weights lie."""
+        U = aligned(pointer(room))
+        W = shift(U, (KU + KA) * Hp * I)
+        P = shift(W, (KA + KW) * Hp * H)
+        row = shift(P, KP * Hp * H)
+        return U, W, P, row, shift(row, KR * Hp)
 
     @inline
-    def share_forward(options, reverse, from_zero, v, packed, x, x_own, finite, kept, rest, states, operands, lengths,
-                      rows, b_lo, b_hi):  # fmt: skip
+    def pack(theta, bias, room, H, I, g_lo, g_hi):
+        U, W, V, b, bw = parts_of(theta, H, I)
+        Hp = padded(H, U)
+        U_panels, W_panels, P_panels, row, v = places(room, H, Hp, I)
+        if KU:
+            pack_part_forward(shift(U, KA * H * I), KU, H, I, ZERO, (KU + KA) * Hp, U_panels, g_lo, g_hi)
+        if KA:
+            pack_part_forward(U, KA, H, I, KU * Hp, (KU + KA) * Hp, U_panels, g_lo, g_hi)
+            pack_part_forward(W, KA, H, H, ZERO, (KA + KW) * Hp, W_panels, g_lo, g_hi)
+        if KW:
+            pack_part_forward(shift(W, KA * H * H), KW, H, H, KA * Hp, (KA + KW) * Hp, W_panels, g_lo, g_hi)
+        for k in range(KP):
+            own = shift(W, (KA + KW + k) * H * H)
+            pack_part_forward(own, ONE, H, H, ZERO, Hp, shift(P_panels, k * Hp * H), g_lo, g_hi)
+        if g_lo == 0:
+            pack_bias(shift(b, KA * H), bias, KU, H, ZERO, row)
+            pack_bias(b, bias, KA, H, KU * Hp, row)
+            pack_bias(bw, bias, KW, H, (KU + KA) * Hp, row)
+            copy_in(v, V, ZERO, D, H, Hp)
+
+    @inline
+    def share_forward(options, reverse, from_zero, room, x, x_own, finite, named, states, operands, lengths, rows, b_lo,
+                      b_hi):  # fmt: skip
         """All time steps of the sequences b_lo … b_hi."""
         T, B, I = x.shape
-        H, n, ragged, keeps_rest = states.shape[3], b_hi - b_lo, lengths.size > 0, rest.shape[1] > 0
+        H, n, ragged, keeps_rest = states.shape[3], b_hi - b_lo, lengths.size > 0, named.shape[0] > Q
         layer, whole = T * B * H, (T + 1) * B * H
-        x_flat, kept_flat, rest_flat = pointer(x), pointer(kept), pointer(rest)
-        states_flat, operands_flat, v = pointer(states), pointer(operands), pointer(v)
-        U_packed, W_packed, P_packed, bias = packed
-        W_panels = aligned(pointer(W_packed))
+        x_flat, kept_flat, rest_flat = pointer(x), pointer(named), shift(pointer(named), Q * T * B * H)
+        states_flat, operands_flat = pointer(states), pointer(operands)
         Hp, lane = padded(H, x_flat), lanes(x_flat)
+        U_panels, W_panels, P_panels, bias, v = places(room, H, Hp, I)
         row = KR * Hp
         streams = keeps_rest and H == Hp and is_aligned(rest_flat) and layer * x.itemsize > _CHUNK_BYTES
         chunk = min(T, _chunk_of(n, row, x.itemsize))
@@ -247,7 +279,7 @@ def forward_of(step: Step) -> Any:
                 t_lo = max(0, t - chunk + 1) if reverse else t
                 steps = min(chunk, T - number)
                 project(
-                    x_flat, I, B, pointer(x_own), x_own.size > 0, pointer(U_packed), pointer(bias), t_lo, steps,
+                    x_flat, I, B, pointer(x_own), x_own.size > 0, U_panels, bias, t_lo, steps,
                     b_lo, n, x_now, gates_now, row, (KU + KA) * Hp, suspicious,
                 )  # fmt: skip
                 for j in range(lane):
@@ -269,7 +301,7 @@ def forward_of(step: Step) -> Any:
                         to, count, rest_of = (t * B + b_lo + b) * H + unit, H - unit, H - unit - more
                         m = operands_of(
                             options,
-                            load_each(v, unit, Hp, more, V),
+                            load_each(v, unit, Hp, more, D),
                             load_each(gates_now, from_row + KU * Hp + KA * unit, lane, KA * more, KA),
                             load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
                             load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
@@ -282,7 +314,7 @@ def forward_of(step: Step) -> Any:
                         products_now[k * n * Hp + j] = 0
                     matmul(
                         products_now, k * n * Hp, Hp, products_now, k * n * Hp, Hp, ONE, operands_now, k * n * Hp,
-                        ROWS * Hp, Hp, ONE, aligned(shift(pointer(P_packed), k * (Hp * H + Hp))), active, Hp, H,
+                        ROWS * Hp, Hp, ONE, shift(P_panels, k * Hp * H), active, Hp, H,
                     )  # fmt: skip
             for b in range(n):
                 at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
@@ -302,7 +334,7 @@ def forward_of(step: Step) -> Any:
                     to, count, rest_of = at + unit, H - unit, H - unit - more
                     states_t, kept_t, rest_t = step_of(
                         options,
-                        load_each(v, unit, Hp, more, V),
+                        load_each(v, unit, Hp, more, D),
                         load_each(gates_now, from_row + KU * Hp + KA * unit, lane, KA * more, KA),
                         load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
                         load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
@@ -319,13 +351,14 @@ def forward_of(step: Step) -> Any:
                             store_first_each(rest_flat, to, layer, count, more, rest_of, rest_t)
         keep(scratch)
 
-    def forward(progress, packs, shares, options, reverse, from_zero, weights, packed, x, x_own, finite, kept, rest,
+    def forward(progress, packs, shares, options, reverse, from_zero, bias, theta, room, x, x_own, finite, named,
                 states, operands, lengths, rows):  # fmt: skip
-        groups = padded(states.shape[3], pointer(x)) // lanes(pointer(x))
+        H, I = states.shape[3], x.shape[2]
+        groups = padded(H, pointer(x)) // lanes(pointer(x))
         task = claim(progress, 0)
         while task < packs:
             g_lo, g_hi = part(groups, packs, task)
-            pack(weights, packed, g_lo, g_hi)
+            pack(theta, bias, room, H, I, g_lo, g_hi)
             done(progress, 0)
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
@@ -333,8 +366,8 @@ def forward_of(step: Step) -> Any:
         share = claim(progress, 1)
         while share < shares:
             b_lo, b_hi = part(x.shape[1], shares, share)
-            share_forward(options, reverse, from_zero, weights[4], packed, x, x_own, finite, kept, rest, states,
-                          operands, lengths, rows, b_lo, b_hi)  # fmt: skip
+            share_forward(options, reverse, from_zero, room, x, x_own, finite, named, states, operands, lengths, rows,
+                          b_lo, b_hi)  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
         wait(progress, 1, shares)
@@ -348,15 +381,20 @@ def forward_of(step: Step) -> Any:
 def backward_of(step: Step) -> Any:
     """Return the whole backward pass of a cell, compiled: steps in the opposite order, then the weights' gradients.
 
-    ``backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, weights, packed, kept, states,
-    dh, epsilon, delta, dx, sums, operands, rows_of, decay, gradients, lengths, rows)``:
+    ``backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, bias, products, theta,
+    room, named, states, dh, epsilon, delta, dx, sums, x, h_prev, operands, n_lo, n_hi, decay, constant, gradients,
+    lengths, rows)``:
 
-    options, reverse, weights, packed
-        As in `forward_of`; packed has no row of biases. Room for U packed is empty where ∂L/∂x is not asked for.
+    options, reverse, bias, theta, named, states
+        As in `forward_of`.
     from_zero
         Nobody asks for ∂L/∂h⁰, and it is left out.
     squared
         Pack the weights' squares, for a pass of second derivatives.
+    products
+        Whether ∂L/∂U and ∂L/∂W are asked for; where not, x may have no columns.
+    room
+        For packed weights, `backward_room` numbers.
     dh, epsilon, delta, dx
         dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon (·, T + 1, B, H) comes in with the caller's
         derivatives of the last states in the *initial* state's row, and leaves complete, that row included; delta
@@ -364,12 +402,14 @@ def backward_of(step: Step) -> Any:
     sums
         (shares, ·), zeros at first: each share's part of the gradients of biases, as a row of pre-activations lies, and
         behind them of V.
-    operands, rows_of, decay, gradients
-        For `weights.weight_gradients`: what the p products multiplied; (x (T·B, I), hᵗ⁻¹ (T·B, H), n_lo, n_hi); (decay,
-        constant); (dU, dW).
+    x, h_prev, operands, n_lo, n_hi, decay, constant
+        For `weights.weight_gradients`: x (T, B, I), hᵗ⁻¹ (T, B, H), and what the p products multiplied.
+    gradients
+        ∂L/∂theta is written here.
     """
     KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
-    KR, K, Q, V = step.row, step.row + step.p, step.kept, step.diagonals
+    KR, K, Q, D = step.row, step.row + step.p, step.kept, step.diagonals
+    parts_of = _parts_of(step)
     step_of = _compiled_step(step.backward, f"backward_step_{step.digest}")
     products_of = _compiled_step(step.backward_products, f"backward_products_{step.digest}")
     masked = step.masked
@@ -383,47 +423,45 @@ def backward_of(step: Step) -> Any:
             store_each(memory, at, stride, more, values)
 
     @inline
-    def pack(weights, packed, squared, g_lo, g_hi):
-        U, W, _, _, _ = weights
-        U_packed, W_packed, P_packed = packed
-        H, I = U.shape[1:]
-        Hp = padded(H, pointer(U))
-        own, across, to_P = pointer(U), pointer(W), pointer(P_packed)
-        if U_packed.size:
-            if KU:
-                pack_part_backward(
-                    shift(own, KA * H * I), KU, H, I, ZERO, (KU + KA) * Hp, squared, pointer(U_packed), g_lo, g_hi
-                )
-            if KA:
-                pack_part_backward(
-                    own, KA, H, I, KU * Hp, (KU + KA) * Hp, squared, pointer(U_packed), g_lo, g_hi
-                )
-        if KA:
-            pack_part_backward(across, KA, H, H, ZERO, (KA + KW) * Hp, squared, pointer(W_packed), g_lo, g_hi)
-        if KW:
-            pack_part_backward(
-                shift(across, KA * H * H), KW, H, H, KA * Hp, (KA + KW) * Hp, squared, pointer(W_packed), g_lo, g_hi
-            )
-        for k in range(KP):
-            pack_part_backward(
-                shift(across, (KA + KW + k) * H * H), ONE, H, H, ZERO, Hp, squared,
-                shift(to_P, k * (Hp * Hp + Hp)), g_lo, g_hi,
-            )  # fmt: skip
+    def places(room, Hp, Ip):
+        """Where the packed U, W, p's W and the diagonal weights lie; Ip is 0 where U is not needed."""
+        U = aligned(pointer(room))
+        W = shift(U, (KU + KA) * Hp * Ip)
+        P = shift(W, (KA + KW) * Hp * Hp)
+        return U, W, P, shift(P, KP * Hp * Hp)
 
     @inline
-    def share_backward(options, reverse, from_zero, v, packed, kept, states, dh, epsilon, delta, dx, sums, lengths,
-                       rows, b_lo, b_hi):  # fmt: skip
+    def pack(theta, room, squared, has_dx, H, I, g_lo, g_hi):
+        U, W, V, _, _ = parts_of(theta, H, I)
+        Hp = padded(H, U)
+        U_panels, W_panels, P_panels, v = places(room, Hp, padded(I, U) if has_dx else 0)
+        width, depth = (KA + KW) * Hp, (KU + KA) * Hp
+        if has_dx and KU:
+            pack_part_backward(shift(U, KA * H * I), KU, H, I, ZERO, depth, squared, U_panels, g_lo, g_hi)
+        if has_dx and KA:
+            pack_part_backward(U, KA, H, I, KU * Hp, depth, squared, U_panels, g_lo, g_hi)
+        if KA:
+            pack_part_backward(W, KA, H, H, ZERO, width, squared, W_panels, g_lo, g_hi)
+        if KW:
+            pack_part_backward(shift(W, KA * H * H), KW, H, H, KA * Hp, width, squared, W_panels, g_lo, g_hi)
+        for k in range(KP):
+            own = shift(W, (KA + KW + k) * H * H)
+            pack_part_backward(own, ONE, H, H, ZERO, Hp, squared, shift(P_panels, k * Hp * Hp), g_lo, g_hi)
+        if g_lo == 0:
+            copy_in(v, V, ZERO, D, H, Hp)
+
+    @inline
+    def share_backward(options, reverse, from_zero, room, named, states, dh, epsilon, delta, dx, sums, lengths, rows,
+                       b_lo, b_hi):  # fmt: skip
         """All time steps of the sequences b_lo … b_hi, in the opposite order."""
         T, B, H = delta.shape[1:]
         I, n, ragged = dx.shape[2], b_hi - b_lo, lengths.size > 0
         has_dh, has_dx = dh.size > 0, dx.size > 0
         layer, whole = T * B * H, (T + 1) * B * H
         dh_flat, epsilon_flat, delta_flat = pointer(dh), pointer(epsilon), pointer(delta)
-        kept_flat, states_flat, dx_flat = pointer(kept), pointer(states), pointer(dx)
-        sums, v = pointer(sums), pointer(v)
-        U_packed, W_packed, P_packed = packed
-        W_panels = aligned(pointer(W_packed))
+        kept_flat, states_flat, dx_flat, sums = pointer(named), pointer(states), pointer(dx), pointer(sums)
         Hp, lane = padded(H, delta_flat), lanes(delta_flat)
+        U_panels, W_panels, P_panels, v = places(room, Hp, padded(I, delta_flat) if has_dx else 0)
         row = K * Hp
         streams = H == Hp and is_aligned(epsilon_flat) and layer * delta.itemsize > _CHUNK_BYTES
         streams = streams and (S == 1 or is_aligned(shift(epsilon_flat, whole)))
@@ -468,7 +506,7 @@ def backward_of(step: Step) -> Any:
                             epsilon_t = _with_own(epsilon_t, own)
                         products = products_of(
                             options,
-                            load_each(v, unit, Hp, more, V),
+                            load_each(v, unit, Hp, more, D),
                             load_first_each(kept_flat, (t * B + b_lo + b) * H + unit, layer, count, more, rest_of, Q),
                             load_first_each(states_flat, before, whole, count, more, rest_of, S),
                             load_first_each(states_flat, state, whole, count, more, rest_of, S),
@@ -481,7 +519,7 @@ def backward_of(step: Step) -> Any:
                         e_now[k * n * Hp + j] = 0
                     matmul(
                         e_now, k * n * Hp, Hp, e_now, k * n * Hp, Hp, ONE, delta_now, first + (KR + k) * Hp,
-                        ROWS * row, row, ONE, aligned(shift(pointer(P_packed), k * (Hp * Hp + Hp))), active, Hp, Hp,
+                        ROWS * row, row, ONE, shift(P_panels, k * Hp * Hp), active, Hp, Hp,
                     )  # fmt: skip
             for b in range(n):
                 at, to_delta = (t * B + b_lo + b) * H, first + b * row
@@ -500,7 +538,7 @@ def backward_of(step: Step) -> Any:
                         epsilon_t = _with_own(epsilon_t, own)
                     delta_a, delta_u, delta_w, delta_p, epsilon_t, previous, diagonal = step_of(
                         options,
-                        load_each(v, unit, Hp, more, V),
+                        load_each(v, unit, Hp, more, D),
                         load_first_each(kept_flat, to, layer, count, more, rest_of, Q),
                         load_first_each(states_flat, before + unit, whole, count, more, rest_of, S),
                         load_first_each(states_flat, state + unit, whole, count, more, rest_of, S),
@@ -532,7 +570,7 @@ def backward_of(step: Step) -> Any:
                 )  # fmt: skip
             if has_dx and (number % chunk == chunk - 1 or number == T - 1):
                 to_input(
-                    delta_now, row, (KU + KA) * Hp, pointer(U_packed), dx_flat, I, B, t_lo, number % chunk + 1, b_lo,
+                    delta_now, row, (KU + KA) * Hp, U_panels, dx_flat, I, B, t_lo, number % chunk + 1, b_lo,
                     n, dx_now, none,
                 )  # fmt: skip
         for s in range(S):
@@ -542,45 +580,57 @@ def backward_of(step: Step) -> Any:
         keep(scratch)
 
     @inline
-    def sum_gradients(task, tasks, weights, delta, operands, rows_of, decay, gradients):
-        """One task of the weights' gradients: some rows of each part."""
-        x, h_prev, n_lo, n_hi = rows_of
-        lambda_, constant = decay
-        (N, I), H = x.shape, delta.shape[3]
+    def sum_gradients(task, tasks, bias, products, theta, delta, I, sums, x, h_prev, operands, n_lo, n_hi, decay,
+                      constant, gradients):  # fmt: skip
+        """One task of the weights' gradients: some rows of each part; the first one adds up biases and V, too."""
+        T, B, H = delta.shape[1:]
+        N, Hp = T * B, padded(H, pointer(x))
         from_delta, from_x, from_h, from_m = pointer(delta), pointer(x), pointer(h_prev), pointer(operands)
-        U, W, dU, dW = pointer(weights[0]), pointer(weights[1]), pointer(gradients[0]), pointer(gradients[1])
+        U, W, V, _, _ = parts_of(theta, H, I)
+        dU, dW, dV, db, dbw = parts_of(gradients, H, I)
+        if task == 0:
+            shares, row, flat = sums.shape[0], sums.shape[1], pointer(sums)
+            if bias:
+                collect_bias(flat, shares, row, KU * Hp, KA, H, db)
+                collect_bias(flat, shares, row, ZERO, KU, H, shift(db, KA * H))
+                collect_bias(flat, shares, row, (KU + KA) * Hp, KW, H, dbw)
+            collect_diagonal(flat, shares, row, KR * Hp, D, H, V, decay, constant, dV)
+        if not products:
+            return
         if KA:
             r_lo, r_hi = part(KA * H, tasks, task)
             weight_gradients(
-                from_delta, from_x, from_h, N, H, I, H, n_lo, n_hi, U, W, lambda_, constant, dU, dW, r_lo, r_hi
+                from_delta, from_x, from_h, N, H, I, H, n_lo, n_hi, U, W, decay, constant, dU, dW, r_lo, r_hi
             )
         if KU:
             r_lo, r_hi = part(KU * H, tasks, task)
             weight_gradients(
                 shift(from_delta, KA * N * H), from_x, from_h, N, H, I, ZERO, ZERO, ZERO, shift(U, KA * H * I), W,
-                lambda_, constant, shift(dU, KA * H * I), dW, r_lo, r_hi,
+                decay, constant, shift(dU, KA * H * I), dW, r_lo, r_hi,
             )  # fmt: skip
         if KW:
             r_lo, r_hi = part(KW * H, tasks, task)
             weight_gradients(
                 shift(from_delta, (KA + KU) * N * H), from_x, from_h, N, H, ZERO, H, n_lo, n_hi, U,
-                shift(W, KA * H * H), lambda_, constant, dU, shift(dW, KA * H * H), r_lo, r_hi,
+                shift(W, KA * H * H), decay, constant, dU, shift(dW, KA * H * H), r_lo, r_hi,
             )  # fmt: skip
         for k in range(KP):
             r_lo, r_hi = part(H, tasks, task)
             at = (KA + KW + k) * H * H
             weight_gradients(
                 shift(from_delta, (KR + k) * N * H), shift(from_m, k * N * H), from_h, N, H, H, ZERO, ZERO, ZERO,
-                shift(W, at), W, lambda_, constant, shift(dW, at), dW, r_lo, r_hi,
+                shift(W, at), W, decay, constant, shift(dW, at), dW, r_lo, r_hi,
             )  # fmt: skip
 
-    def backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, weights, packed, kept,
-                 states, dh, epsilon, delta, dx, sums, operands, rows_of, decay, gradients, lengths, rows):  # fmt: skip
-        groups = padded(delta.shape[3], pointer(delta)) // lanes(pointer(delta))
+    def backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, bias, products, theta, room,
+                 named, states, dh, epsilon, delta, dx, sums, x, h_prev, operands, n_lo, n_hi, decay, constant,
+                 gradients, lengths, rows):  # fmt: skip
+        H, I = delta.shape[3], dx.shape[2]
+        groups = padded(H, pointer(delta)) // lanes(pointer(delta))
         task = claim(progress, 0)
         while task < packs:
             g_lo, g_hi = part(groups, packs, task)
-            pack(weights, packed, squared, g_lo, g_hi)
+            pack(theta, room, squared, dx.size > 0, H, I, g_lo, g_hi)
             done(progress, 0)
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
@@ -588,15 +638,16 @@ def backward_of(step: Step) -> Any:
         share = claim(progress, 1)
         while share < shares:
             b_lo, b_hi = part(delta.shape[2], shares, share)
-            share_backward(options, reverse, from_zero, weights[4], packed, kept, states, dh, epsilon, delta, dx,
-                           sums[share], lengths, rows, b_lo, b_hi)  # fmt: skip
+            share_backward(options, reverse, from_zero, room, named, states, dh, epsilon, delta, dx, sums[share],
+                           lengths, rows, b_lo, b_hi)  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
         if not wait(progress, 1, shares):
             return
         task = claim(progress, 2)
         while task < sums_tasks:
-            sum_gradients(task, sums_tasks, weights, delta, operands, rows_of, decay, gradients)
+            sum_gradients(task, sums_tasks, bias, products, theta, delta, I, sums, x, h_prev, operands, n_lo, n_hi,
+                          decay, constant, gradients)  # fmt: skip
             done(progress, 2)
             task = claim(progress, 2)
         wait(progress, 2, sums_tasks)

@@ -26,8 +26,6 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, overload, register_model
 from numba.np.arrayobj import make_array
 
-from lstm_numba.engine.compiling import inline
-
 
 def _target_features() -> set[str]:
     """The vector features that Numba compiles for: the host's, or what NUMBA_CPU_FEATURES leaves of them."""

@@ -253,41 +253,48 @@ def _start_gradient(gradient, weights, lo, hi, decay, constant):
             gradient[i] = constant
 
 
-_PROJECT = Outlined(_project, "pnnpnppnnnnppnnp", calls=[PRODUCT])
-_TO_INPUT = Outlined(_to_input, "pnnppnnnnnnpp", calls=[PRODUCT])
-_WEIGHT_GRADIENTS = Outlined(_weight_gradients, "pppnnnnnnppffppnn", calls=[PRODUCT])
-project = calling(_PROJECT)
-to_input = calling(_TO_INPUT)
-weight_gradients = calling(_WEIGHT_GRADIENTS)
-
-# All that the loops over time call.
-OUTLINED = [PRODUCT, _PACK_FORWARD, _PACK_BACKWARD, _PACK_BIAS, _PROJECT, _TO_INPUT, _WEIGHT_GRADIENTS]
-
-
-@jit
-def collect_bias(sums, first, db):
-    """∂L/∂b of the gates of one part of a row, from the `sums` (shares, …) that each share of the batch left.
+def _collect_bias(sums, shares, row, first, K, H, db):
+    """∂L/∂b of the gates of one part of a row, from the `sums` (shares, row) that each share of the batch left.
 
     `first` is where the part begins in a row; db is (K, H).
     """
-    K, H = db.shape
-    lane = lanes(pointer(sums))
+    lane = lanes(sums)
     for k in range(K):
         for j in range(H):
-            db[k, j] = 0
-            for share in range(sums.shape[0]):
-                db[k, j] += sums[share, first + (j // lane * K + k) * lane + j % lane]
+            at = first + (j // lane * K + k) * lane + j % lane
+            total = sums[at]
+            for share in range(1, shares):
+                total += sums[share * row + at]
+            db[k * H + j] = total
 
 
-@jit
-def collect_diagonal(sums, first, V, decay, constant, dV):
+def _collect_diagonal(sums, shares, row, first, P, H, V, decay, constant, dV):
     """∂L/∂V (P, H), in the same way, from rows of padded units; decay·V + constant is added."""
-    Hp = padded(V.shape[1], pointer(sums))
-    for k in range(dV.shape[0]):
-        for j in range(dV.shape[1]):
-            dV[k, j] = decay * V[k, j] + constant if decay else constant
-            for share in range(sums.shape[0]):
-                dV[k, j] += sums[share, first + k * Hp + j]
+    Hp = padded(H, sums)
+    for k in range(P):
+        for j in range(H):
+            total = decay * V[k * H + j] + constant if decay else constant
+            for share in range(shares):
+                total += sums[share * row + first + k * Hp + j]
+            dV[k * H + j] = total
+
+
+_PROJECT = Outlined(_project, "pnnpnppnnnnppnnp", calls=[PRODUCT])
+_TO_INPUT = Outlined(_to_input, "pnnppnnnnnnpp", calls=[PRODUCT])
+_WEIGHT_GRADIENTS = Outlined(_weight_gradients, "pppnnnnnnppffppnn", calls=[PRODUCT])
+_COLLECT_BIAS = Outlined(_collect_bias, "pnnnnnp")
+_COLLECT_DIAGONAL = Outlined(_collect_diagonal, "pnnnnnpffp")
+project = calling(_PROJECT)
+to_input = calling(_TO_INPUT)
+weight_gradients = calling(_WEIGHT_GRADIENTS)
+collect_bias = calling(_COLLECT_BIAS)
+collect_diagonal = calling(_COLLECT_DIAGONAL)
+
+# All that the loops over time call.
+OUTLINED = [
+    PRODUCT, _PACK_FORWARD, _PACK_BACKWARD, _PACK_BIAS, _PROJECT, _TO_INPUT, _WEIGHT_GRADIENTS, _COLLECT_BIAS,
+    _COLLECT_DIAGONAL,
+]  # fmt: skip
 
 
 # -- a linear layer ---------------------------------------------------------------------------------------------------

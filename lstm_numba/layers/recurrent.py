@@ -18,7 +18,7 @@ from lstm_numba import _checks
 from lstm_numba.cells import Cell, cell, joined
 from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
-from lstm_numba.engine import buffers, pool, recurrence, weights
+from lstm_numba.engine import buffers, pool, recurrence
 from lstm_numba.engine.vectors import VECTOR_BYTES
 from lstm_numba.layers import initial_weights
 from lstm_numba.layers.parameters import Parameters
@@ -81,12 +81,12 @@ class _Names:
     def __init__(self, program: Any) -> None:
         arguments = program.arguments
         kept, rest = names_kept(program)
-        places = {version: ("kept", n) for n, version in enumerate(kept)}
-        places |= {version: ("rest", n) for n, version in enumerate(rest)}
+        places = {version: n for n, version in enumerate([*kept, *rest])}
         self.states = arguments.states
         self.arrays = {
             shown: places[version] for shown, version in program.final.items() if shown not in arguments.states
         }
+        self.kept = len(kept)
         self.forward_order, self.backward_order = orders(program)
         # What the backward pass needs and no name shows.
         self.hidden = {version: n for n, version in enumerate(kept) if version not in program.final.values()}
@@ -139,8 +139,7 @@ class Trace(_Rows):
         x: NDArray,
         steps: Steps,
         finite: NDArray,
-        kept: NDArray,
-        rest: NDArray,
+        named: NDArray,
         states: NDArray,
         operands: NDArray,
     ) -> None:
@@ -148,7 +147,7 @@ class Trace(_Rows):
         self.x = x
         self.steps = steps
         self._finite = finite  # (1,) whether x is
-        self._kept, self._rest, self._states = kept, rest, states
+        self._named, self._states = named, states
         self.operands = operands  # what each W_k multiplied, (P, T, B, H)
 
     def check_finite(self) -> None:
@@ -182,8 +181,7 @@ class Trace(_Rows):
     def _found(self, name: str) -> NDArray:
         names = self._layer.names
         if name in names.arrays:
-            where, number = names.arrays[name]
-            return self._kept[number] if where == "kept" else self._full(name)[number]
+            return self._array(name, names.arrays[name])
         for number, state in enumerate(names.states):
             if name == state:
                 return self.steps.without_padding(self._at(number))
@@ -199,20 +197,21 @@ class Trace(_Rows):
         kind = type(self._layer).__name__
         raise AttributeError(f"{name}: a trace of {kind} has {', '.join(self.names())}")
 
-    def _full(self, name: str) -> NDArray:
-        if not self._rest.shape[1]:
+    def _array(self, name: str, number: int) -> NDArray:
+        if number >= len(self._named):
             raise AttributeError(
                 f"{name}: not kept, as the forward pass was told to be lean; call forward without lean=True"
             )
-        return self._rest
+        return self._named[number]
 
     def _gates_together(self) -> NDArray:
         names = self._layer.names
-        places = [names.arrays[gate] for gate in names.gates]
-        numbers = [number for _, number in places]
-        if all(where == "rest" for where, _ in places) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            return self._full("a")[numbers[0] : numbers[-1] + 1]
-        return np.stack([getattr(self, gate) for gate in names.gates])
+        numbers = [names.arrays[gate] for gate in names.gates]
+        first, last = numbers[0], numbers[-1]
+        self._array("a", max(numbers))
+        if numbers == list(range(first, last + 1)):
+            return self._named[first : last + 1]
+        return self._named[numbers]
 
     def for_backward(self) -> tuple[NDArray, NDArray, NDArray]:
         """Return all that the backward pass reads beside x; `Recurrent.trace_of` makes a trace of it again.
@@ -226,18 +225,17 @@ class Trace(_Rows):
         operands : (P, T, B, H)
             What each W_k multiplied.
         """
-        return self._kept, self._states, self.operands
+        return self._named[: self._layer.names.kept], self._states, self.operands
 
     def kept_array(self, version: str) -> NDArray:
         """Return an array that the backward pass needs and no name shows, by its version."""
-        return self._kept[self._layer.names.hidden[version]]
+        return self._named[self._layer.names.hidden[version]]
 
     def names(self) -> list[str]:
         """Return the names of all arrays that it holds."""
         names = self._layer.names
         ends = ("", "_prev", "0", "_last")
-        lean = not self._rest.shape[1]
-        shown = [name for name, (where, _) in names.arrays.items() if where == "kept" or not lean]
+        shown = [name for name, number in names.arrays.items() if number < len(self._named)]
         return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
 
     def __dir__(self) -> list[str]:
@@ -401,6 +399,8 @@ class Recurrent:
         self._codes = option_codes(self._program)
         self._lanes = VECTOR_BYTES // self.dtype.itemsize
         self._padded = self.padded(self.hidden_size)
+        self._nothing = np.empty((0, 0, 0), self.dtype)
+        self._no_operands = np.empty((0, 0, 0, 0), self.dtype)
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -515,17 +515,6 @@ class Recurrent:
         flat[:] = self._parameters.flat
         self._parameters = self._parameters.moved_to(flat)
 
-    def _stacks(self, source: Parameters) -> tuple[NDArray, ...]:
-        """U, W, b, bw, V with a leading axis of gates; empty where the layer has none."""
-        none = np.empty((0, self.hidden_size), self.dtype)
-        views = source._views
-        U, W = views["U"], views.get("W")
-        W = np.empty((0, self.hidden_size, self.hidden_size), self.dtype) if W is None else W
-        b = views.get("b", none)
-        if U.ndim == 2:
-            U, W, b = U[None], W[None], b if b is none else b[None]
-        return U, W, b, views.get("bw", none), views.get("V", none)
-
     # -- input --------------------------------------------------------------------------------------------------------
 
     def take_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps, bool]:
@@ -534,10 +523,11 @@ class Recurrent:
         Whether its numbers are finite is seen in the forward pass.
         """
         given = x if isinstance(x, np.ndarray) else np.asarray(x)
-        array = _checks.floats("x", x if isinstance(x, np.ma.MaskedArray) else given, ("T", "B", self.input_size), self.dtype)
+        array = _checks.floats("x", given, ("T", "B", self.input_size), self.dtype)
         T, B, _ = array.shape
         if lengths is None:
-            return array, Steps(T, B, None), not isinstance(x, list | tuple) and np.may_share_memory(array, given)
+            borrowed = array is given or np.may_share_memory(array, given)
+            return array, Steps(T, B, None), borrowed and not isinstance(x, list | tuple)
         steps = Steps(T, B, _checks.lengths(lengths, T, B))
         return steps.without_padding(array), steps, False
 
@@ -574,10 +564,6 @@ class Recurrent:
         """Return n rounded up to whole vectors, as packed weights have it."""
         return (n + self._lanes - 1) // self._lanes * self._lanes
 
-    def _room(self, *sizes: int) -> list[NDArray]:
-        """Return room for packed weights, those that there are, and a vector more: they begin at an aligned place."""
-        return [buffers.empty((size + self._lanes if size else 0,), self.dtype) for size in sizes]
-
     def _tasks(self, T: int, B: int) -> tuple[int, int]:
         """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""
         of = self._program.arguments
@@ -593,17 +579,6 @@ class Recurrent:
         for number, value in enumerate(entering):
             rows[number, T if self.reverse else 0] = 0 if value is None else value
         return rows
-
-    def _diagonal(self) -> NDArray:
-        """V, each row padded with zeros to whole vectors."""
-        V = self._parameters._views.get("V")
-        if V is None:
-            return np.empty(0, self.dtype)
-        if self._padded == self.hidden_size:
-            return V.reshape(-1)
-        v = np.zeros((len(V), self._padded), self.dtype)
-        v[:, : self.hidden_size] = V
-        return v.reshape(-1)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -639,10 +614,12 @@ class Recurrent:
         ValueError
             For a wrong shape, NaN or infinity in x or a state, an empty axis, or lengths outside 1 … T.
         """
-        names = [f"{state}0" for state in self.states]
-        given = self.by_state(names, initial, states, "forward", "lengths lean")
         x, steps, borrowed = self.take_input(x, lengths)
-        checked = [self.check_state(name, state, steps.B) for name, state in zip(names, given, strict=True)]
+        checked: list[NDArray | None] = [None] * len(self.states)
+        if initial or states:
+            names = [f"{state}0" for state in self.states]
+            given = self.by_state(names, initial, states, "forward", "lengths lean")
+            checked = [self.check_state(name, state, steps.B) for name, state in zip(names, given, strict=True)]
         trace = self.run(x, checked, steps, lean=_checks.flag("lean", lean), borrowed=borrowed)
         trace.check_finite()
         return trace
@@ -669,31 +646,28 @@ class Recurrent:
         borrowed
             Whether x is the caller's: the backward pass needs it as it is now, so it is copied on the way.
         """
-        T, B, _ = x.shape
-        H, Hp, step = self.hidden_size, self._padded, self._step
-        own = buffers.empty(x.shape, self.dtype) if borrowed else np.empty((0, 0, 0), self.dtype)
+        T, B, I = x.shape
+        H, step = self.hidden_size, self._step
+        own = buffers.empty(x.shape, self.dtype) if borrowed else self._nothing
         finite = _TRUE.copy()
-        kept = buffers.empty((step.kept, T, B, H), self.dtype)
-        rest = buffers.empty((step.rest, 0 if lean else T, B, H), self.dtype)
-        operands = buffers.empty((step.p, T, B, H), self.dtype)
+        named = buffers.empty((step.kept if lean else step.kept + step.rest, T, B, H), self.dtype)
+        operands = buffers.empty((step.p, T, B, H), self.dtype) if step.p else self._no_operands
         states = self._rows(T, B, initial)
-        U, W, b, bw, _ = self._stacks(self._parameters)
         packs, shares = self._tasks(T, B)
         shares = min(B, shares)
-        room = self._room((step.u + step.a) * Hp * self.input_size, (step.a + step.w) * Hp * H, step.p * (Hp * H + Hp))
+        room = buffers.empty((recurrence.forward_room(step, H, I, self._lanes),), self.dtype)
         arguments = (
-            self._codes, self.reverse, from_zero, (U, W, b, bw, self._diagonal()),
-            (*room, np.empty(step.row * Hp, self.dtype)), x, own, finite, kept, rest, states, operands, steps.lengths,
-            steps.rows,
+            self._codes, self.reverse, from_zero, self.bias, self._parameters.flat, room, x, own, finite, named, states,
+            operands, steps.lengths, steps.rows,
         )  # fmt: skip
         kernel = recurrence.forward_of(step)
         pool.together(lambda progress: kernel(progress, packs, shares, *arguments), max(packs, shares))
-        return Trace(self, own if borrowed else x, steps, finite, kept, rest, states, operands)
+        return Trace(self, own if borrowed else x, steps, finite, named, states, operands)
 
     def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
         """Return a lean trace of what `Trace.for_backward` returned; x and steps as in `run`."""
         kept, states, operands = arrays
-        return Trace(self, x, steps, _TRUE, kept, kept[:, :0], states, operands)
+        return Trace(self, x, steps, _TRUE, kept, states, operands)
 
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
         """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
@@ -840,20 +814,15 @@ class Recurrent:
         weight_decay
             λ of ½ λ θ², whose own derivative is added for U, W and V.
         """
-        T, B, H, I, Hp = trace.T, trace.B, self.hidden_size, self.input_size, self._padded
+        T, B, H, I = trace.T, trace.B, self.hidden_size, self.input_size
         step = step_of(self._program, square=True) if squared else self._step
         epsilon = self._rows(T, B, last)
         delta = buffers.empty((step.row + step.p, T, B, H), self.dtype)
         dx = buffers.empty((T if need_dx else 0, B, I), self.dtype)
-        dh = np.empty((0, B, H), self.dtype) if dh is None else np.ascontiguousarray(dh)
-        U, W, b, bw, V = self._stacks(self._parameters)
-        dU, dW, db, dbw, dV = self._stacks(gradients)
+        dh = self._nothing if dh is None else np.ascontiguousarray(dh)
         packs, shares = self._tasks(T, B)
-        room = self._room(
-            (step.u + step.a) * Hp * self.padded(I) if need_dx else 0, (step.a + step.w) * Hp * Hp,
-            step.p * (Hp * Hp + Hp),
-        )  # fmt: skip
-        sums = np.zeros((min(B, shares), (step.row + step.diagonals) * Hp), self.dtype)
+        room = buffers.empty((recurrence.backward_room(step, H, I if need_dx else 0, self._lanes),), self.dtype)
+        sums = np.zeros((min(B, shares), (step.row + step.diagonals) * self._padded), self.dtype)
         x, operands = trace.x, trace.operands
         h_prev = trace._states[0, 1:] if self.reverse else trace._states[0, :-1]
         if squared:
@@ -861,24 +830,13 @@ class Recurrent:
             h_prev, operands = np.square(h_prev), np.square(operands)
         N = T * B
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
-        decay = decay_of(self.dtype, weight_decay, squared)
         arguments = (
-            self._codes, self.reverse, from_zero, int(squared), (U, W, b, bw, self._diagonal()), tuple(room),
-            trace._kept, trace._states, dh, epsilon, delta, dx, sums, operands,
-            (x.reshape(N, x.shape[2]), h_prev.reshape(N, H), lo, hi), decay, (dU, dW), trace.steps.lengths,
-            trace.steps.rows,
+            self._codes, self.reverse, from_zero, int(squared), self.bias, need_products, self._parameters.flat, room,
+            trace._named, trace._states, dh, epsilon, delta, dx, sums, x, h_prev, operands, lo, hi,
+            *decay_of(self.dtype, weight_decay, squared), gradients.flat, trace.steps.lengths, trace.steps.rows,
         )  # fmt: skip
         kernel = recurrence.backward_of(step)
-        products = shares if need_products else 0
-        pool.together(lambda progress: kernel(progress, packs, len(sums), products, *arguments), max(packs, shares))
-        if len(db):
-            weights.collect_bias(sums, step.u * Hp, db[: step.a])
-            if step.u:
-                weights.collect_bias(sums, 0, db[step.a :])
-            if step.w:
-                weights.collect_bias(sums, (step.u + step.a) * Hp, dbw)
-        if step.diagonals:
-            weights.collect_diagonal(sums, step.row * Hp, V, *decay, dV)
+        pool.together(lambda progress: kernel(progress, packs, len(sums), shares, *arguments), max(packs, shares))
         return Gradients(gradients, self, dx, delta, epsilon)
 
 
