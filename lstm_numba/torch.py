@@ -1,6 +1,7 @@
-"""`LSTM` for PyTorch: a module with ``torch.nn.LSTM``'s arguments, shapes and names, computed by this engine.
+"""`LSTM`, `GRU`, `RNN` and `Recurrent` for PyTorch: modules of torch's, computed by this engine.
 
-Beside what ``torch.nn.LSTM`` does it has peepholes, and it shows its gates:
+The first three have the arguments, shapes and names of ``torch.nn``'s. `LSTM` can have peepholes, too. `Recurrent` takes
+any cell. All of them show their gates:
 
     import lstm_numba.torch
 
@@ -8,13 +9,14 @@ Beside what ``torch.nn.LSTM`` does it has peepholes, and it shows its gates:
     output, (h_n, c_n) = lstm(x)                          # autograd goes through it
     trace = lstm.trace()                                  # of that input: trace.layers[0][0].f, .c, …
 
-The equations are those of `lstm_numba.layers.lstm`. PyTorch's names for the same: weight_ih is U and weight_hh is W,
-their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b is the sum of bias_ih and bias_hh;
-V, which ``torch.nn.LSTM`` hasn't, is called peephole, (3, H), in the order i, f, o.
+    net = lstm_numba.torch.Recurrent(leaky, 8, 16)        # with leaky a cell of your own (`lstm_numba.cell`)
+    output, h_n = net(x)
 
-The engine's passes run as one ``torch.autograd.Function`` for each layer, on as many threads as both
-``torch.set_num_threads`` and `lstm_numba.set_num_threads` allow. They read the input and write the output
-where PyTorch has them; weights and their gradients are copied once a pass, because their gates lie in another order.
+The equations are those of `lstm_numba.layers`; each class says below which of its weights PyTorch calls what.
+
+A layer's passes run as one ``torch.autograd.Function``, on as many threads as both ``torch.set_num_threads`` and
+`lstm_numba.set_num_threads` allow. They read the input and write the output where PyTorch has them. Weights and
+their gradients are copied once a pass, because PyTorch stacks gates in another order.
 """
 
 from __future__ import annotations
@@ -22,26 +24,27 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _checks
+from lstm_numba import _checks, cells
 from lstm_numba.engine import buffers, pool
-from lstm_numba.layers.base import TRUE, Steps
-from lstm_numba.layers.lstm import LSTM as Engine
-from lstm_numba.layers.lstm import Gradients, Trace
+from lstm_numba.layers import gru, lstm, recurrent, simple_rnn
 from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.recurrent import Steps, Trace
 
 try:
     import torch
     from torch import Tensor, nn
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 except ImportError as error:
     raise ImportError(
@@ -49,15 +52,14 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from lstm_numba.layers.stack import StackTrace
+    from lstm_numba.layers.stack import Stack, StackTrace
 
-__all__ = ["LSTM"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "RecurrentModule"]
 
 _FLOATS = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-_ORDER = np.array([0, 1, 3, 2])  # i, f, o, c out of i, f, g, o, and the other way round
-# Without gradients a layer goes through so many bytes of gates at a time, which then make room for the next ones, ...
-_GATES_AT_A_TIME = 1 << 24
-# ... but through no fewer steps of sequences: each time its weights are packed.
+# Without gradients a layer keeps so many bytes of its trace at a time, which then make room for the next ones, ...
+_BYTES_AT_A_TIME = 1 << 24
+# ... but goes through no fewer steps of sequences: each time its weights are packed.
 _STEPS_AT_A_TIME = 1024
 _PROCESS = os.getpid()
 
@@ -65,99 +67,94 @@ _PROCESS = os.getpid()
 # ------------------------------------------------------------------------------------------------- weights, both ways
 
 
-class _Arrays(Parameters):
-    """Parameters that somebody has cut out of an array already."""
+class _Run(NamedTuple):
+    """Gates that lie one behind the other both in a parameter of PyTorch's and in an array of the engine's."""
 
-    def __init__(self, views: dict[str, NDArray]) -> None:
-        self._views = views
+    theirs: slice
+    name: str
+    ours: slice
+    adds: bool  # to what an earlier parameter put there
 
 
 class _Direction:
-    """A layer in one direction, without its weights: every pass brings those that it was given.
+    """A layer in one direction, and how PyTorch's parameters are made of its own. It has no weights of its own.
 
-    Attributes
+    Parameters
     ----------
-    reverse, dtype
-        As in `lstm_numba.LSTM`.
-    H
-        Units.
-    places
-        Name → (start, end, shape): where a weight lies in the flat array of all of them. Their order is that of
-        PyTorch's weight_ih, weight_hh, bias_ih and bias_hh (one here), peephole.
+    layer
+        What `lstm_numba.layers.recurrent.Recurrent.of_size` returned.
+    parts
+        PyTorch's name → those of the engine's parameters, or of one gate's part of them, that lie stacked in it.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, peepholes: bool, bias: bool, reverse: bool, dtype: np.dtype
-    ) -> None:
-        layer = Engine(1, 1, peepholes=peepholes, bias=bias, reverse=reverse, dtype=dtype, seed=0)
-        self.fields = vars(layer) | {"input_size": input_size, "hidden_size": hidden_size}
-        self.reverse, self.dtype, self.H, self.bias, self.peepholes = reverse, dtype, hidden_size, bias, peepholes
-        H = hidden_size
-        self.places = _places({"U": (4, H, input_size), "W": (4, H, H), "b": (4 * bias, H), "V": (3 * peepholes, H)})
-        # The same without U and W, for gradients of which nobody needs these: no columns, and so no products.
-        self.places_of_rest = _places({"U": (4, H, 0), "W": (4, H, 0), "b": (4 * bias, H), "V": (3 * peepholes, H)})
+    def __init__(self, layer: recurrent.Recurrent, parts: Mapping[str, Sequence[str]]) -> None:
+        own = layer.parameters()
+        self.layer = layer
+        self.parts = {name: each for name, each in parts.items() if all(part in own for part in each)}
+        seen: set[str] = set()
+        self.runs = {name: self._runs(each, own, seen) for name, each in self.parts.items()}
+        # PyTorch's parameters with an axis for gates, and as they are.
+        self.stacked = {name: self._shape(each, own) for name, each in self.parts.items()}
+        self.shapes = {
+            name: shape if len(self.parts[name]) == 1 else (shape[0] * shape[1], *shape[2:])
+            for name, shape in self.stacked.items()
+        }
 
-    def layer(self, flat: NDArray) -> Engine:
-        """The engine's layer, with the weights that lie in an array."""
-        layer = object.__new__(Engine)
-        layer.__dict__.update(self.fields, _parameters=_cut(flat, self.places))
+    @staticmethod
+    def _shape(parts: Sequence[str], own: Parameters) -> tuple[int, ...]:
+        shape = own[parts[0]].shape
+        return shape if len(parts) == 1 else (len(parts), *shape)
+
+    @staticmethod
+    def _runs(parts: Sequence[str], own: Parameters, seen: set[str]) -> list[_Run]:
+        runs: list[_Run] = []
+        for number, part in enumerate(parts):
+            adds = part in seen
+            seen.add(part)
+            if part in own.shapes:
+                everything = slice(None)
+                return [_Run(everything, part, everything, adds)]
+            name, gate = part.split("_", 1)
+            at = own.gates[name].index(gate)
+            last = runs[-1] if runs else None
+            if last and (last.name, last.ours.stop, last.adds) == (name, at, adds):
+                runs[-1] = _Run(slice(last.theirs.start, number + 1), name, slice(last.ours.start, at + 1), adds)
+            else:
+                runs.append(_Run(slice(number, number + 1), name, slice(at, at + 1), adds))
+        return runs
+
+    def from_torch(self, weights: Sequence[Tensor]) -> recurrent.Recurrent:
+        """Return the engine's layer with copies of PyTorch's weights."""
+        layer = self.layer.around(buffers.empty(self.layer.parameters().flat.shape, self.layer.dtype))
+        own = layer.parameters()
+        for (name, runs), weight in zip(self.runs.items(), weights, strict=True):
+            array = _array(weight).reshape(self.stacked[name])
+            for run in runs:
+                to = own[run.name][run.ours]
+                if run.adds:
+                    to += array[run.theirs]
+                else:
+                    to[...] = array[run.theirs]
         return layer
 
-    def from_torch(self, weights: Sequence[Tensor]) -> tuple[Engine, NDArray]:
-        """The engine's layer with PyTorch's weights, and the array in which it has them."""
-        flat = buffers.empty((self.places["V"][1],), self.dtype)
-        layer = self.layer(flat)
-        views = layer._parameters._views
-        arrays = [_array(weight) for weight in weights]
-        for name, array in zip("UW", arrays, strict=False):
-            array.reshape(views[name].shape).take(_ORDER, 0, views[name], "clip")
-        if self.bias:
-            (arrays[2] + arrays[3]).reshape(4, self.H).take(_ORDER, 0, views["b"], "clip")
-        if self.peepholes:
-            views["V"][...] = arrays[-1]
-        return layer, flat
-
-    def layer_of_its_own(self, weights: Sequence[Tensor]) -> Engine:
-        """A layer as users have it, with copies of PyTorch's weights."""
-        source, _ = self.from_torch(weights)
-        layer = Engine(**source.config(), seed=0)
-        for name in layer.parameters():
-            layer[name] = source[name]
-        return layer
-
-    def to_torch(self, gradients: dict[str, NDArray], needed: Sequence[bool]) -> list[Tensor | None]:
-        """Gradients as PyTorch has them, None where they aren't needed. The arrays become the tensors' memory."""
-        names = ["U", "W", *(["b", "b"] if self.bias else []), *(["V"] if self.peepholes else [])]
+    def to_torch(self, gradients: Parameters, needed: Sequence[bool]) -> list[Tensor | None]:
+        """Return gradients as PyTorch has them, each in memory of its own; None where they aren't needed."""
         found: list[Tensor | None] = []
-        for at, name in enumerate(names):
-            array = gradients[name]
-            if not needed[at]:
+        taken: set[str] = set()
+        for (name, runs), need in zip(self.runs.items(), needed, strict=True):
+            if not need:
                 found.append(None)
                 continue
-            if at == 3 and name == "b" and needed[2]:  # a gradient of its own, to be scaled or added to by itself
-                array = array.copy()
-            elif name != "V":
-                cell_input = array[3].copy()
-                array[3] = array[2]
-                array[2] = cell_input
-            found.append(torch.from_numpy(array if name == "V" else array.reshape(-1, *array.shape[2:])))
+            whole = gradients[runs[0].name]
+            if len(runs) == 1 and runs[0].name not in taken and whole.shape == self.stacked[name]:
+                taken.add(runs[0].name)
+                array = whole
+            else:
+                array = buffers.empty(self.stacked[name], self.layer.dtype)
+                for run in runs:
+                    array[run.theirs] = gradients[run.name][run.ours]
+            found.append(torch.from_numpy(array.reshape(self.shapes[name])))
         return found
-
-
-_direction = lru_cache(maxsize=256)(_Direction)
-_Places = dict[str, tuple[int, int, tuple[int, ...]]]
-
-
-def _places(shapes: dict[str, tuple[int, ...]]) -> _Places:
-    places, end = {}, 0
-    for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape)
-        places[name] = start, end, shape
-    return places
-
-
-def _cut(flat: NDArray, places: _Places) -> _Arrays:
-    return _Arrays({name: flat[start:end].reshape(shape) for name, (start, end, shape) in places.items()})
 
 
 def _array(tensor: Tensor) -> NDArray:
@@ -165,28 +162,7 @@ def _array(tensor: Tensor) -> NDArray:
     return tensor.detach().numpy()
 
 
-# -------------------------------------------------------------------------------------------- one layer, both its ways
-
-
-class _Pass(NamedTuple):
-    """What a pass through one layer is about, beside its tensors.
-
-    Attributes
-    ----------
-    directions
-        The layer in each of its directions.
-    steps
-        Which steps belong to which sequence.
-    """
-
-    directions: list[_Direction]
-    steps: Steps
-
-
-def _each(directions: list[_Direction], things: Sequence[Any]) -> list[tuple[_Direction, Any]]:
-    """Each direction with its part of what lies in a row, one direction's after the other's."""
-    n = len(things) // len(directions)
-    return [(each, things[d * n : (d + 1) * n]) for d, each in enumerate(directions)]
+# ----------------------------------------------------------------------------------------------------------- threads
 
 
 @lru_cache(maxsize=1)
@@ -220,21 +196,102 @@ def _on_torchs_threads(work: Callable[[], None], parts: int) -> None:
 def _borrowed() -> AbstractContextManager[None]:
     """Let the engine compute on PyTorch's threads: they wait for work, spinning, on the cores that ours would need.
 
-    Not after a fork: OpenMP's threads don't come along, and who asks for them waits forever.
+    Not after a fork: OpenMP's threads don't come along, and whoever asks for them waits forever.
     """
     number = torch.get_num_threads()
     several = number > 1 and os.getpid() == _PROCESS and _openmp() is not None
     return pool.borrowed(_on_torchs_threads if several else None, number)
 
 
-def _state(state: Tensor | None, direction: int) -> NDArray | None:
-    return None if state is None else _array(state)[direction]
+# ------------------------------------------------------------------------------- what records calls instead of running
 
 
-def _through(layers: list[Engine], x: NDArray, h0: Tensor | None, c0: Tensor | None, steps: Steps) -> list[Trace]:
-    """What the way back needs, of each direction."""
-    options: dict[str, Any] = {"from_zero": h0 is None, "lean": True}
-    tasks = [partial(each._forward, x, _state(h0, d), _state(c0, d), steps, **options) for d, each in enumerate(layers)]
+def _refuse_recording(name: str) -> None:
+    """Raise where PyTorch would record a call or hand in tensors without numbers; a record would hold one answer."""
+    if torch.jit.is_tracing():
+        how = "traced by torch.jit"
+    elif torch._C._functorch.peek_interpreter_stack() is not None:
+        how = "transformed by torch.func or vmap"
+    elif get_proxy_mode() is not None or any(map(torch._C._get_dispatch_mode, _RECORDERS)):
+        how = "recorded by make_fx or torch.export"
+    else:
+        return
+    raise _cannot(name, how)
+
+
+_RECORDERS = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+
+
+def _cannot(name: str, how: str) -> NotImplementedError:
+    instead = "call it as it is, and leave what is around it to PyTorch"
+    if hasattr(nn, name):
+        instead = (
+            f"torch.nn.{name} can, and takes its state dict unless there are peepholes, and "
+            "lstm_numba.to_onnx(lstm_numba.from_torch(module), path) writes it as ONNX"
+        )
+    return NotImplementedError(f"lstm_numba.torch.{name} can't be {how}, as it computes outside PyTorch; {instead}")
+
+
+@lru_cache(maxsize=64)
+def _not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compiler.disable(function)
+
+
+def _eagerly(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; within torch.compile so that neither it nor what it calls is compiled."""
+    if torch.compiler.is_compiling():  # torch.compile then runs this as it is; torch.export hands the error on
+        raise _cannot(name, "compiled or exported")
+    if "torch._dynamo" in sys.modules:
+        function = _not_compiled(function)
+    return function(*arguments)
+
+
+# -------------------------------------------------------------------------------------------- one layer, both its ways
+
+
+class _Pass(NamedTuple):
+    """What a pass through one layer is about, beside its tensors.
+
+    Attributes
+    ----------
+    name
+        The module's class, for errors.
+    directions
+        The layer in each of its directions.
+    steps
+        Which steps belong to which sequence.
+    """
+
+    name: str
+    directions: list[_Direction]
+    steps: Steps
+
+    def each(self, things: Sequence[Any]) -> list[tuple[_Direction, Any]]:
+        """Each direction with its part of what lies in a row, one direction's after the other's."""
+        n = len(things) // len(self.directions)
+        return [(each, things[d * n : (d + 1) * n]) for d, each in enumerate(self.directions)]
+
+    def layers(self, weights: Sequence[Tensor]) -> list[recurrent.Recurrent]:
+        """The engine's layers with copies of PyTorch's weights."""
+        return [direction.from_torch(part) for direction, part in self.each(weights)]
+
+    def split(self, tensors: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Cut states, one for each that the cell has, from the weights behind them."""
+        n = len(self.directions[0].layer.states)
+        return tensors[:n], tensors[n:]
+
+
+def _of_direction(tensors: Sequence[Tensor | None], direction: int) -> list[NDArray | None]:
+    """One direction's part (B, H) of states (D, B, H)."""
+    return [None if each is None else _array(each)[direction] for each in tensors]
+
+
+def _through(task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None]) -> list[Trace]:
+    """Each direction's trace, with no more than the way back needs."""
+    tasks = [
+        partial(layer.run, x, _of_direction(states, d), task.steps, from_zero=states[0] is None, lean=True)
+        for d, layer in enumerate(layers)
+    ]
     with _borrowed():
         return pool.run(tasks)
 
@@ -248,144 +305,152 @@ def _joined(arrays: list[NDArray], axis: int) -> Tensor:
     return torch.from_numpy(np.concatenate(arrays, axis, buffers.empty(tuple(shape), arrays[0].dtype)))
 
 
-def _last_states(traces: list[Trace]) -> tuple[Tensor, Tensor]:
-    """(h, c) of each direction's last step (D, B, H), in memory of their own."""
-    h, c = [trace.h_last[None].copy() for trace in traces], [trace.c_last[None].copy() for trace in traces]
-    return _joined(h, 0), _joined(c, 0)
+def _last_states(traces: list[Trace]) -> list[Tensor]:
+    """Each state after the last step (D, B, H), in memory of its own."""
+    names = [f"{state}_last" for state in traces[0].layer.states]
+    return [_joined([getattr(trace, name)[None].copy() for trace in traces], 0) for name in names]
 
 
 class _Layer(torch.autograd.Function):
-    """One layer in one direction or both, as PyTorch's autograd sees it."""
+    """One layer in one direction or both, as PyTorch's autograd sees it: (task, x, *states, *weights) in."""
 
     @staticmethod
-    def forward(
-        ctx: Any, task: _Pass, x: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        states, weights = task.split(tensors)
         x = x.contiguous()
-        values = _array(x)
-        own = [direction.from_torch(part) for direction, part in _each(task.directions, weights)]
-        traces = _through([layer for layer, _ in own], values, h0, c0, task.steps)
-        output = _joined([trace.layer._at_steps(trace._h_rows) for trace in traces], 2)
-        kept = [(flat, t._gates, t._c_rows, t._h_rows) for (_, flat), t in zip(own, traces, strict=True)]
+        layers = task.layers(weights)
+        traces = _through(task, layers, _array(x), states)
+        output = _joined([trace.h for trace in traces], 2)
+        kept = [array for trace in traces for array in (trace.layer.parameters().flat, *trace.for_backward())]
         # PyTorch frees what is saved here after the way back, and says so if someone has written into x or the
         # output, which is h itself where there is one direction.
         ctx.save_for_backward(
-            x if _needs_products(task, ctx.needs_input_grad[4:]) else None,
+            x if _needs_products(task, ctx.needs_input_grad) else None,
             output if len(traces) == 1 else None,
-            *[torch.from_numpy(array) for arrays in kept for array in arrays],
+            *[torch.from_numpy(array) for array in kept if array.size],
         )
-        ctx.task, ctx.from_zero, ctx.shape = task, h0 is None, x.shape
+        ctx.empty = [None if array.size else array for array in kept]
+        ctx.task, ctx.from_zero, ctx.shape = task, states[0] is None, x.shape
         ctx.set_materialize_grads(False)
         return output, *_last_states(traces)
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, _, *kept = ctx.saved_tensors
-        found = _backward(ctx, None if x is None else _array(x), [each.numpy() for each in kept], incoming)
-        if torch.is_grad_enabled():  # create_graph=True
-            found = _refuse_second_derivatives(found, [each for each in (x, *kept, *incoming) if each is not None])
-        return None, *found
+        return _eagerly(ctx.task.name, _backward, ctx, *incoming)
 
 
 def _needs_products(task: _Pass, needed: Sequence[bool]) -> bool:
-    """Whether the gradient of any weight_ih or weight_hh is needed: they are sums over x and h."""
-    return any(part[0] or part[1] for _, part in _each(task.directions, needed))
+    """Whether the gradient of any U or W is needed: they are sums over x and h."""
+    _, of_weights = task.split(needed[2:])
+    flags = [flag for direction, part in task.each(of_weights) for flag in zip(direction.runs.values(), part, strict=True)]
+    return any(need and runs[0].name in ("U", "W") for runs, need in flags)
 
 
-def _backward(
-    ctx: Any, x: NDArray | None, kept: Sequence[NDArray], incoming: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """Gradients of x, h⁰, c⁰ and the weights, those that are needed."""
+def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Gradients of what `_Layer.forward` took, those that are needed."""
     task: _Pass = ctx.task
-    _, need_x, need_h0, need_c0, *need_weights = ctx.needs_input_grad
-    dh, dh_last, dc_last = (None if each is None else _array(each) for each in incoming)
+    _refuse_recording(task.name)
+    x, _, *saved = ctx.saved_tensors
+    left = iter(saved)
+    kept = [next(left).numpy() if array is None else array for array in ctx.empty]
+    results = _run_back(ctx, None if x is None else _array(x), kept, incoming)
 
-    def one(d: int, way: _Direction, own: Sequence[NDArray]) -> tuple[Gradients, dict[str, NDArray]]:
-        flat, gates, c_rows, h_rows = own
-        layer, places, seen = way.layer(flat), way.places, x
-        if seen is None:
-            places, seen = way.places_of_rest, np.empty((*ctx.shape[:2], 0), way.dtype)
-        trace = Trace(layer, seen, task.steps, TRUE, gates[:, :0], gates, c_rows, h_rows)
-        to = _cut(buffers.empty((places["V"][1],), way.dtype), places)
-        return layer._backward(
-            trace,
-            dh if dh is None or len(task.directions) == 1 else dh[:, :, d * way.H : (d + 1) * way.H],
-            None if dh_last is None else dh_last[d],
-            None if dc_last is None else dc_last[d],
-            to,
-            need_dx=need_x,
+    _, need_x, *needed = ctx.needs_input_grad
+    need_states, need_weights = task.split(needed)
+    found: list[Tensor | None] = [None]
+    if need_x:
+        for gradients in results[1:]:
+            results[0].x += gradients.x
+        found[0] = torch.from_numpy(results[0].x)
+    for state, need in zip(task.directions[0].layer.states, need_states, strict=True):
+        arrays = [getattr(gradients, f"{state}0")[None].copy() for gradients in results] if need else []
+        found.append(_joined(arrays, 0) if need else None)
+    for (direction, need), gradients in zip(task.each(need_weights), results, strict=True):
+        found += direction.to_torch(gradients.parameters(), need)
+
+    if torch.is_grad_enabled():  # create_graph=True
+        sources = [each for each in (x, *saved, *incoming) if each is not None]
+        found = _refuse_second_derivatives(task.name, found, sources)
+    return None, *found
+
+
+def _run_back(
+    ctx: Any, x: NDArray | None, kept: Sequence[NDArray], incoming: Sequence[Tensor | None]
+) -> list[recurrent.Gradients]:
+    """Each direction's gradients."""
+    task: _Pass = ctx.task
+    dh, *last = incoming
+    seen = np.empty((*ctx.shape[:2], 0), task.directions[0].layer.dtype) if x is None else x
+
+    def one(d: int, direction: _Direction, own: Sequence[NDArray]) -> recurrent.Gradients:
+        flat, *arrays = own
+        layer = direction.layer.around(flat)
+        H = layer.hidden_size
+        return layer.run_back(
+            layer.trace_of(seen, task.steps, arrays),
+            None if dh is None else _array(dh)[:, :, d * H : (d + 1) * H],
+            _of_direction(last, d),
+            layer.parameters().empty_like(),
+            need_dx=ctx.needs_input_grad[1],
+            need_products=x is not None,
             from_zero=ctx.from_zero,
-        ), to._views
+        )
 
     with _borrowed():
-        results = pool.run([partial(one, d, *each) for d, each in enumerate(_each(task.directions, kept))])
-    found: list[Tensor | None] = [None, None, None]
-    if need_x:
-        for gradients, _ in results[1:]:
-            results[0][0].x += gradients.x
-        found[0] = torch.from_numpy(results[0][0].x)
-    if need_h0:
-        found[1] = _joined([gradients.h0[None].copy() for gradients, _ in results], 0)
-    if need_c0:
-        found[2] = _joined([gradients.c0[None].copy() for gradients, _ in results], 0)
-    for (way, need), (_, arrays) in zip(_each(task.directions, need_weights), results, strict=True):
-        found += way.to_torch(arrays, need)
-    return found
+        return pool.run([partial(one, d, *each) for d, each in enumerate(task.each(kept))])
 
 
 class _Once(torch.autograd.Function):
     """Gradients as they are, from which no way leads further back."""
 
     @staticmethod
-    def forward(ctx: Any, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, name: str, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.name = name
         return tuple(each.view_as(each) for each in tensors[:n])
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> None:
         raise NotImplementedError(
-            "lstm_numba.torch.LSTM has first derivatives only: a gradient that went through it (create_graph=True) "
-            "can't be differentiated again; torch.nn.LSTM can do that"
+            f"lstm_numba.torch.{ctx.name} has first derivatives only: a gradient that went through it "
+            "(create_graph=True) can't be differentiated again; the modules of torch.nn can do that"
         )
 
 
-def _refuse_second_derivatives(found: list[Tensor | None], sources: list[Tensor]) -> list[Tensor | None]:
+def _refuse_second_derivatives(name: str, found: list[Tensor | None], sources: list[Tensor]) -> list[Tensor | None]:
     """The gradients, tied to what they depend on by a node that refuses to be differentiated."""
     there = [each for each in found if each is not None]
     anchor = torch.zeros((), requires_grad=True)
-    tied = iter(_Once.apply(len(there), *there, *sources, anchor))
+    tied = iter(_Once.apply(name, len(there), *there, *sources, anchor))
     return [None if each is None else next(tied) for each in found]
 
 
-def _without_gradients(
-    task: _Pass, x: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same as `_Layer`, some steps at a time: gates and states of the others needn't be kept."""
-    values = _array(x.contiguous())
+def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """The same as `_Layer`, some steps at a time: what the others computed on the way needn't be kept."""
+    first, weights = task.split(tensors)
+    values, layers = _array(x.contiguous()), task.layers(weights)
     T, B, _ = values.shape
-    engines = [direction.from_torch(part)[0] for direction, part in _each(task.directions, weights)]
-    H, dtype = engines[0].hidden_size, engines[0].dtype
-    chunk = max(-(-_STEPS_AT_A_TIME // B), _GATES_AT_A_TIME // (4 * B * H * dtype.itemsize))
+    H, dtype = layers[0].hidden_size, layers[0].dtype
+    chunk = max(-(-_STEPS_AT_A_TIME // B), _BYTES_AT_A_TIME // layers[0].memory(1, B, lean=True).trace)
     if chunk >= T:
-        traces = _through(engines, values, h0, c0, task.steps)
-        return _joined([trace.layer._at_steps(trace._h_rows) for trace in traces], 2), *_last_states(traces)
-    output = buffers.empty((T, B, len(engines) * H), dtype)
+        traces = _through(task, layers, values, first)
+        return _joined([trace.h for trace in traces], 2), *_last_states(traces)
+    output = buffers.empty((T, B, len(layers) * H), dtype)
 
-    def one(d: int, engine: Engine) -> tuple[NDArray, NDArray]:
-        h, c = _state(h0, d), _state(c0, d)
+    def one(d: int, layer: recurrent.Recurrent) -> list[NDArray | None]:
+        states = _of_direction(first, d)
         starts = range(0, T, chunk)
-        for lo in reversed(starts) if engine.reverse else starts:
+        for lo in reversed(starts) if layer.reverse else starts:
             hi = min(T, lo + chunk)
-            trace = engine._forward(values[lo:hi], h, c, _part(task.steps, lo, hi), from_zero=h is None, lean=True)
-            output[lo:hi, :, d * H : (d + 1) * H] = engine._at_steps(trace._h_rows)
-            h, c = trace.h_last.copy(), trace.c_last.copy()
+            steps = _part(task.steps, lo, hi)
+            trace = layer.run(values[lo:hi], states, steps, from_zero=states[0] is None, lean=True)
+            output[lo:hi, :, d * H : (d + 1) * H] = trace.h
+            states = [getattr(trace, f"{state}_last").copy() for state in layer.states]
             del trace  # so that the next one has its memory
-        assert h is not None and c is not None
-        return h, c
+        return states
 
     with _borrowed():
-        states = pool.run([partial(one, d, engine) for d, engine in enumerate(engines)])
-    h_n, c_n = (torch.from_numpy(np.stack(each)) for each in zip(*states, strict=True))
-    return torch.from_numpy(output), h_n, c_n
+        last = pool.run([partial(one, d, layer) for d, layer in enumerate(layers)])
+    return torch.from_numpy(output), *(torch.from_numpy(np.stack(each)) for each in zip(*last, strict=True))
 
 
 def _part(steps: Steps, lo: int, hi: int) -> Steps:
@@ -394,24 +459,24 @@ def _part(steps: Steps, lo: int, hi: int) -> Steps:
     return Steps(hi - lo, steps.B, given)
 
 
-# --------------------------------------------------------------------------------------------------------- the module
+# -------------------------------------------------------------------------------------------------------- the modules
 
 
-class LSTM(nn.Module):
-    """``torch.nn.LSTM``, computed by this engine on the CPU, with peepholes if wanted and with a look inside.
-
-    Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways. The
-    equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation of
-    ``torch.nn.LSTM`` (https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html).
+class RecurrentModule(nn.Module):
+    """What `LSTM`, `GRU`, `RNN` and `Recurrent` have in common: ``torch.nn.LSTM``'s arguments and shapes, for any cell.
 
     Parameters
     ----------
+    make
+        What makes the engine's layer, from input_size, hidden_size, bias, reverse, dtype and seed.
+    parts
+        Name of a parameter, without layer and direction → what lies stacked in it, as the engine's layer calls it.
     input_size, hidden_size
         I and H.
     num_layers
         Layers, one above the other.
     bias
-        Whether there are bias_ih and bias_hh.
+        Whether there are biases.
     batch_first
         Whether input and output are (B, T, ·) instead of (T, B, ·); states are not concerned.
     dropout
@@ -419,12 +484,371 @@ class LSTM(nn.Module):
         1 / (1 - dropout).
     bidirectional
         Whether each layer also runs from the last step to the first; outputs lie side by side.
-    proj_size
-        Must be 0: the engine has no projections.
     device
         The CPU, or "meta" for weights that come later.
     dtype
         ``torch.float32`` or ``torch.float64``; PyTorch's default if None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a size below 1, a dropout outside 0 … 1, another dtype; the text names the argument.
+    """
+
+    _first = "_l0"  # behind the names of the lowest layer's parameters
+
+    def __init__(
+        self,
+        make: Callable[..., recurrent.Recurrent],
+        parts: Mapping[str, Sequence[str]] | None,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = _checks.size("input_size", input_size)
+        self.hidden_size = _checks.size("hidden_size", hidden_size)
+        self.num_layers = _checks.size("num_layers", num_layers)
+        self.bias = _checks.flag("bias", bias)
+        self.batch_first = _checks.flag("batch_first", batch_first)
+        self.dropout = _checks.number("dropout", dropout, 0)
+        if self.dropout > 1:
+            raise ValueError(f"dropout: expected a share from 0 to 1, got {dropout}")
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout: with one layer there is nothing between layers to drop from, got dropout={dropout}",
+                stacklevel=3,
+            )
+        self.bidirectional = _checks.flag("bidirectional", bidirectional)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in _FLOATS:
+            raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
+        self._make, self._parts = partial(make, bias=self.bias), parts
+        self._known: dict[torch.dtype, list[list[_Direction]]] = {}
+        self._seen: tuple[Tensor | PackedSequence, Any] | None = None
+        self._states = self._directions(dtype)[0][0].layer.states
+        self._names: list[list[str]] = []  # each layer's parameters, direction after direction
+        for number, directions in enumerate(self._directions(dtype)):
+            own: list[str] = []
+            for direction, way in zip(directions, ("", "_reverse"), strict=False):
+                for name, shape in direction.shapes.items():
+                    own.append(f"{name}{f'_l{number}' if number else self._first}{way}")
+                    self.register_parameter(own[-1], nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            self._names.append(own)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, uniform in ±1/√H, peepholes last: the others as torch.nn draws them."""
+        limit = 1 / math.sqrt(self.hidden_size)
+        parameters = dict(self.named_parameters(recurse=False))
+        for name in sorted(parameters, key=lambda name: name.startswith("peephole")):
+            nn.init.uniform_(parameters[name], -limit, limit)
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The parameters of each layer in each direction, a list for each, as ``torch.nn.LSTM`` has them."""
+        D = 1 + self.bidirectional
+        cut = [(names, len(names) // D) for names in self._names]
+        return [[getattr(self, name) for name in names[d * n : (d + 1) * n]] for names, n in cut for d in range(D)]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: ``torch.nn.LSTM`` arranges weights for GPUs by it, and programs call it."""
+
+    def extra_repr(self) -> str:
+        """Return the arguments, those that are not as usual."""
+        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        values = [(name, getattr(self, name), default) for name, default in (usual | self._own_options()).items()]
+        changed = [f"{name}={value}" for name, value, default in values if value != default]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
+    def _own_options(self) -> dict[str, Any]:
+        """What only this kind of module has, with its usual value."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: all but the last input."""
+        return self.__dict__ | {"_seen": None, "_known": {}}
+
+    def __prepare_scriptable__(self) -> None:
+        """Refuse torch.jit.script, which asks for this before it reads the source."""
+        raise _cannot(type(self).__name__, "scripted by torch.jit")
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Tensor | PackedSequence, Any]:
+        """Run all layers over a batch of sequences.
+
+        Parameters
+        ----------
+        input : (T, B, I), (B, T, I) with batch_first, (T, I) for a single sequence, or a PackedSequence
+            NaN and infinity are computed with, as in PyTorch.
+        hx : h_0, or (h_0, c_0) of a cell with several states, each (L·D, B, H), or (L·D, H) for a single sequence
+            Initial states: layer 0 forward, layer 0 backward, layer 1 forward, … Zero by default.
+
+        Returns
+        -------
+        output : (T, B, D·H), arranged as the input is, or a PackedSequence
+            h of the last layer at every step.
+        h_n, or (h_n, c_n) : each as in hx
+            The last states. Those of a backward direction belong to step 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong shape, dtype or device; the text names the argument.
+        NotImplementedError
+            Where PyTorch would record the call (torch.jit, torch.fx, torch.export) or transform it (torch.func, vmap).
+        """
+        return _eagerly(type(self).__name__, type(self)._forward, self, input, hx)
+
+    def _forward(self, input: Tensor | PackedSequence, hx: Any) -> tuple[Tensor | PackedSequence, Any]:
+        weights, x, lengths, states = self._checked(input, hx)
+        self._seen = _copied(input), _copied_states(hx)
+        if x.shape[1]:
+            output, *last = self._layers(x, lengths, states, weights)
+        else:  # run one sequence of zeros, and return none of it
+            x, *states = (each if each is None else nn.functional.pad(each, (0, 0, 0, 1)) for each in (x, *states))
+            output, *last = (each[:, :0] for each in self._layers(x, lengths, states, weights))
+
+        if isinstance(input, PackedSequence):
+            data, back = pack_padded_sequence(output, lengths).data, input.unsorted_indices
+            output = PackedSequence(data, input.batch_sizes, input.sorted_indices, back)
+            last = last if back is None else [each.index_select(1, back) for each in last]
+        elif input.dim() == 2:
+            output, last = output.squeeze(1), [each.squeeze(1) for each in last]
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        return output, last[0] if len(last) == 1 else tuple(last)
+
+    def _checked(
+        self, input: Any, hx: Any
+    ) -> tuple[list[list[Tensor]], Tensor, Tensor | None, list[Tensor | None]]:
+        """(weights of each layer, x (T, B, I), lengths, states), where the engine can compute with them; or raise."""
+        if isinstance(input, torch.fx.Proxy):
+            raise _cannot(type(self).__name__, "traced by torch.fx")
+        _refuse_recording(type(self).__name__)
+        # By attribute, each time: torch.func.functional_call and parametrizations put other tensors there.
+        weights = [[getattr(self, name) for name in names] for names in self._names]
+        dtype = weights[0][0].dtype
+        for names, own in zip(self._names, weights, strict=True):
+            for name, weight in zip(names, own, strict=True):
+                if weight.dtype not in _FLOATS:
+                    raise TypeError(f"{name}: expected float32 or float64, got {weight.dtype}; .float() converts it")
+                if weight.dtype is not dtype or not weight.is_cpu:
+                    _check_kind(name, weight, dtype)
+        return weights, *self._time_major(input, hx, dtype)
+
+    def _time_major(
+        self, input: Any, hx: Any, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+        """(x (T, B, I), lengths, states), checked; a packed batch in its own order, the longest sequence first."""
+        lengths, I = None, self.input_size
+        packed = isinstance(input, PackedSequence)
+        x = _check_kind("input", input.data if packed else input, dtype)
+        single = not packed and x.dim() == 2
+        if packed:
+            _check_shape("input", x, ("N", I))
+            # Without the indices, so that nothing is put back into the caller's order.
+            x, lengths = pad_packed_sequence(PackedSequence(x, input.batch_sizes))
+        elif single:
+            x = _check_shape("input", x, ("T", I)).unsqueeze(1)
+        elif self.batch_first:
+            x = _check_shape("input", x, ("B", "T", I)).transpose(0, 1)
+        else:
+            _check_shape("input", x, ("T", "B", I))
+        if not x.shape[0]:
+            raise _NoStepsError(f"input: expected a sequence of at least one step, got shape {tuple(input.shape)}")
+
+        rows, H = self.num_layers * (1 + self.bidirectional), self.hidden_size
+        states = self._initial(hx, (rows, H) if single else (rows, x.shape[1], H), dtype)
+        if single:
+            states = [None if each is None else each.unsqueeze(1) for each in states]
+        elif packed and input.sorted_indices is not None:
+            states = [None if each is None else each.index_select(1, input.sorted_indices) for each in states]
+        return x, lengths, states
+
+    def _initial(self, hx: Any, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor | None]:
+        """Each of the cell's states, checked; None where they are zero."""
+        names = [f"{state}_0" for state in self._states]
+        if hx is None:
+            return [None] * len(names)
+        if len(names) == 1:
+            hx = (hx,)
+        elif not isinstance(hx, tuple | list) or len(hx) != len(names):
+            number = {2: "two", 3: "three", 4: "four"}.get(len(names), len(names))
+            got = f"{len(hx)} of them" if isinstance(hx, tuple | list) else type(hx).__name__
+            raise TypeError(f"hx: expected {number} tensors ({', '.join(names)}), got {got}")
+        return [
+            _check_shape(name, _check_kind(name, each, dtype), shape) for name, each in zip(names, hx, strict=True)
+        ]
+
+    def _layers(
+        self, x: Tensor, lengths: Tensor | None, states: list[Tensor | None], weights: list[list[Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """(output (T, B, D·H), *last states) of time-major sequences."""
+        T, B, _ = x.shape
+        D, name = 1 + self.bidirectional, type(self).__name__
+        steps = Steps(T, B, None if lengths is None else lengths.numpy())
+        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # which autograd will refuse
+        run: Callable[..., tuple[Tensor, ...]]
+        run = _Layer.apply if torch.is_grad_enabled() or forward_mode else _without_gradients
+        ends = []
+        for number, (directions, own) in enumerate(zip(self._directions(weights[0][0].dtype), weights, strict=True)):
+            if number and self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            first = states
+            if self.num_layers > 1:
+                first = [None if each is None else each[number * D : (number + 1) * D] for each in states]
+            x, *last = run(_Pass(name, directions, steps), x, *first, *own)
+            ends.append(last)
+        if self.num_layers == 1:
+            return x, *ends[0]
+        return x, *(torch.cat(each) for each in zip(*ends, strict=True))
+
+    def _directions(self, dtype: torch.dtype) -> list[list[_Direction]]:
+        """Each layer in each of its directions."""
+        found = self._known.get(dtype)
+        if found is None:
+            H, D = self.hidden_size, 1 + self.bidirectional
+            ways = [self._make(1, 1, reverse=bool(d), dtype=_FLOATS[dtype], seed=0) for d in range(D)]
+            sizes = [self.input_size] + [D * H] * (self.num_layers - 1)
+            parts = self._parts or {name: (name,) for name in ways[0].parameters()}
+            known = {I: [_Direction(way.of_size(I, H), parts) for way in ways] for I in set(sizes)}
+            found = self._known[dtype] = [known[I] for I in sizes]
+        return found
+
+    # -- a look inside ------------------------------------------------------------------------------------------------
+
+    def stack(self) -> Stack:
+        """Return the layers as this package has them, with copies of the present weights.
+
+        Returns
+        -------
+        lstm_numba.Stack
+            ``stack.layers[l][d]`` is layer l in direction d (0 forward, 1 backward).
+        """
+        from lstm_numba.layers.stack import Stack
+
+        layers = []
+        for directions, names in zip(self._directions(getattr(self, self._names[0][0]).dtype), self._names, strict=True):
+            task = _Pass(type(self).__name__, directions, Steps(1, 1, None))
+            layers.append(task.layers([getattr(self, name) for name in names]))
+        return Stack.of(layers)
+
+    def trace(self, input: Tensor | PackedSequence | None = None, hx: Any = None) -> StackTrace:
+        """Every gate and state, as NumPy arrays: one forward pass with the present weights.
+
+        Nothing is dropped in it, whatever `dropout` is, and no gradient goes through it.
+
+        Parameters
+        ----------
+        input, hx
+            As `forward` takes them. With no input, those that `forward` saw last: copies of them are kept for that, but go
+            neither into the state dict nor into copies and pickles.
+
+        Returns
+        -------
+        lstm_numba.layers.stack.StackTrace
+            ``trace.layers[l][d]`` is the `lstm_numba.Trace` of layer l in direction d (0 forward, 1 backward): ``.f``,
+            ``.c`` and the rest, time-major (T, B, H) whatever `batch_first` is. Of a single sequence B is 1; of a
+            PackedSequence the sequences lie in the caller's order, zero beyond their ends.
+
+        Raises
+        ------
+        ValueError
+            With no input, where `forward` has seen none; and as `forward`.
+        TypeError
+            As `forward`.
+        """
+        from lstm_numba.layers.stack import StackTrace
+
+        if input is None:
+            if hx is not None:
+                raise ValueError("input: expected one together with hx, got none")
+            if self._seen is None:
+                raise ValueError("input: expected one, as forward has seen none since the module was made or copied")
+            input, hx = self._seen
+        with torch.no_grad():
+            _, x, lengths, states = self._checked(input, hx)
+        back = input.unsorted_indices if isinstance(input, PackedSequence) else None
+        if back is not None and lengths is not None:
+            x, lengths = x.index_select(1, back), lengths[back]
+            states = [None if each is None else each.index_select(1, back) for each in states]
+        stack, values = self.stack(), _array(x).copy()
+        T, B, _ = values.shape
+        steps = Steps(T, B, None if lengths is None else lengths.numpy())
+        first = [] if hx is None else [list(_array(each)) for each in states if each is not None]
+        traces, h = stack.run(values, steps, first)  # forward's checks would refuse NaN and infinity
+        return StackTrace(stack, values, traces, h, steps)
+
+
+class _NoStepsError(ValueError, RuntimeError):
+    """A sequence without steps: a wrong shape like others here, and a RuntimeError in PyTorch."""
+
+
+def _check_kind(name: str, tensor: Any, dtype: torch.dtype) -> Tensor:
+    """The tensor, if it is one that the engine can compute with; in a region of autocast, converted."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        raise TypeError(f"{name}: expected a plain torch.Tensor that holds numbers, got {type(tensor).__name__}")
+    if not tensor.is_cpu:
+        raise ValueError(f"{name}: expected a tensor on the CPU, where lstm_numba computes; got device {tensor.device}")
+    if tensor.dtype is dtype:
+        return tensor
+    if tensor.is_floating_point() and torch.is_autocast_enabled("cpu"):
+        return tensor.to(dtype)
+    raise TypeError(f"{name}: expected {dtype}, as the weights are, got {tensor.dtype}")
+
+
+def _check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> Tensor:
+    """The tensor, if its shape is right: a number, or a letter where any size will do."""
+    have = tensor.shape
+    sizes = zip(have, shape, strict=False)
+    if len(have) != len(shape) or not all(isinstance(want, str) or n == want for n, want in sizes):
+        raise ValueError(f"{name}: expected shape ({', '.join(map(str, shape))}), got {tuple(have)}")
+    return tensor
+
+
+def _copied(input: Tensor | PackedSequence) -> Tensor | PackedSequence:
+    if isinstance(input, PackedSequence):
+        data = input.data.detach().clone()
+        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+    return input.detach().clone()
+
+
+def _copied_states(hx: Any) -> Any:
+    if hx is None or isinstance(hx, Tensor):
+        return None if hx is None else hx.detach().clone()
+    return tuple(each.detach().clone() for each in hx)
+
+
+def _stacked(kind: str, gates: str) -> tuple[str, ...]:
+    """Names of the parts of an array: ("U", "ifco") → ("U_i", "U_f", "U_c", "U_o")."""
+    return tuple(f"{kind}_{gate}" for gate in gates)
+
+
+class LSTM(RecurrentModule):
+    """``torch.nn.LSTM``, computed by this engine on the CPU, with peepholes if wanted and with a look inside.
+
+    Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways.
+    weight_ih is U and weight_hh is W, their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b
+    is the sum of bias_ih and bias_hh. V, which ``torch.nn.LSTM`` hasn't, is called peephole, in the order i, f, o. The
+    equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation
+    (https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As in `RecurrentModule`.
+    proj_size
+        Must be 0: the engine has no projections.
     peepholes
         Whether gates see the cell state through peephole_l0, peephole_l0_reverse, peephole_l1, …, (3, H) each.
 
@@ -437,7 +861,7 @@ class LSTM(nn.Module):
     Raises
     ------
     ValueError, TypeError
-        For a size below 1, a dropout outside 0 … 1, a proj_size, another dtype; the text names the argument.
+        As `RecurrentModule`, and for a proj_size; the text names the argument.
 
     Examples
     --------
@@ -464,277 +888,190 @@ class LSTM(nn.Module):
         *,
         peepholes: bool = False,
     ) -> None:
-        super().__init__()
-        self.input_size = _checks.size("input_size", input_size)
-        self.hidden_size = _checks.size("hidden_size", hidden_size)
-        self.num_layers = _checks.size("num_layers", num_layers)
-        self.bias = _checks.flag("bias", bias)
-        self.batch_first = _checks.flag("batch_first", batch_first)
-        self.dropout = _checks.number("dropout", dropout, 0)
-        if self.dropout > 1:
-            raise ValueError(f"dropout: expected a share from 0 to 1, got {dropout}")
-        if self.dropout and self.num_layers == 1:
-            warnings.warn(
-                f"dropout: with one layer there is nothing between layers to drop from, got dropout={dropout}",
-                stacklevel=2,
-            )
-        self.bidirectional = _checks.flag("bidirectional", bidirectional)
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, as the engine has no projections, got {proj_size!r}")
-        self.proj_size = 0
-        self.peepholes = _checks.flag("peepholes", peepholes)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        if dtype not in _FLOATS:
-            raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
-        self._names: list[list[str]] = []  # each layer's parameters, direction after direction
-        self._seen: tuple[Tensor | PackedSequence, tuple[Tensor, Tensor] | None] | None = None
-        self._make_parameters(device, dtype)
-        self.reset_parameters()
+        parts = {"weight_ih": _stacked("U", "ifco"), "weight_hh": _stacked("W", "ifco")}
+        parts |= {"bias_ih": _stacked("b", "ifco"), "bias_hh": _stacked("b", "ifco"), "peephole": ("V",)}
+        make = partial(lstm.LSTM, peepholes=_checks.flag("peepholes", peepholes))
+        super().__init__(
+            make, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+        self.proj_size, self.peepholes = 0, bool(peepholes)
 
-    def _make_parameters(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
-        H, D = self.hidden_size, 1 + self.bidirectional
-        for layer in range(self.num_layers):
-            own: list[str] = []
-            for way in ("", "_reverse")[:D]:
-                shapes: dict[str, tuple[int, ...]] = {}
-                shapes |= {"weight_ih": (4 * H, D * H if layer else self.input_size), "weight_hh": (4 * H, H)}
-                shapes |= {"bias_ih": (4 * H,), "bias_hh": (4 * H,)} if self.bias else {}
-                shapes |= {"peephole": (3, H)} if self.peepholes else {}
-                for name, shape in shapes.items():
-                    own.append(f"{name}_l{layer}{way}")
-                    self.register_parameter(own[-1], nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-            self._names.append(own)
+    def _own_options(self) -> dict[str, Any]:
+        return {"peepholes": False}
+
+
+class GRU(RecurrentModule):
+    """``torch.nn.GRU``, computed by this engine on the CPU, with a look inside.
+
+    Parameters, shapes, names and initial values are those of ``torch.nn.GRU``, and state dicts go both ways.
+    weight_ih is U and weight_hh is W, their gates stacked r, z, n. Of r and z, b is the sum of bias_ih and bias_hh; of
+    n, bias_ih is b_n and bias_hh is bw_n. The equations are on the page of `lstm_numba.layers.gru`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As in `RecurrentModule`.
+
+    Attributes
+    ----------
+    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l0_reverse, …
+        Parameters: (3H, I), in layers above the first (3H, D·H), with D = 2 directions or 1; (3H, H); (3H,); (3H,).
+
+    Examples
+    --------
+    >>> gru = GRU(2, 3)
+    >>> output, h_n = gru(torch.ones(5, 1, 2))
+    >>> gru.trace().layers[0][0].z.shape
+    (5, 1, 3)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        parts = {"weight_ih": _stacked("U", "rzn"), "weight_hh": _stacked("W", "rzn")}
+        parts |= {"bias_ih": _stacked("b", "rzn"), "bias_hh": (*_stacked("b", "rz"), "bw_n")}
+        super().__init__(
+            gru.GRU, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+
+
+class RNN(RecurrentModule):
+    """``torch.nn.RNN``, computed by this engine on the CPU, with a look inside.
+
+    Parameters, shapes, names and initial values are those of ``torch.nn.RNN``, and state dicts go both ways.
+    weight_ih is U, weight_hh is W, and b is the sum of bias_ih and bias_hh. The equation is on the page of
+    `lstm_numba.layers.simple_rnn`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As in `RecurrentModule`.
+    nonlinearity
+        "tanh" or "relu".
+
+    Attributes
+    ----------
+    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l0_reverse, …
+        Parameters: (H, I), in layers above the first (H, D·H), with D = 2 directions or 1; (H, H); (H,); (H,).
+
+    Examples
+    --------
+    >>> rnn = RNN(2, 3, nonlinearity="relu")
+    >>> output, h_n = rnn(torch.ones(5, 1, 2))
+    >>> tuple(output.shape), tuple(h_n.shape)
+    ((5, 1, 3), (1, 1, 3))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        make = partial(simple_rnn.SimpleRNN, nonlinearity=_checks.choice("nonlinearity", nonlinearity, ("tanh", "relu")))
+        parts = {"weight_ih": ("U",), "weight_hh": ("W",), "bias_ih": ("b",), "bias_hh": ("b",)}
+        super().__init__(
+            make, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+        self.nonlinearity = nonlinearity
+
+    def _own_options(self) -> dict[str, Any]:
+        return {"nonlinearity": "tanh"}
+
+
+class Recurrent(RecurrentModule):
+    """Layers of any cell: your own equations in a training loop of PyTorch's, at this engine's speed.
+
+    Parameters
+    ----------
+    cell
+        What `lstm_numba.cell` returned, or a function or text for it.
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As in `RecurrentModule`.
+    forget_bias, init
+        As in `lstm_numba.Recurrent`, which draws the initial weights.
+    **options
+        The cell's own options.
+
+    Attributes
+    ----------
+    U, W, b, bw, V, U_reverse, …, U_l1, U_l1_reverse, …
+        Parameters, named and shaped as in `lstm_numba.Recurrent`: those that the cell has.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `RecurrentModule` and `lstm_numba.Recurrent`; the text names the argument.
+
+    Examples
+    --------
+    >>> net = Recurrent('''
+    ... def leaky(a, h_prev, *, rate=0.1):
+    ...     h = h_prev + rate * (tanh(a) - h_prev)
+    ...     return h
+    ... ''', 2, 3, rate=0.5)
+    >>> output, h_n = net(torch.ones(5, 1, 2))
+    >>> output.sum().backward()
+    >>> tuple(net.U.grad.shape)
+    (3, 2)
+    """
+
+    _first = ""
+
+    def __init__(
+        self,
+        cell: Any,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        forget_bias: float = 1.0,
+        init: str = "glorot",
+        **options: Any,
+    ) -> None:
+        cell = cell if isinstance(cell, cells.Cell) else cells.cell(cell)
+        make = partial(recurrent.Recurrent, cell, forget_bias=forget_bias, init=init, **options)
+        super().__init__(
+            make, None, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+        self.cell, self.options = cell, cell.chosen(options)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, uniform in ±1/√H, peepholes last: the others as ``torch.nn.LSTM`` draws them."""
-        limit = 1 / math.sqrt(self.hidden_size)
-        parameters = dict(self.named_parameters(recurse=False))
-        for name in sorted(parameters, key=lambda name: name.startswith("peephole")):
-            nn.init.uniform_(parameters[name], -limit, limit)
-
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """The parameters of each layer in each direction, a list for each, as ``torch.nn.LSTM`` has them."""
-        D = 1 + self.bidirectional
-        cut = [(names, len(names) // D) for names in self._names]
-        return [[getattr(self, name) for name in names[d * n : (d + 1) * n]] for names, n in cut for d in range(D)]
-
-    def flatten_parameters(self) -> None:
-        """Do nothing: ``torch.nn.LSTM`` arranges weights for GPUs by it, and programs call it."""
+        """Draw all parameters anew, as `lstm_numba.Recurrent` does, from a seed that PyTorch draws."""
+        dtype = getattr(self, self._names[0][0]).dtype
+        for directions, names in zip(self._directions(dtype), self._names, strict=True):
+            left = iter(names)
+            for direction in directions:
+                way, seed = direction.layer, int(torch.randint(1 << 31, ()))
+                drawn = self._make(way.input_size, way.hidden_size, reverse=way.reverse, dtype=way.dtype, seed=seed)
+                for part in direction.shapes:
+                    getattr(self, next(left)).data.copy_(torch.from_numpy(drawn[part]))
 
     def extra_repr(self) -> str:
-        """Return the arguments, those that are not as usual."""
-        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        named = [(name, getattr(self, name), value) for name, value in (usual | {"peepholes": False}).items()]
-        changed = [f"{name}={value}" for name, value, default in named if value != default]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: all but the last input."""
-        return self.__dict__ | {"_seen": None}
-
-    # -- forward ------------------------------------------------------------------------------------------------------
-
-    def forward(
-        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
-        """Run all layers over a batch of sequences.
-
-        Parameters
-        ----------
-        input : (T, B, I), (B, T, I) with batch_first, (T, I) for a single sequence, or a PackedSequence
-            NaN and infinity are computed with, as in PyTorch.
-        hx : (h_0, c_0), each (L·D, B, H), or (L·D, H) for a single sequence
-            Initial states: layer 0 forward, layer 0 backward, layer 1 forward, … Zero by default.
-
-        Returns
-        -------
-        output : (T, B, D·H), arranged as the input is, or a PackedSequence
-            h of the last layer at every step.
-        (h_n, c_n) : each as hx
-            The last states. Those of a backward direction belong to step 0.
-
-        Raises
-        ------
-        ValueError, TypeError
-            For a wrong shape, dtype or device; the text names the argument.
-        """
-        if torch.jit.is_tracing():  # the graph would hold this input's output as a constant
-            raise NotImplementedError(
-                "lstm_numba.torch.LSTM can't be traced; lstm_numba.to_onnx(lstm_numba.from_torch(module), path) writes "
-                "it as ONNX, and torch.nn.LSTM takes its state dict where there are no peepholes"
-            )
-        weights = self._weights()
-        x, lengths, h0, c0 = self._time_major(input, hx, weights[0][0])
-        self._seen = _detached(input), None if hx is None else (hx[0].detach(), hx[1].detach())
-        output, h_n, c_n = self._layers(x, lengths, h0, c0, weights)
-        if isinstance(input, PackedSequence):
-            assert lengths is not None
-            data = pack_padded_sequence(output, lengths).data
-            packed = PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-            back = input.unsorted_indices
-            return packed, (h_n, c_n) if back is None else (h_n.index_select(1, back), c_n.index_select(1, back))
-        if input.dim() == 2:
-            return output.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
-        return output.transpose(0, 1) if self.batch_first else output, (h_n, c_n)
-
-    def _weights(self) -> list[list[Tensor]]:
-        """Each layer's weights, direction after direction, checked."""
-        # By attribute, each time: torch.func.functional_call and parametrizations put other tensors there.
-        weights = [[getattr(self, name) for name in names] for names in self._names]
-        dtype = weights[0][0].dtype
-        for names, own in zip(self._names, weights, strict=True):
-            for name, weight in zip(names, own, strict=True):
-                if weight.dtype not in _FLOATS:
-                    raise TypeError(f"{name}: expected float32 or float64, got {weight.dtype}; .float() converts it")
-                if weight.dtype is not dtype or not weight.is_cpu:
-                    _check_kind(name, weight, dtype)
-        return weights
-
-    def _time_major(
-        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None, weight: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """(x (T, B, I), lengths, h⁰, c⁰), checked; a packed batch in its own order, the longest sequence first."""
-        lengths, I = None, self.input_size
-        packed = isinstance(input, PackedSequence)
-        x = _check_kind("input", input.data if packed else input, weight.dtype)
-        if packed:
-            _check_shape("input", x, ("N", I))
-            # Without the indices, so that nothing is put back into the caller's order.
-            x, lengths = pad_packed_sequence(PackedSequence(x, input.batch_sizes))
-        elif x.dim() == 2:
-            x = _check_shape("input", x, ("T", I)).unsqueeze(1)
-        elif self.batch_first:
-            x = _check_shape("input", x, ("B", "T", I)).transpose(0, 1)
-        else:
-            _check_shape("input", x, ("T", "B", I))
-        if hx is None:
-            return x, lengths, None, None
-        states: Any = hx
-        if not isinstance(states, tuple | list) or len(states) != 2:
-            got = f"{len(states)} of them" if isinstance(states, tuple | list) else type(states).__name__
-            raise TypeError(f"hx: expected two tensors (h_0, c_0), got {got}")
-        single = not packed and input.dim() == 2
-        rows, H = self.num_layers * (1 + self.bidirectional), self.hidden_size
-        shape = (rows, H) if single else (rows, x.shape[1], H)
-        h0 = _check_shape("h_0", _check_kind("h_0", hx[0], weight.dtype), shape)
-        c0 = _check_shape("c_0", _check_kind("c_0", hx[1], weight.dtype), shape)
-        if single:
-            return x, lengths, h0.unsqueeze(1), c0.unsqueeze(1)
-        if packed and input.sorted_indices is not None:
-            h0, c0 = (each.index_select(1, input.sorted_indices) for each in (h0, c0))
-        return x, lengths, h0, c0
-
-    def _layers(
-        self, x: Tensor, lengths: Tensor | None, h0: Tensor | None, c0: Tensor | None, weights: list[list[Tensor]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(output (T, B, D·H), h_n, c_n) of time-major sequences."""
-        T, B, _ = x.shape
-        D = 1 + self.bidirectional
-        steps = Steps(T, B, None if lengths is None else lengths.numpy())
-        run: Callable[..., tuple[Tensor, Tensor, Tensor]]
-        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # which autograd will refuse
-        run = _Layer.apply if torch.is_grad_enabled() or forward_mode else _without_gradients
-        states = []
-        for number, (directions, own) in enumerate(zip(self._directions(weights), weights, strict=True)):
-            if number and self.dropout:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-            first = h0, c0
-            if h0 is not None and c0 is not None and self.num_layers > 1:
-                first = h0[number * D : (number + 1) * D], c0[number * D : (number + 1) * D]
-            x, *last = run(_Pass(directions, steps), x, *first, *own)
-            states.append(last)
-        if self.num_layers == 1:
-            return x, *states[0]
-        h_n, c_n = (torch.cat(each) for each in zip(*states, strict=True))
-        return x, h_n, c_n
-
-    def _directions(self, weights: list[list[Tensor]]) -> list[list[_Direction]]:
-        H, D, dtype = self.hidden_size, 1 + self.bidirectional, _FLOATS[weights[0][0].dtype]
-        sizes = [self.input_size] + [D * H] * (self.num_layers - 1)
-        return [[_direction(I, H, self.peepholes, self.bias, bool(d), dtype) for d in range(D)] for I in sizes]
-
-    # -- a look inside ------------------------------------------------------------------------------------------------
-
-    def trace(
-        self, input: Tensor | PackedSequence | None = None, hx: tuple[Tensor, Tensor] | None = None
-    ) -> StackTrace:
-        """Every gate and state, as NumPy arrays: one forward pass with the present weights.
-
-        Nothing is dropped in it, whatever `dropout` is, and no gradient goes through it.
-
-        Parameters
-        ----------
-        input, hx
-            As `forward` takes them. With no input, those that `forward` saw last; they are kept for that, but go
-            neither into the state dict nor into copies and pickles. They are not copied: what is written into them
-            later is what is seen.
-
-        Returns
-        -------
-        lstm_numba.layers.stack.StackTrace
-            ``trace.layers[l][d]`` is the `lstm_numba.Trace` of layer l in direction d (0 forward, 1 backward): ``.f``,
-            ``.c`` and the rest, time-major (T, B, H) whatever `batch_first` is. Of a single sequence B is 1; of a
-            PackedSequence the sequences lie in the caller's order, zero beyond their ends.
-
-        Raises
-        ------
-        ValueError
-            With no input, where `forward` has seen none; and as `forward`.
-        TypeError
-            As `forward`.
-        """
-        from lstm_numba.layers.stack import Stack, StackTrace
-
-        if input is None:
-            if hx is not None:
-                raise ValueError("input: expected one together with hx, got none")
-            if self._seen is None:
-                raise ValueError("input: expected one, as forward has seen none since the module was made or copied")
-            input, hx = self._seen
-        weights = self._weights()
-        with torch.no_grad():
-            x, lengths, h0, c0 = self._time_major(input, hx, weights[0][0])
-        back = input.unsorted_indices if isinstance(input, PackedSequence) else None
-        if back is not None and lengths is not None:
-            x, lengths = x.index_select(1, back), lengths[back]
-            h0, c0 = (None if each is None else each.index_select(1, back) for each in (h0, c0))
-        layers = [
-            [direction.layer_of_its_own(part) for direction, part in _each(directions, own)]
-            for directions, own in zip(self._directions(weights), weights, strict=True)
-        ]
-        stack, values = Stack.of(layers), _array(x).copy()
-        T, B, _ = values.shape
-        steps = Steps(T, B, None if lengths is None else lengths.numpy())
-        states = [None if each is None else list(_array(each)) for each in (h0, c0)]
-        traces, h = stack._forward(values, steps, *states)  # whose checks would refuse NaN and infinity
-        return StackTrace(stack, values, traces, h, steps)
-
-
-def _check_kind(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor, if it is one that the engine can compute with; in a region of autocast, converted."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_cpu:
-        raise ValueError(f"{name}: expected a tensor on the CPU, where lstm_numba computes; got device {tensor.device}")
-    if tensor.dtype is dtype:
-        return tensor
-    if tensor.is_floating_point() and torch.is_autocast_enabled("cpu"):
-        return tensor.to(dtype)
-    raise TypeError(f"{name}: expected {dtype}, as the weights are, got {tensor.dtype}")
-
-
-def _check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> Tensor:
-    """The tensor, if its shape is right: a number, or a letter where any size of at least 1 will do."""
-    have = tensor.shape
-    sizes = zip(have, shape, strict=False)
-    if len(have) != len(shape) or not all(n if isinstance(want, str) else n == want for n, want in sizes):
-        wanted = f"({', '.join(map(str, shape))})"
-        raise ValueError(f"{name}: expected shape {wanted}, none of it 0, got {tuple(have)}")
-    return tensor
-
-
-def _detached(input: Tensor | PackedSequence) -> Tensor | PackedSequence:
-    if isinstance(input, PackedSequence):
-        return PackedSequence(input.data.detach(), input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-    return input.detach()
+        """Return the cell and the arguments, those that are not as usual."""
+        chosen = [f"{name}={value}" for name, value in self.options.items() if value != self.cell.options[name]]
+        return ", ".join([self.cell.name, super().extra_repr(), *chosen])

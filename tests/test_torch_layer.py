@@ -465,7 +465,7 @@ def test_without_gradients_a_few_steps_at_a_time_make_no_difference(options, pac
     monkeypatch.setattr(module_page, "_STEPS_AT_A_TIME", 1)
     expected, last = module(x, hx)
     for room in (1, 4 * 3 * 4 * 8 * 3, 1 << 30):
-        monkeypatch.setattr(module_page, "_GATES_AT_A_TIME", room)
+        monkeypatch.setattr(module_page, "_BYTES_AT_A_TIME", room)
         with torch.no_grad():
             found, found_last = module(x, hx)
         for one, other in zip(found if packed else [found], expected if packed else [expected], strict=True):
@@ -478,7 +478,7 @@ def test_without_gradients_a_few_steps_at_a_time_make_no_difference(options, pac
 def test_without_gradients_memory_is_for_the_output(context):
     ln.set_num_threads(1)  # so that directions come one after the other
     module = LSTM(4, 32, bidirectional=True)
-    chunk = module_page._GATES_AT_A_TIME // (4 * 4 * 32 * 4)
+    chunk = module_page._BYTES_AT_A_TIME // ln.LSTM(4, 32, seed=0).memory(1, 4, lean=True).trace
 
     def peak(T):
         x = torch.randn(T, 4, 4)
@@ -719,7 +719,7 @@ def test_forward_mode_is_refused(context):
 
 def test_torchs_number_of_threads_limits_the_engine(monkeypatch, two_threads):
     seen = []
-    monkeypatch.setattr(ln.LSTM, "_forward", lambda *_, **__: seen.append(module_page.pool.budget()) or 1 / 0)
+    monkeypatch.setattr(ln.LSTM, "run", lambda *_, **__: seen.append(module_page.pool.budget()) or 1 / 0)
     for number in (2, 1):
         torch.set_num_threads(number)
         with pytest.raises(ZeroDivisionError):
@@ -729,7 +729,7 @@ def test_torchs_number_of_threads_limits_the_engine(monkeypatch, two_threads):
 
 def test_an_error_on_torchs_threads_comes_out(monkeypatch, two_threads):
     _, ours = pair(48, 64, bidirectional=True)
-    monkeypatch.setattr(ln.LSTM, "_forward", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(ln.LSTM, "run", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ours(torch.randn(80, 8, 48))
 
