@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba import LSTM, gradcheck, sensitivity
+from lstm_numba import LSTM, cells, gradcheck, sensitivity
+from lstm_numba.cells import peephole_lstm
 from lstm_numba.tutorials.gallery import n02_the_memory_block as n02
 from lstm_numba.tutorials.gallery import n03_the_backward_pass as n03
 from lstm_numba.tutorials.gallery import n04_gates_and_memory as n04
@@ -49,39 +51,37 @@ def test_the_clock_fires_at_its_period_exactly(period):
 # -- the code that the notebooks quote ----------------------------------------------------------------------------
 
 
-def printed_code(body: str, notebook: str) -> None:
-    """The notebook's stored output has lines of code, and no others than this function's of kernels.py."""
-    import inspect
-
-    from lstm_numba.engine import kernels
-
-    found = re.search(rf"def {body}\(.*?(?=\n\n\n)", inspect.getsource(kernels), re.DOTALL)[0]
-    code = [line.strip() for line in found.splitlines()]
-    lines = [line for line in printed(notebook).splitlines() if "  # " in line]
+def printed_code(source: str, notebook: str, targets: str) -> list[str]:
+    """The lines in the notebook's stored output that assign to names of this form, all of which this source has."""
+    lines = [line for line in printed(notebook).splitlines() if re.match(rf"(?:{targets}) = ", line)]
+    code = [line.strip() for line in source.splitlines()]
     assert lines
-    assert set(lines) <= set(code), "the stored output shows other code than kernels.py has: run the notebook again"
+    assert set(lines) <= set(code), "the stored output shows other code than the package has: run the notebook again"
+    return lines
 
 
 def test_every_forward_equation_has_its_line_in_the_notebook():
-    printed_code("lstm_step", "02_the_memory_block.ipynb")
-    text = printed("02_the_memory_block.ipynb")
-    for equation in (
-        "a_iᵗ = U_i xᵗ + W_i hᵗ⁻¹ + V_i ⊙ cᵗ⁻¹ + b_i",
-        "a_fᵗ = U_f xᵗ + W_f hᵗ⁻¹ + V_f ⊙ cᵗ⁻¹ + b_f",
-        "a_oᵗ = U_o xᵗ + W_o hᵗ⁻¹ + V_o ⊙ cᵗ + b_o",
-        "cᵗ = fᵗ ⊙ cᵗ⁻¹ + iᵗ ⊙ g(a_cᵗ)",
-        "hᵗ = oᵗ ⊙ h(cᵗ)",
-    ):
-        assert equation in text
+    lines = printed_code(cells.lstm.text, "02_the_memory_block.ipynb", r"a_\w|\w")
+    assert [line.split(" = ")[0] for line in lines] == "a_i a_f i f g c a_o o h".split()
+
+    rng = np.random.default_rng(0)
+    given = dict(zip("a_i a_f a_o a_c c_prev v_i v_f v_o".split(), rng.standard_normal((8, 5)), strict=True))
+    sigma = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+    names = given | {"gate": sigma, "cell_input": np.tanh, "cell_output": np.tanh}
+    exec("\n".join(lines), names)
+    i = sigma(given["a_i"] + given["v_i"] * given["c_prev"])
+    f = sigma(given["a_f"] + given["v_f"] * given["c_prev"])
+    c = f * given["c_prev"] + i * np.tanh(given["a_c"])
+    h = sigma(given["a_o"] + given["v_o"] * c) * np.tanh(c)
+    assert np.array_equal(names["c"], c) and np.array_equal(names["h"], h)
 
 
 def test_every_backward_equation_has_its_line_in_the_notebook_and_the_code_has_it():
-    shown = printed("03_the_backward_pass.ipynb").splitlines()
-    lines = [line for line in shown if re.match(r"(delta|epsilon)_\w+ =", line)]
+    source = inspect.getsource(peephole_lstm.lstm_backward)
+    lines = printed_code(source, "03_the_backward_pass.ipynb", r"(?:delta|epsilon)_\w+")
     assert {line.split(" =")[0] for line in lines} == {
         *("delta_o", "delta_c", "delta_f", "delta_i", "epsilon_c", "epsilon_c_prev"),
     }
-    printed_code("lstm_step_backward", "03_the_backward_pass.ipynb")
 
 
 # -- 03 -----------------------------------------------------------------------------------------------------------
