@@ -4,8 +4,9 @@ Each module holds cells: functions in which every line is an equation, with the 
 written by hand. After `peephole_lstm`, `elman` and `gated_unit` read `search_space_odyssey` (the LSTM with one thing
 changed), `fewer_gates`, `without_gates`, `constant_error_carousel` (1997), `exponential_gating` (2024).
 
-`definition` reads such a function, `derive` gets the backward step from it, `display` shows both as formulas, and
-`compiled` hands them to the engine. The functions that equations may use are here: ``from lstm_numba.cells import
+`definition` makes a cell of such a function, which `reading` reads and `program` puts in order; `derive` gets the
+backward step from it, unless it is `written`; `display` shows both as formulas (in a `notation`), and `compiled` hands
+them to the engine. The functions that equations may use are here: ``from lstm_numba.cells import
 sigmoid, tanh``.
 """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lstm_numba.cells.derive import Backward, backward_of
-from lstm_numba.cells.expressions import Expression
+from lstm_numba.cells.expressions import Expression, name
 from lstm_numba.cells.functions import slope
 from lstm_numba.cells.program import Program
 from lstm_numba.cells.reading import joined
@@ -73,36 +73,9 @@ def _is_harmless(x: Expression) -> bool:
     return allowed and all(map(_is_harmless, x.operands()))
 
 
-def _head(program: Program, more: Sequence[tuple[str, Iterable[str]]], with_products: bool) -> list[str]:
-    """Return the lines that unpack a step's arguments."""
-    arguments = program.arguments
-    parts: list[tuple[str, Iterable[str]]] = [
-        ("options", program.functions),
-        ("v", (joined("v", gate) for gate in arguments.v)),
-    ]
-    for kind in "auw":
-        parts.append((kind, [joined(kind, gate) for gate in getattr(arguments, kind)]))
-    if with_products:
-        parts.append(("p", (joined("p", gate) for gate in arguments.W)))
-    return _unpacked([*parts, *more])
-
-
-def _unpacked(parts: Sequence[tuple[str, Iterable[str]]]) -> list[str]:
-    lines = []
-    for source, names in parts:
-        spelled = [_spelled(each) for each in names]
-        if spelled:
-            lines.append(f"({', '.join(spelled)},) = {source}")
-    return lines
-
-
 def _spelled(version: str) -> str:
     """Return an identifier for a version of a name; those of parameters and functions don't end in an underscore."""
     return version.replace(".", "__") + "_"
-
-
-def _before(program: Program) -> tuple[str, list[str]]:
-    return "before", [f"{state}_prev" for state in program.arguments.states]
 
 
 class _Writer:
@@ -160,97 +133,94 @@ class _Writer:
         return f"{function}({inner})"
 
 
-def _function(parameters: str, head: Sequence[str], lines: Sequence[str], results: Sequence[Sequence[str]]) -> str:
-    tuples = [f"({', '.join(each)}{',' if len(each) == 1 else ''})" for each in results]
-    body = [*head, *lines, f"return {', '.join(tuples)}"]
-    return f"def step({parameters}):\n" + "".join(f"    {line}\n" for line in body)
+def _function(
+    program: Program,
+    given: Mapping[str, Iterable[str]],
+    lines: Sequence[tuple[str, Expression]],
+    results: Sequence[Iterable[Expression]],
+) -> str:
+    """Return the text of a function that unpacks tuples of vectors, computes lines and returns groups of results."""
+    groups = [list(group) for group in results]
+    writer = _Writer(_spelled(f"{program.arguments.states[0]}_prev"), program.functions)
+    writer.count([*(expression for _, expression in lines), *(each for group in groups for each in group)])
+
+    for source, names in given.items():
+        spelled = [f"{_spelled(each)}," for each in names]
+        if spelled:
+            writer.lines.append(f"({' '.join(spelled)}) = {source}")
+    for target, expression in lines:
+        writer.assign(_spelled(target), expression)
+    tuples = [
+        f"({', '.join(each)}{',' * (len(each) == 1)})" for each in ([*map(writer.write, group)] for group in groups)
+    ]
+    body = [*writer.lines, f"return {', '.join(tuples)}"]
+    return f"def step({', '.join(given)}):\n" + "".join(f"    {line}\n" for line in body)
 
 
-def _like(program: Program) -> str:
-    """Return the name of some vector that every step has."""
-    return _spelled(f"{program.arguments.states[0]}_prev")
+def _leading_to(wanted: Iterable[str], lines: Sequence[tuple[str, Expression]]) -> list[tuple[str, Expression]]:
+    """Return those lines that some names depend on."""
+    found, names = [], set(wanted)
+    for target, expression in reversed(lines):
+        if target in names:
+            found.append((target, expression))
+            names |= set(expression.names())
+    return found[::-1]
+
+
+def _before(program: Program) -> list[str]:
+    return [f"{state}_prev" for state in program.arguments.states]
+
+
+def _given_forward(program: Program) -> dict[str, Iterable[str]]:
+    of = program.arguments
+    gates = {kind: [joined(kind, gate) for gate in getattr(of, kind)] for kind in "auw"}
+    return {"options": program.functions, "v": of.diagonals, **gates}
 
 
 def _forward_text(program: Program, kept: Sequence[str], rest: Sequence[str]) -> str:
-    writer = _Writer(_like(program), program.functions)
-    writer.count(expression for _, expression in program.lines)
-    for target, expression in program.lines:
-        writer.assign(_spelled(target), expression)
+    products = [joined("p", gate) for gate in program.arguments.W]
+    given = {**_given_forward(program), "p": products, "before": _before(program)}
     states = [program.final[state] for state in program.arguments.states]
-    results = [[_spelled(each) for each in group] for group in (states, kept, rest)]
-    head = _head(program, [_before(program)], with_products=True)
-    return _function("options, v, a, u, w, p, before", head, writer.lines, results)
+    return _function(program, given, program.lines, [map(name, group) for group in (states, kept, rest)])
 
 
 def _operands_text(program: Program) -> str:
     if not program.operands:
         return NOTHING
-    wanted = set(program.operands)
-    lines = []
-    for target, expression in reversed(program.lines):
-        if target in wanted:
-            lines.append((target, expression))
-            wanted |= set(expression.names())
-    writer = _Writer(_like(program), program.functions)
-    writer.count(expression for _, expression in lines)
-    for target, expression in reversed(lines):
-        writer.assign(_spelled(target), expression)
-    head = _head(program, [_before(program)], with_products=False)
-    results = [[_spelled(each) for each in program.operands]]
-    return _function("options, v, a, u, w, before", head, writer.lines, results)
+    given = {**_given_forward(program), "before": _before(program)}
+    return _function(program, given, _leading_to(program.operands, program.lines), [map(name, program.operands)])
 
 
-_BACKWARD = "options, v, kept, before, now, epsilon, e"
-
-
-def _backward_head(program: Program, kept: Sequence[str], with_e: bool) -> list[str]:
-    arguments = program.arguments
-    parts: list[tuple[str, Iterable[str]]] = [
-        ("options", program.functions),
-        ("v", [joined("v", gate) for gate in arguments.v]),
-        ("kept", kept),
-        _before(program),
-        ("now", [program.final[state] for state in arguments.states]),
-        ("epsilon", [f"epsilon_{state}" for state in arguments.states]),
-    ]
-    if with_e:
-        parts.append(("e", [f"e_{operand}" for operand in program.operands]))
-    return _unpacked(parts)
+def _given_backward(program: Program, kept: Sequence[str]) -> dict[str, Iterable[str]]:
+    states = program.arguments.states
+    return {
+        "options": program.functions,
+        "v": program.arguments.diagonals,
+        "kept": kept,
+        "before": _before(program),
+        "now": [program.final[state] for state in states],
+        "epsilon": [f"epsilon_{state}" for state in states],
+        "e": [f"e_{operand}" for operand in program.operands],
+    }
 
 
 def _backward_text(backward: Backward, kept: Sequence[str]) -> str:
     program = backward.program
-    arguments = program.arguments
-    writer = _Writer(_like(program), program.functions)
-    writer.count([*(expression for _, expression in backward.lines), *backward.results()])
-    for target, expression in backward.lines:
-        writer.assign(_spelled(target), expression)
-    groups: list[list[Expression]] = [
-        [backward.delta[joined(kind, gate)] for gate in gates]
-        for kind, gates in (("a", arguments.a), ("u", arguments.u), ("w", arguments.w), ("p", arguments.W))
+    deltas = [
+        [backward.delta[joined(kind, gate)] for gate in getattr(program.arguments, of)]
+        for of, kind in (("a", "a"), ("u", "u"), ("w", "w"), ("W", "p"))
     ]
-    groups += [list(each.values()) for each in (backward.epsilon, backward.previous, backward.diagonal)]
-    results = [[writer.write(each) for each in group] for group in groups]
-    return _function(_BACKWARD, _backward_head(program, kept, with_e=True), writer.lines, results)
+    others = [each.values() for each in (backward.epsilon, backward.previous, backward.diagonal)]
+    return _function(program, _given_backward(program, kept), backward.lines, [*deltas, *others])
 
 
 def _products_text(backward: Backward, kept: Sequence[str]) -> str:
     program = backward.program
     if not program.operands:
         return NOTHING
-    products = [backward.delta[joined("p", gate)] for gate in program.arguments.W]
-    wanted = {each for expression in products for each in expression.names()}
-    lines = []
-    for target, expression in reversed(backward.lines):
-        if target in wanted:
-            lines.insert(0, (target, expression))
-            wanted |= set(expression.names())
-    writer = _Writer(_like(program), program.functions)
-    writer.count([*(expression for _, expression in lines), *products])
-    for target, expression in lines:
-        writer.assign(_spelled(target), expression)
-    results = [[writer.write(each) for each in products]]
-    return _function(_BACKWARD, _backward_head(program, kept, with_e=False), writer.lines, results)
+    deltas = [backward.delta[joined("p", gate)] for gate in program.arguments.W]
+    lines = _leading_to((each for expression in deltas for each in expression.names()), backward.lines)
+    return _function(program, {**_given_backward(program, kept), "e": ()}, lines, [deltas])
 
 
 __all__ = ["names_kept", "option_codes", "step_of"]

@@ -15,8 +15,8 @@ What an argument is, its name says, with k a gate's name and s a state's:
     v_k      a diagonal weight V_k
     key=...  an option of the layer: a function (gate=sigmoid), a choice (peepholes=True) or a number
 
-`reading` reads the text and `program` puts its lines in order under certain options; a layer is made from these. Called on
-arrays, a cell runs the same lines as Python.
+`reading` reads the text and `program` puts its lines in order under certain options; a layer is made from these. Called
+on arrays, a cell runs the same lines as Python.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ def _source(function: Any, call: str) -> Source:
 
 
 def _runnable(source: Source) -> Callable[..., Any]:
-    """Return a cell's function, which calls what its equations name, whatever else has these names where it was typed."""
+    """Return a cell's function, which calls the functions that its equations name, wherever it was typed."""
     (definition,) = (node for node in ast.parse(source.text).body if isinstance(node, ast.FunctionDef))
     definition.decorator_list = []
     definition.returns = None

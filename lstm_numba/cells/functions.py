@@ -1,15 +1,15 @@
-"""The functions that a cell's equations may use, on NumPy arrays.
+"""The functions that a cell's equations may use, on numbers and NumPy arrays.
 
-In a layer the same names are compiled to vector code (`lstm_numba.engine.nonlinearities`). Here they are plain NumPy, so
-that a cell can be called on arrays and stepped through in a debugger.
+In a layer the same names are compiled to vector code (`lstm_numba.engine.nonlinearities`). Here they are plain NumPy,
+so that a cell can be called on arrays and stepped through in a debugger. Arrays keep their dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = [
     "FUNCTIONS",
@@ -40,28 +40,54 @@ class Function:
         How many arguments it takes.
     """
 
-    def __init__(self, name: str, arity: int, compute: Callable[..., NDArray], text: str) -> None:
-        self.name = name
+    def __init__(self, name: str, arity: int, compute: Callable[..., Any], text: str) -> None:
+        self.name = self.__name__ = name
         self.arity = arity
         self.__doc__ = text
         self._compute = compute
 
-    def __call__(self, *arguments: NDArray) -> NDArray:
-        """Apply it to numbers or arrays; what overflows or is undefined comes out as infinity or NaN."""
+    def __call__(self, *arguments: Any) -> Any:
+        """Apply it to numbers or arrays; what overflows or is undefined comes out as infinity or NaN.
+
+        Parameters
+        ----------
+        *arguments
+            Numbers, arrays or lists.
+
+        Returns
+        -------
+        float or array
+            An array of the same dtype; a float for Python's numbers, which change no array's dtype.
+        """
+        if len(arguments) != self.arity:
+            raise TypeError(
+                f"{self.name}: expected {self.arity} argument{'s' * (self.arity > 1)}, got {len(arguments)}"
+            )
+        given = [np.asarray(each) if isinstance(each, list | tuple) else each for each in arguments]
         with np.errstate(all="ignore"):
-            return self._compute(*arguments)
+            result = self._compute(*given)
+        return float(result) if all(isinstance(each, float | int) for each in arguments) else result
 
     def __repr__(self) -> str:
         """Return its name."""
         return self.name
 
+    def __reduce__(self) -> str:
+        """Tell copies and pickles where to find it: there is one of each."""
+        return self.name
 
-def _sigmoid(x: NDArray) -> NDArray:
-    return np.exp(-np.logaddexp(0, -x))  # accurate for very negative x, where 1 / (1 + e^-x) overflows
+
+def _sigmoid(x: Any) -> Any:
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))  # no exponential overflows
 
 
-def _above(x: NDArray, y: NDArray) -> NDArray:
-    return np.heaviside(np.subtract(x, y), 0.5)
+def _relu_slope(y: Any) -> Any:
+    return np.where(np.isnan(y), y, np.greater(y, 0))
+
+
+def _sigmoid_slope_at(a: Any) -> Any:
+    e = np.exp(-np.abs(a))
+    return e / ((1 + e) * (1 + e))  # σ(a) σ(-a)
 
 
 sigmoid = Function("sigmoid", 1, _sigmoid, "σ(x) = 1 / (1 + e^-x).")
@@ -76,33 +102,34 @@ abs = Function("abs", 1, np.abs, "|x|.")
 maximum = Function("maximum", 2, np.maximum, "The larger of x and y; NaN if either is.")
 minimum = Function("minimum", 2, np.minimum, "The smaller of x and y; NaN if either is.")
 
-FUNCTIONS = {
-    f.name: f
-    for f in (sigmoid, tanh, relu, identity, exp, log, softplus, maximum, minimum, sqrt, abs)
-}
+FUNCTIONS = {f.name: f for f in (sigmoid, tanh, relu, identity, exp, log, softplus, maximum, minimum, sqrt, abs)}
 # What an option such as gate=sigmoid may be: functions whose slope can be told from their value.
 SQUASHING = {f.name: f for f in (sigmoid, tanh, relu, identity)}
 
-
-def _relu_slope(y: NDArray) -> NDArray:
-    return np.where(y > 0, 1.0, 0.0 * y)
-
-
-_SLOPES: dict[str, Callable[[NDArray], NDArray]] = {
+# φ′ from y = φ(a), and from a, which is accurate where φ is saturated, too.
+_SLOPES: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda y: y * (1 - y),
     "tanh": lambda y: (1 - y) * (1 + y),
     "relu": _relu_slope,
     "identity": np.ones_like,
 }
-
-_SLOPES_AT: dict[str, Callable[[NDArray], NDArray]] = {
-    "sigmoid": lambda a: _sigmoid(a) * _sigmoid(-a),
-    "tanh": lambda a: 4 * _sigmoid(2 * a) * _sigmoid(-2 * a),
-    "relu": lambda a: np.where(np.isnan(a), a, np.greater(a, 0)),
+_SLOPES_AT: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": _sigmoid_slope_at,
+    "tanh": lambda a: 4 * _sigmoid_slope_at(2 * a),
+    "relu": _relu_slope,
     "identity": np.ones_like,
 }
 
-# Derivatives need two more: φ′ from y = φ(a), and a step function (½ where x = y).
-slope = Function("slope", 2, lambda name, y: _SLOPES[name](y), "φ′(a), written with y = φ(a).")
-slope_at = Function("slope_at", 2, lambda name, a: _SLOPES_AT[name](a), "φ′(a), accurate where φ is saturated, too.")
+
+def _named(function: Function | str) -> str:
+    return function if isinstance(function, str) else function.name
+
+
+def _above(x: Any, y: Any) -> Any:
+    return np.heaviside(np.subtract(x, y), 0.5)
+
+
+# What derivatives need beside these.
+slope = Function("slope", 2, lambda function, y: _SLOPES[_named(function)](y), "φ′(a), written with y = φ(a).")
+slope_at = Function("slope_at", 2, lambda function, a: _SLOPES_AT[_named(function)](a), "φ′(a), written with a.")
 above = Function("above", 2, _above, "1 where x > y, 0 where x < y, ½ where they are equal.")

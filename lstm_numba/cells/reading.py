@@ -1,6 +1,6 @@
 """Reads a cell's text: its arguments by what their names say, its options, and its lines as expressions.
 
-A line that is no equation raises a ValueError that shows it and says what would be right. The text is parsed, never run.
+A line that is no equation raises a ValueError that shows it and says what would be right. Reading runs nothing.
 """
 
 from __future__ import annotations
@@ -449,7 +449,9 @@ class Reader(TextReader):
 def without_docstring(definition: ast.FunctionDef) -> list[ast.stmt]:
     """Return a function's statements after its docstring."""
     first = definition.body[0]
-    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
     return definition.body[1:] if is_text else definition.body
 
 

@@ -60,12 +60,24 @@ class Written:
                 raise ValueError(f"{self.name}: {text} is never assigned under the options {program.options}")
             return current[text]
 
+        self._check_products(program, current, result)
         arguments = program.arguments
         result.delta = {gate: assigned(text) for gate, text in delta_names(program).items()}
         result.diagonal = {gate: assigned(f"dV_{gate}") for gate in arguments.v}
         result.epsilon = {state: current[f"epsilon_{state}"] for state in arguments.states}
         result.previous = {state: current.get(f"epsilon_{state}_prev", ZERO) for state in arguments.states}
         return settled(result)
+
+    def _check_products(self, program: Program, current: Mapping[str, Expression], result: Backward) -> None:
+        """Raise where ∂L/∂ of a product is computed from what comes back through the products."""
+        late = {f"e_{operand}" for operand in program.operands}
+        for version, expression in result.lines:
+            if late.intersection(expression.names()):
+                late.add(version)
+        for gate in program.arguments.W:
+            text = joined("delta_w", gate)
+            if text in current and current[text].args[0] in late:
+                raise ValueError(f"{self.name}: {text} depends on epsilon_{joined('m', gate)}, which comes after it")
 
 
 def _names_of(program: Program) -> dict[str, Expression]:
