@@ -99,6 +99,20 @@ def restore(
         raise ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
 
 
+def part(arrays: Mapping[str, NDArray], name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """Return one of a file's arrays.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If it is missing, or has another shape or dtype.
+    """
+    array = arrays[name]
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype} {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
 def _check_metadata(path: Path, metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: expected a model of {FORMAT}, got a safetensors file of another program")

@@ -25,7 +25,7 @@ def softmax(logits: NDArray) -> NDArray:
     return np.exp(log_softmax(logits))
 
 
-def negative_log_likelihood(log_probabilities: NDArray, y: NDArray) -> float:
+def negative_log_likelihood(log_probabilities: NDArray, y: NDArray, divisor: int | None = None) -> float:
     """-(1/B) Σ_n Σ_t log p_t[y_t]: summed over the steps, mean over the sequences; float64.
 
     Parameters
@@ -34,14 +34,16 @@ def negative_log_likelihood(log_probabilities: NDArray, y: NDArray) -> float:
         What `log_softmax` returned.
     y : (T, B) whole numbers
         Classes; -1 where a position doesn't count.
+    divisor
+        What the sum is divided by; B if left out.
     """
     counts = y != IGNORED
     chosen = np.take_along_axis(log_probabilities, np.where(counts, y, 0)[:, :, None], axis=2)[:, :, 0]
-    return -float(chosen[counts].sum(dtype=np.float64)) / y.shape[1]
+    return -float(chosen[counts].sum(dtype=np.float64)) / (divisor or y.shape[1])
 
 
 def residual(log_probabilities: NDArray, y: NDArray) -> NDArray:
-    """Return p - y with y one-hot, (T, B, C): B times the derivative by the logits; 0 where nothing counts."""
+    """Return p - y with y one-hot, (T, B, C), 0 where nothing counts: B ∂L/∂z of the logits z."""
     counts = y != IGNORED
     difference = np.exp(log_probabilities)
     t, b = np.nonzero(counts)

@@ -6,12 +6,12 @@
     pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
     L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
 
-"All the former outputs" enter the loss, as in the Jordan-type training of the 2015 post; or only the last or the
-middle step.
+All steps enter the loss, as in the 2015 post, or only the last or the middle step.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +25,9 @@ from lstm_numba.layers.recurrent import Steps, decay_of
 from lstm_numba.layers.stack import MERGES, NamedGradients, Stack, checked_directions, checked_sizes
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
+
+# States of each layer, and direction, in the cell's order, each (B, H): ((h, c), (h, c)) of two LSTM layers.
+NetworkState = tuple[tuple[NDArray, ...], ...]
 
 
 class Dropped(NamedTuple):
@@ -51,18 +54,32 @@ class NetworkTrace:
         Sums before the softmax, log p and p.
     lengths : (B,) or None
         Steps of each sequence.
+    state
+        Each layer's states after the last step, (h, c) of an LSTM: where another pass can go on.
     """
 
     def __init__(self, network: Network, x: NDArray, ids: NDArray | None, steps: Steps, dropped: Dropped) -> None:
         self.network = network
         self.x = x
         self.ids = ids
-        self.layers: list[list[Any]] = []
+        self.passes: list[list[Any]] = []  # of each layer, in each direction
         self.top: NDArray
         self.logits: NDArray
         self.log_probabilities: NDArray
         self._steps = steps
         self._dropped = dropped
+        self._carried = False  # whether a state was given to begin with
+
+    @property
+    def layers(self) -> list[Any]:
+        """Traces of each layer: one for each direction."""
+        return self.passes
+
+    @property
+    def state(self) -> NetworkState:
+        """Each layer's states after the last step."""
+        names = [f"{state}_last" for state in self.network.stack.states]
+        return tuple(tuple(getattr(own, name) for name in names) for pair in self.passes for own in pair)
 
     @property
     def lengths(self) -> NDArray | None:
@@ -103,7 +120,8 @@ class Network:
     merge
         "concat" or "sum": how directions are joined between layers.
     cell
-        "lstm" or "rnn".
+        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", or what `lstm_numba.cell` returned, or the
+        text of a cell.
     embedding
         Makes the input from word numbers; its learned rows are the parameter "embedding.E".
     output_bias
@@ -124,10 +142,12 @@ class Network:
     dtype, seed
         As in `lstm_numba.LSTM`.
     **layer_options
-        Further options of every layer.
+        Further options of every layer: the cell's own, bias, forget_bias.
 
     Attributes
     ----------
+    cell
+        The cell's name, or its text where it is none of the package's.
     stack : Stack
         The recurrent layers alone, as views of the same weights.
     layers
@@ -138,6 +158,9 @@ class Network:
     ValueError, TypeError
         For sizes below 1, unknown options, shares outside [0, 1); the text names the argument.
     """
+
+    reads = "words"  # what the numbers stand for that an embedding takes
+    _trace: type[NetworkTrace] = NetworkTrace
 
     def __init__(
         self,
@@ -189,32 +212,43 @@ class Network:
         options = {name: getattr(self, name) for name in names} | self.layer_options
         self.stack = Stack(self.input_size, self.hidden_sizes, cell=cell, **options, seed=rng)
         self.cell = self.stack.cell
-        self.layers = self.stack.layers
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding and self.embedding.size:
             shapes["embedding.E"] = (self.embedding.n_learned, self.embedding.size)
-        shapes |= self.stack.parameters().shapes
+        own = self.stack.parameters()
+        start = sum(math.prod(shape) for shape in shapes.values())
+        self._of_layers = slice(start, start + own.flat.size)  # in the flat array of all parameters
+        shapes |= {self.name_of(name): shape for name, shape in own.shapes.items()}
         top = self.stack.output_size
         shapes["output.S"] = (self.n_classes, top)
         if self.output_bias:
             shapes["output.b"] = (self.n_classes,)
-        gates = self.stack.parameters().gates
+        gates = {self.name_of(name): each for name, each in own.gates.items()}
         self._parameters = Parameters(shapes, self.dtype, gates=gates)
-        self.stack.move_to(self._parameters.part("layers.").flat)
+        self.stack.move_to(self._parameters.flat[self._of_layers])
         limit = 0.12 if self.init == "uniform" else np.sqrt(6 / (self.n_classes + top))
         self._parameters["output.S"] = rng.uniform(-limit, limit, (self.n_classes, top))
         if "embedding.E" in shapes:
             self._parameters["embedding.E"] = rng.normal(0, 0.1, shapes["embedding.E"])
             self._parameters["embedding.E"][0] = 0  # padding
 
+    @property
+    def layers(self) -> list[Any]:
+        """The layers: of each a list with one for each direction."""
+        return self.stack.layers
+
     def each_layer(self) -> Iterator[tuple[int, str, Any]]:
         """Iterate over (number, direction, layer)."""
         return self.stack.each_layer()
 
+    def name_of(self, name: str) -> str:
+        """Return the network's own name for a layer or a parameter of its stack."""
+        return name
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle holds; there the layers' parameters are arrays by themselves."""
         self.__dict__.update(state)
-        self.stack.move_to(self._parameters.part("layers.").flat)
+        self.stack.move_to(self._parameters.flat[self._of_layers])
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -241,7 +275,7 @@ class Network:
             "loss": self.loss_steps,
             "dtype": self.dtype.name,
             **{name: getattr(self, name) for name in names},
-            **{name: value for name, value in self.layers[0][0].config().items() if name in self.layer_options},
+            **{name: value for name, value in self.stack.layers[0][0].config().items() if name in self.layer_options},
         }
 
     def astype(self, dtype: DTypeLike) -> Self:
@@ -253,8 +287,13 @@ class Network:
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(
-        self, x: ArrayLike, lengths: ArrayLike | None = None, rng: np.random.Generator | None = None
-    ) -> NetworkTrace:
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+        *,
+        state: NetworkState | None = None,
+    ) -> Any:
         """Run the network over a batch of sequences and keep every array.
 
         Parameters
@@ -265,31 +304,60 @@ class Network:
             Steps of each sequence.
         rng
             Given in training: draws what dropout leaves out. Without it nothing is dropped.
+        state
+            Each layer's states to begin with, such as the `state` of the trace before; zero by default.
+
+        Returns
+        -------
+        NetworkTrace
 
         Raises
         ------
         TypeError, ValueError
-            As `lstm_numba.Recurrent.forward`; for word numbers outside the embedding.
+            As `lstm_numba.Recurrent.forward`; for numbers of words outside the embedding, states of another shape.
         """
         if self.embedding is None:
-            values, steps, borrowed = self.layers[0][0].take_input(x, lengths)
-            trace = self._forward(values.copy() if borrowed else values, None, steps, rng)
-            trace.layers[0][0].check_finite()
+            values, steps, borrowed = self.stack.layers[0][0].take_input(x, lengths)
+            values = values.copy() if borrowed else values
+            trace = self._forward(values, None, steps, rng, self._entering(state, steps.B))
+            trace.passes[0][0].check_finite()
             return trace
+        ids = self._check_ids(x, self.embedding)
+        T, B = ids.shape
+        steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
+        return self._forward(None, ids, steps, rng, self._entering(state, B))
+
+    def _check_ids(self, x: ArrayLike, embedding: Embedding) -> NDArray:
         ids = np.asarray(x)
         if ids.dtype.kind not in "iu":
-            raise TypeError(f"x: expected whole numbers of words, got dtype {ids.dtype}")
+            raise TypeError(f"x: expected whole numbers of {self.reads}, got dtype {ids.dtype}")
         if ids.ndim != 2 or 0 in ids.shape:
-            raise ValueError(f"x: expected word numbers of shape (T, B) with no empty axis, got {ids.shape}")
-        if ids.min() < 0 or ids.max() >= self.embedding.n_words:
-            last = self.embedding.n_words - 1
-            raise ValueError(f"x: expected word numbers 0 to {last}, got {ids.min()} to {ids.max()}")
-        T, B = ids.shape
-        return self._forward(None, ids, Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B)), rng)
+            raise ValueError(f"x: expected {self.reads} of shape (T, B) with no empty axis, got {ids.shape}")
+        if ids.min() < 0 or ids.max() >= embedding.n_words:
+            raise ValueError(f"x: expected numbers 0 to {embedding.n_words - 1}, got {ids.min()} to {ids.max()}")
+        return ids
+
+    def _entering(self, state: NetworkState | None, B: int) -> list[Any]:
+        """Return initial states as the stack takes them, by state and layer; none for zeros."""
+        if state is None:
+            return []
+        names, layers = self.stack.states, [layer for _, _, layer in self.each_layer()]
+        if len(state) != len(layers) or any(len(own) != len(names) for own in state):
+            got = len(state) if len(state) != len(layers) else [len(own) for own in state]
+            raise ValueError(f"state: expected ({', '.join(names)}) of {len(layers)} layers, got {got}")
+        return [
+            [layer.check_state(f"{name}0", own[k], B) for layer, own in zip(layers, state, strict=True)]
+            for k, name in enumerate(names)
+        ]
 
     def _forward(
-        self, x: NDArray | None, ids: NDArray | None, steps: Steps, rng: np.random.Generator | None
-    ) -> NetworkTrace:
+        self,
+        x: NDArray | None,
+        ids: NDArray | None,
+        steps: Steps,
+        rng: np.random.Generator | None,
+        initial: list[Any],
+    ) -> Any:
         words = None
         if ids is not None:
             assert self.embedding is not None
@@ -298,14 +366,16 @@ class Network:
             E = self._parameters["embedding.E"] if self.embedding.size else None
             x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
         assert x is not None
-        trace = NetworkTrace(self, x, ids, steps, Dropped([], words))
+        trace = self._trace(self, x, ids, steps, Dropped([], words))
+        trace._carried = bool(initial)
         training = rng is not None
 
         def entering(number: int, z: NDArray) -> NDArray:
             return self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
 
         # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
-        trace.layers, z = self.stack.run(x, steps, entering=entering, from_zero=training, lean=training)
+        from_zero = training and not initial
+        trace.passes, z = self.stack.run(x, steps, initial, entering=entering, from_zero=from_zero, lean=training)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
         trace.log_probabilities = losses.log_softmax(trace.logits)
@@ -335,10 +405,11 @@ class Network:
     # -- loss and backward --------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
+        """Return labels as int64, with -1 wherever the loss doesn't look; or raise."""
         if not isinstance(trace, NetworkTrace):
             raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
         if trace.network is not self:
-            raise ValueError("trace: expected a trace of this network, got one that another network made")
+            raise ValueError("trace: expected what forward of this network returned, got a trace of another network")
         y = np.asarray(y)
         T, B, _ = trace.x.shape
         if y.dtype.kind not in "iu":
@@ -349,7 +420,7 @@ class Network:
         if trace.lengths is not None:
             y[trace._steps.padding()] = losses.IGNORED
         if y.min() < losses.IGNORED or y.max() >= self.n_classes:
-            raise ValueError(f"y: expected classes 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
+            raise ValueError(f"y: expected 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
         return losses.choose_steps(y, trace.lengths, self.loss_steps)
 
     def loss(self, trace: NetworkTrace, y: ArrayLike) -> float:
@@ -362,8 +433,15 @@ class Network:
         y : (T, B) whole numbers
             Classes; -1, and what lies beyond a sequence's length, doesn't count.
         """
-        y = self._check_labels(trace, y)
-        return losses.negative_log_likelihood(trace.log_probabilities, y) + self.penalty()
+        return self._data_loss(trace, self._check_labels(trace, y)) + self.penalty()
+
+    def _data_loss(self, trace: NetworkTrace, y: NDArray) -> float:
+        """L without what weight decay adds, of labels that `_check_labels` returned."""
+        return losses.negative_log_likelihood(trace.log_probabilities, y, self._divisor(y))
+
+    def _divisor(self, y: NDArray) -> int:
+        """Return what the sum over all labels is divided by: B."""
+        return y.shape[1]
 
     def penalty(self) -> float:
         """½ Σ_l λ_l |θ_l|² over U, W, V of each layer and S."""
@@ -378,7 +456,7 @@ class Network:
         return self.weight_decay[int(kind.split(".")[1]) if kind.startswith("layers") else -1]
 
     def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
-        """Derivatives of `loss` by every parameter, and by everything inside.
+        """Derivatives of `loss` with respect to every parameter, and to everything inside.
 
         Parameters
         ----------
@@ -396,13 +474,14 @@ class Network:
     def _backward(
         self, trace: NetworkTrace, y: NDArray, parameters: Parameters, training: bool = False
     ) -> NetworkGradients:
-        seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(y.shape[1])
+        seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(self._divisor(y))
         return self._through(trace, seed, parameters, squared=False, training=training)
 
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
         """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
 
-        The backward pass with every factor squared (`lstm_numba.Recurrent.second_derivatives`), mean over the batch, plus λ.
+        The backward pass with every factor squared (`lstm_numba.Recurrent.second_derivatives`), mean over the batch,
+        plus λ.
 
         Parameters
         ----------
@@ -429,7 +508,7 @@ class Network:
         else:
             p = np.exp(trace.log_probabilities)
             seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
-        seed /= self.dtype.type(y.shape[1])
+        seed /= self.dtype.type(self._divisor(y))
         return self._through(trace, seed, parameters, squared=True, training=training)
 
     def _through(
@@ -437,7 +516,7 @@ class Network:
     ) -> NetworkGradients:
         """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives.
 
-        In training those of the input (unless an embedding learns by them) and of the initial states are left out.
+        In training those of the input (unless an embedding learns by them) and of initial states of zeros are left out.
         """
         learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
@@ -449,14 +528,14 @@ class Network:
             return dz if factor is None or not dz.size else dz * factor
 
         gradients.layers, gradients.x = self.stack.run_back(
-            trace.layers,
+            trace.passes,
             leaving(-1, self._output_backward(trace.top, seed, parameters, squared)),
-            parameters,
+            self.stack.parameters().moved_to(parameters.flat[self._of_layers]),
             leaving=leaving,
             squared=squared,
             x_squared=(lambda number: self._input_squared(trace, number, factors[number])) if squared else None,
             need_dx=learned or not training,
-            from_zero=training,
+            from_zero=training and not trace._carried,
             weight_decay=self.weight_decay,
         )
         if learned and self.embedding is not None and trace.ids is not None:
@@ -466,9 +545,9 @@ class Network:
 
     def _input_squared(self, trace: NetworkTrace, number: int, factor: NDArray | None) -> NDArray | None:
         """What stands for z² of a layer: with summed directions h_F² + h_B², as the 2015 program has it."""
-        if number == 0 or self.merge != "sum" or len(self.layers[number - 1]) == 1:
+        if number == 0 or self.merge != "sum" or len(self.stack.layers[number - 1]) == 1:
             return None
-        total = sum(np.square(each.h) for each in trace.layers[number - 1])
+        total = sum(np.square(each.h) for each in trace.passes[number - 1])
         return total if factor is None else total * factor
 
     def _output_backward(self, top: NDArray, seed: NDArray, parameters: Parameters, squared: bool) -> NDArray:

@@ -7,6 +7,7 @@ that a checkpoint holds it by name and training goes on exactly where it stopped
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -54,13 +55,19 @@ class Optimizer(ABC):
         theta, gradient, second
             Flat arrays of one size and dtype; `second` where `needs_second`.
         keep
-            Where θ as it was before shall go, if anywhere.
+            An array that receives θ as it was before the step; None to forget it.
 
         Raises
         ------
+        TypeError
+            For a θ that isn't an array of floating-point numbers.
         ValueError
-            For arrays of another size or dtype, or a θ unlike that of the steps before.
+            For arrays of another size or dtype, a θ unlike that of the steps before, a θ or `keep` that is read-only.
         """
+        if not isinstance(theta, np.ndarray) or theta.dtype.kind != "f":
+            got = f"dtype {theta.dtype}" if isinstance(theta, np.ndarray) else type(theta).__name__
+            raise TypeError(f"theta: expected an array of floating-point numbers, got {got}")
+        _check_writable("theta", theta)
         _check_like(theta, "gradient", gradient)
         if self.needs_second:
             _check_like(theta, "second", second)
@@ -68,10 +75,11 @@ class Optimizer(ABC):
             if name not in self.state:
                 self.state[name] = np.zeros_like(theta)
             _check_like(self.state[name], "theta", theta)
-        self.iteration += 1
-        parts = pool.budget() if theta.size > _WORTH_A_THREAD else 1
         if keep is not None:
             _check_like(theta, "keep", keep)
+            _check_writable("keep", keep)
+        self.iteration += 1
+        parts = pool.budget() if theta.size > _WORTH_A_THREAD else 1
         update = self._update(theta, gradient, second)
 
         def share(lo: int, hi: int) -> bool:
@@ -85,6 +93,11 @@ class Optimizer(ABC):
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
         """Return a function that does the step for a range of θ; it may tell whether that is finite, or return None."""
+
+
+def _check_writable(name: str, array: NDArray) -> None:
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected an array that can be changed, got a read-only one")
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
@@ -186,6 +199,31 @@ class Rule2015(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {each.name: each for each in (SGD, Adam, Rule2015)}
+
+
+def fresh(optimizer: Optimizer | str | None, default: Optimizer, names: Iterable[str] = OPTIMIZERS) -> Optimizer:
+    """Return an update rule with an empty memory.
+
+    Parameters
+    ----------
+    optimizer
+        One with the settings, or a name; None for the default.
+    default
+        One with the settings to take for None.
+    names
+        Names that may be given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+    """
+    if isinstance(optimizer, str):
+        return OPTIMIZERS[_checks.choice("optimizer", optimizer, names)]()  # type: ignore[call-arg]
+    optimizer = default if optimizer is None else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an Optimizer or its name, got {optimizer!r:.60}")
+    return type(optimizer)(**optimizer.config())
 
 
 def clip_norm(gradient: NDArray, largest: float) -> float:

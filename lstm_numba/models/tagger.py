@@ -22,26 +22,25 @@ from lstm_numba.data import (
 from lstm_numba.data.sentences import checked_strings
 from lstm_numba.layers import checkpoints
 from lstm_numba.layers.stack import checked_sizes
-from lstm_numba.models import training
+from lstm_numba.models import optimizers
+from lstm_numba.models.batches import Batches, make_batch
 from lstm_numba.models.embedding import Embedding
+from lstm_numba.models.learner import Learner
 from lstm_numba.models.network import Network, NetworkTrace
-from lstm_numba.models.optimizers import OPTIMIZERS, Adam, Optimizer
+from lstm_numba.models.optimizers import Adam, Optimizer
+from lstm_numba.models.training import SCHEDULES
 
 _AT_A_TIME = 256  # sequences in a batch of prediction
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1 + float(np.cos(np.pi * done))),
-}
 
 
-class Tagger:
+class Tagger(Learner):
     """Learns to label the words of sentences: an embedding, a stack of recurrent layers, a softmax at every word.
 
     Parameters
     ----------
     hidden_sizes, bidirectional, merge, cell, dropout, input_dropout, word_dropout, weight_decay, loss, init, dtype
-        Of the `Network`, as there; so are further `network_options` (peepholes, bias, gate, output_bias …).
+        Of the `Network`, as there; so are further `network_options`: output_bias, and what every layer takes (bias,
+        forget_bias, the cell's own options).
     window
         None: whole sentences. An odd number n: windows of n words around each word, padded at both ends, in which
         only the middle word's label is the answer; padding then is a class of its own, as in the 2015 network.
@@ -75,13 +74,15 @@ class Tagger:
     4
     """
 
+    kind = noun = "tagger"
+
     def __init__(
         self,
         hidden_sizes: Sequence[int] = (128,),
         *,
         bidirectional: bool | Sequence[bool] = True,
         merge: str = "concat",
-        cell: str = "lstm",
+        cell: Any = "lstm",
         window: int | None = None,
         word_vectors: WordVectors | None = None,
         one_hot: bool = False,
@@ -115,7 +116,7 @@ class Tagger:
         self.embedding_size = int(embedding_size)
         self.vocabulary_options: dict[str, Any] = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
         Vocabulary((), **self.vocabulary_options)  # says now what is wrong
-        self.seed = _checks.size("seed", seed, 0)
+        super().__init__(seed)
         self.network_options: dict[str, Any] = dict(
             hidden_sizes=hidden_sizes, bidirectional=bidirectional, merge=merge, cell=cell, dropout=dropout,
             input_dropout=input_dropout, word_dropout=word_dropout, weight_decay=weight_decay, loss=loss, init=init,
@@ -123,36 +124,17 @@ class Tagger:
         )  # fmt: skip
         ones = [1] * len(checked_sizes(hidden_sizes))
         Network(1, 2, **self.network_options | {"hidden_sizes": ones}, seed=0)  # as above
-        self.network: Network
         self.vocabulary: Vocabulary
         self._labels: LabelSet
         self._n_learned: int
-        self._optimizer: Optimizer
-        self._fit_options: dict[str, Any] = {}
-        self._progress = training.Progress()
 
-    # -- what it is made of
-    # ---------------------------------------------------------------------------------------------
+    # -- what it is made of -------------------------------------------------------------------------------------------
 
     @property
     def labels(self) -> list[str]:
         """Classes in the order of `predict_proba`'s columns."""
         self._check_fitted()
         return self._labels.labels
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Column → a value for each epoch of training."""
-        return self._progress.history
-
-    @property
-    def stopped(self) -> str:
-        """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
-        return self._progress.stopped
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network"):
-            raise RuntimeError("this tagger has learned nothing yet: call fit or Tagger.load first")
 
     def _build(self, sentences: Sequence[TaggedSentence]) -> None:
         """Vocabulary and labels from the training part, and a network of their sizes."""
@@ -174,8 +156,7 @@ class Tagger:
         embedding = Embedding(None if fixed is None else fixed.astype(dtype), self._n_learned, self.embedding_size)
         self.network = Network(None, len(self._labels), embedding=embedding, seed=self.seed, **self.network_options)
 
-    # -- sentences to arrays
-    # ----------------------------------------------------------------------------------------------
+    # -- sentences to arrays ------------------------------------------------------------------------------------------
 
     def _encode_words(self, words: Sequence[str]) -> list[NDArray]:
         """One sequence for a sentence, or one for each window."""
@@ -191,8 +172,7 @@ class Tagger:
             y += [classes] if self.window is None else list(label_windows(classes, self.window))
         return x, y
 
-    # -- learning
-    # -----------------------------------------------------------------------------------------------------------
+    # -- learning -----------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -267,32 +247,15 @@ class Tagger:
             options = self._start(
                 sentences, valid, batch_size, batches_per_epoch, optimizer, schedule, clip, patience
             )
-        batches = training.Batches(
+        batches = Batches(
             *self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"]
         )
-        training.fit(
-            self.network,
-            batches,
-            self._optimizer,
-            self._progress,
-            epochs=epochs,
-            evaluate=None if valid is None else lambda: self.evaluate(valid),
-            clip=options["clip"],
-            patience=options["patience"],
-            schedule=None if options["schedule"] == "constant" else SCHEDULES[options["schedule"]],
-            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint, training_state=True),
-            on_epoch=on_epoch,
-            show=show,
-        )
-        return self
+        evaluate = None if valid is None else lambda: self.evaluate(valid)
+        return self._train(batches, evaluate, checkpoint, epochs=epochs, on_epoch=on_epoch, show=show)
 
     def _continue(self, valid: Sequence[TaggedSentence] | None) -> dict[str, Any]:
         """Make ready for the next step of training that stopped; return its settings."""
-        self._check_fitted()
-        if not hasattr(self, "_optimizer"):
-            raise ValueError("resume: expected a tagger in training, got one without its training state")
-        if self.stopped == "diverged":
-            raise ValueError("resume: expected training that can go on, got one that met a NaN or an infinity")
+        self._check_resumable()
         if self._fit_options["patience"] is not None and valid is None:
             raise ValueError("validation: expected sentences, as this training has patience, got None")
         _check_labels(valid, self._labels)
@@ -319,19 +282,13 @@ class Tagger:
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "patience": None if patience is None else _checks.size("patience", patience),
         }
-        if isinstance(optimizer, str):
-            optimizer = OPTIMIZERS[_checks.choice("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
-        optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected an Optimizer or its name, got {optimizer!r:.60}")
+        rule = optimizers.fresh(optimizer, Adam())
         _check_labels(valid, LabelSet.from_sentences(sentences))
         self._build(sentences)
-        self._optimizer = type(optimizer)(**optimizer.config())
-        self._fit_options, self._progress = options, training.Progress()
+        self._begin(rule, options)
         return options
 
-    # -- answering
-    # ------------------------------------------------------------------------------------------------------------
+    # -- answering ----------------------------------------------------------------------------------------------------
 
     def log_probabilities(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
         """Return log p of every class for every word: one array (words, classes) a sentence."""
@@ -343,7 +300,7 @@ class Tagger:
         for start in range(0, len(sequences), _AT_A_TIME):
             part = sequences[start : start + _AT_A_TIME]
             ids = [item[2] for item in part]
-            batch = training.make_batch(ids, ids)
+            batch = make_batch(ids, ids)
             log_p = self.network.forward(batch.x, batch.lengths).log_probabilities
             for b, (n, k, own) in enumerate(part):
                 if self.window is None:
@@ -403,92 +360,30 @@ class Tagger:
         """
         self._check_fitted()
         sequences = self._encode_words(_sentences([words])[0])
-        return self.network.forward(training.make_batch(sequences, sequences).x)
+        return self.network.forward(make_batch(sequences, sequences).x)
 
-    # -- files
-    # ------------------------------------------------------------------------------------------------------------------
+    # -- files --------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
-        """Write the tagger to a safetensors file, whole or not at all.
-
-        Parameters
-        ----------
-        path
-            Where to; an existing file is replaced.
-        training_state
-            Whether to add what resuming needs: the optimiser's memory, the position, the best weights so far.
-
-        Raises
-        ------
-        RuntimeError
-            For a tagger that has learned nothing yet.
-        ValueError
-            For the training state of a tagger that was loaded without one.
-        OSError
-            Where the folder doesn't exist or can't be written.
-        """
-        self._check_fitted()
-        if training_state and not hasattr(self, "_optimizer"):
-            raise ValueError("training_state: expected False for a tagger that was loaded without one, got True")
+    def _contents(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         fixed = self.network.embedding.fixed if self.network.embedding else None
-        arrays = {f"parameters/{name}": array for name, array in self.network.parameters().items()}
-        if fixed is not None and not self.one_hot:
-            arrays["fixed_vectors"] = fixed
-        config: dict[str, Any] = {
+        arrays = {} if fixed is None or self.one_hot else {"fixed_vectors": fixed}
+        config = {
             "window": self.window,
             "one_hot": self.one_hot,
             "embedding_size": self.embedding_size,
             "n_learned": self._n_learned,
-            "seed": self.seed,
             "network": {k: v for k, v in self.network.config().items() if k not in ("input_size", "n_classes")},
             "vocabulary": self.vocabulary.to_config(),
             "labels": self._labels.to_config(),
-            "history": self.history,
-            "stopped": self.stopped,
         }
-        if training_state:
-            config["training"], more = self._training_state()
-            arrays |= more
-        checkpoints.write(path, "tagger", arrays, config)
-
-    def _training_state(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        p = self._progress
-        config = {
-            "epoch": p.epoch,
-            "step": p.step,
-            "sums": p.sums,
-            "best_score": None if p.best is None else p.best_score,
-            "best_epoch": p.best_epoch,
-            "fit": self._fit_options,
-            "optimizer": self._optimizer.name,
-            "optimizer_options": self._optimizer.config(),
-            "iteration": self._optimizer.iteration,
-        }
-        arrays = {f"optimizer/{name}": array for name, array in self._optimizer.state.items()}
-        for name in ("current", "best"):
-            if (array := getattr(p, name)) is not None:
-                arrays[f"training/{name}"] = array
-        return config | {"arrays": sorted(arrays)}, arrays
+        return config, arrays
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a tagger that `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ModelFileError
-            If the file is cut short, foreign, of a newer format, or doesn't fit together.
-        """
-        return checkpoints.restore(path, "tagger", cls._from_file)
-
-    @classmethod
-    def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
+    def _from_contents(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Self:
         vocabulary = Vocabulary.from_config(config["vocabulary"])
         fixed = arrays.get("fixed_vectors")
         if fixed is not None:
-            _of_dtype("fixed_vectors", arrays, np.dtype(config["network"]["dtype"]))
+            checkpoints.part(arrays, "fixed_vectors", fixed.shape, np.dtype(config["network"]["dtype"]))
         own = slice(vocabulary.n_special, None)
         vectors = None if fixed is None else WordVectors(vocabulary.words[own], fixed[own])
         options = {name: config["vocabulary"][name] for name in ("numbers", "lowercase", "min_count")}
@@ -500,33 +395,7 @@ class Tagger:
             fixed = np.eye(len(vocabulary))
             fixed[vocabulary.pad_id] = 0
         tagger._make_network(fixed)
-        for name in tagger.network.parameters():
-            tagger.network[name] = _of_dtype(f"parameters/{name}", arrays, tagger.network.dtype)
-        tagger._progress.history, tagger._progress.stopped = config["history"], config["stopped"]
-        if "training" in config:
-            tagger._resume_from(arrays, config["training"])
         return tagger
-
-    def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
-        p = self._progress
-        p.epoch, p.step, p.sums, p.best_epoch = (config[name] for name in ("epoch", "step", "sums", "best_epoch"))
-        p.best_score = -np.inf if config["best_score"] is None else config["best_score"]
-        theta = self.network.parameters().flat
-        own = {name: _of_dtype(name, arrays, theta.dtype) for name in config["arrays"]}
-        for name, array in own.items():
-            if array.shape != theta.shape:
-                raise ValueError(f"{name}: expected shape {theta.shape}, got {array.shape}")
-        p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
-        self._fit_options = dict(config["fit"])
-        self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
-        self._optimizer.iteration = config["iteration"]
-        self._optimizer.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
-
-
-def _of_dtype(name: str, arrays: Mapping[str, NDArray], dtype: np.dtype) -> NDArray:
-    if arrays[name].dtype != dtype:
-        raise ValueError(f"{name}: expected {dtype}, got {arrays[name].dtype}")
-    return arrays[name]
 
 
 def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:

@@ -1,8 +1,7 @@
-"""The fit loop: batches in, updates out, with all that a person who waits for it wants.
+"""The fit loop, with progress bar, history, early stopping, interruption, checkpoints and resuming.
 
-Every random choice is made by a generator seeded with (seed, purpose, epoch, step), so that the position alone says
-what comes next: training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training
-that never stopped.
+Training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training that never
+stopped: the position says what comes next (`lstm_numba.models.batches`), `Progress` and the optimiser hold the rest.
 """
 
 from __future__ import annotations
@@ -11,83 +10,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _checks
-from lstm_numba.data import pad_batch
-from lstm_numba.models import losses
-from lstm_numba.models.network import Network, NetworkGradients, NetworkTrace
+from lstm_numba.models.batches import DROPOUT, Batches, Source, make_batch
+from lstm_numba.models.network import Network, NetworkGradients, NetworkState, NetworkTrace
 from lstm_numba.models.optimizers import Optimizer, clip_norm
 
-_ORDER, _CHOICE, _DROPOUT = range(3)  # purposes of random numbers
+__all__ = ["SCHEDULES", "Batches", "DivergedError", "Progress", "Stop", "fit", "make_batch", "progress_bar"]
 
-
-class Batch(NamedTuple):
-    """Word numbers (T, B), classes (T, B) with -1 where none counts, and lengths (B,) or None."""
-
-    x: NDArray
-    y: NDArray
-    lengths: NDArray | None
-
-
-class Batches:
-    """Batches of sequences, the same for the same (seed, epoch, step).
-
-    Parameters
-    ----------
-    x, y
-        Sequences of word numbers and of classes, each pair of one length.
-    batch_size
-        Sequences in a batch; the last of an epoch may have fewer.
-    seed
-        Of the order.
-    per_epoch
-        Batches that make an epoch. None: each sequence once. A number: each batch is drawn anew from all sequences, as
-        the 2015 program does.
-    """
-
-    def __init__(
-        self, x: Sequence[NDArray], y: Sequence[NDArray], batch_size: int, seed: int, per_epoch: int | None = None
-    ) -> None:
-        if not len(x):
-            raise ValueError("train: expected at least one sequence, got none")
-        self.x, self.y, self.seed = x, y, seed
-        self.batch_size = min(_checks.size("batch_size", batch_size), len(x))
-        self.drawn = per_epoch is not None
-        self.per_epoch = -(-len(x) // self.batch_size) if per_epoch is None else _checks.size("per_epoch", per_epoch)
-        self._order: tuple[int, NDArray] = (-1, np.empty(0, int))
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return self.per_epoch
-
-    def chosen(self, epoch: int, step: int) -> NDArray:
-        """Which sequences make batch `step` of an epoch."""
-        if self.drawn:
-            rng = np.random.default_rng((self.seed, _CHOICE, epoch, step))
-            return rng.choice(len(self.x), self.batch_size, replace=False)
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, _ORDER, epoch)).permutation(len(self.x)))
-        return self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        """Return a batch, its longest sequences first: the engine then skips what lies beyond the ends."""
-        chosen = self.chosen(epoch, step)
-        return make_batch([self.x[n] for n in chosen], [self.y[n] for n in chosen])
-
-
-def make_batch(x: Sequence[NDArray], y: Sequence[NDArray]) -> Batch:
-    """Put sequences side by side, longest first."""
-    by_length = sorted(range(len(x)), key=lambda n: -len(x[n]))
-    ids, lengths = pad_batch([x[n] for n in by_length])
-    classes, _ = pad_batch([y[n] for n in by_length], pad=losses.IGNORED)
-    return Batch(ids, classes, None if (lengths == len(ids)).all() else lengths)
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1 + float(np.cos(np.pi * done))),
+}
 
 
 class DivergedError(FloatingPointError):
@@ -127,7 +68,9 @@ class Progress:
     good
         The weights before the last update (flat): what is put back when the loss is no longer finite.
     sums
-        Of the epoch under way: loss, right words, words, sequences, clipped steps, seconds; and its last learning rate.
+        Of the epoch under way: what its batches add up (`Source.sums`), clipped steps, seconds; its last learning rate.
+    carried
+        The network's states after the last batch, where the next batch goes on from there.
     stopped
         Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or "".
     """
@@ -141,6 +84,7 @@ class Progress:
     current: NDArray | None = None
     good: NDArray | None = None
     sums: dict[str, float] = field(default_factory=dict)
+    carried: NetworkState | None = None
     stopped: str = ""
 
     def record(self, row: dict[str, float]) -> None:
@@ -184,12 +128,12 @@ def progress_bar(total: int, show: bool | None, initial: int = 0) -> Any:
 
 def fit(
     network: Network,
-    batches: Batches,
+    batches: Source,
     optimizer: Optimizer,
     progress: Progress,
     *,
     epochs: int,
-    evaluate: Callable[[], tuple[float, float]] | None = None,
+    evaluate: Callable[[], Sequence[float]] | None = None,
     clip: float | None = None,
     patience: int | None = None,
     schedule: Callable[[float], float] | None = None,
@@ -206,8 +150,8 @@ def fit(
     epochs
         Epochs in all.
     evaluate
-        Returns (loss, accuracy) on validation data; called after each epoch. The best weights are kept then, and the
-        network holds them when `fit` returns.
+        Measures the network on validation data after each epoch: (loss, accuracy) with `Batches`, whose best weights
+        are kept then, and the network holds them when `fit` returns.
     clip
         Largest norm of the gradient; None: no clipping. The history's column "clipped" counts the steps on which it
         acted.
@@ -231,14 +175,15 @@ def fit(
     if progress.current is not None:
         theta[:] = progress.current
     progress.current = progress.good = None
-    with Stop().listening() as stop, progress_bar(epochs * len(batches), show, _done(progress, batches)) as bar:
+    run = _Run(network, batches, optimizer, progress, epochs, clip, schedule)
+    with Stop().listening() as stop, progress_bar(run.total, show, run.done) as bar:
         while progress.epoch < epochs and progress.stopped != "no better for a while":
             progress.stopped = ""
-            _epoch(network, batches, optimizer, progress, epochs, clip, schedule, stop, bar)
+            run.epoch(stop, bar)
             if stop.asked:
                 progress.stopped = "interrupted"
                 break
-            row = _finish_epoch(network, progress, evaluate)
+            row = run.finish_epoch(evaluate)
             if on_epoch:
                 on_epoch(row)
             if patience is not None and progress.epoch - progress.best_epoch >= patience:
@@ -253,129 +198,118 @@ def fit(
     return progress
 
 
-def _done(progress: Progress, batches: Batches) -> int:
-    return progress.epoch * len(batches) + progress.step
+class _Run:
+    """One call of `fit`: what is trained, on what and how."""
 
+    def __init__(
+        self,
+        network: Network,
+        batches: Source,
+        optimizer: Optimizer,
+        progress: Progress,
+        epochs: int,
+        clip: float | None,
+        schedule: Callable[[float], float] | None,
+    ) -> None:
+        self.network, self.batches, self.optimizer, self.progress = network, batches, optimizer, progress
+        self.epochs, self.total = epochs, epochs * len(batches)
+        self.clip, self.schedule = clip, schedule
+        self.gradients = network.parameters().zeros_like()
+        self.seconds = self.gradients.zeros_like() if optimizer.needs_second else None
 
-def _epoch(
-    network: Network,
-    batches: Batches,
-    optimizer: Optimizer,
-    progress: Progress,
-    epochs: int,
-    clip: float | None,
-    schedule: Callable[[float], float] | None,
-    stop: Stop,
-    bar: Any,
-) -> None:
-    """Take the steps of an epoch that are left, until its end or a wish to stop."""
-    rate = optimizer.learning_rate
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is looked for where it can be named
-            _steps(network, batches, optimizer, progress, epochs, rate, clip, schedule, stop, bar)
-    finally:
-        optimizer.learning_rate = rate
+    @property
+    def done(self) -> int:
+        """Steps taken in all."""
+        return self.progress.epoch * len(self.batches) + self.progress.step
 
+    def epoch(self, stop: Stop, bar: Any) -> None:
+        """Take the steps of an epoch that are left, until its end or a wish to stop."""
+        rate, p = self.optimizer.learning_rate, self.progress
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is looked for where it can be named
+                self._look_at_weights()
+                while p.step < len(self.batches) and not stop.asked:
+                    if self.schedule:
+                        self.optimizer.learning_rate = rate * self.schedule(self.done / self.total)
+                    self._step()
+                    self._show(bar)
+        finally:
+            self.optimizer.learning_rate = rate
 
-def _steps(
-    network: Network,
-    batches: Batches,
-    optimizer: Optimizer,
-    progress: Progress,
-    epochs: int,
-    rate: float,
-    clip: float | None,
-    schedule: Callable[[float], float] | None,
-    stop: Stop,
-    bar: Any,
-) -> None:
-    theta = network.parameters().flat
-    if progress.good is None:
-        progress.good = theta.copy()
-    if not np.isfinite(theta).all():  # not by an update: those are looked at below
-        _raise_diverged(network, progress, _in_parameters(network))
-    gradients = network.parameters().zeros_like()
-    seconds = gradients.zeros_like() if optimizer.needs_second else None
-    while progress.step < len(batches) and not stop.asked:
-        begin = time.perf_counter()
-        if schedule:
-            optimizer.learning_rate = rate * schedule(_done(progress, batches) / (epochs * len(batches)))
-        batch = batches.batch(progress.epoch, progress.step)
-        trace, y, loss = _forward(network, batches, progress, batch)
-        if not np.isfinite(loss):
-            _raise_diverged(network, progress, _in_trace(network, trace))
-        network._backward(trace, y, gradients, training=True)
-        norm = clip_norm(gradients.flat, clip) if clip is not None else 0.0
-        if seconds is not None:
-            network._second_derivatives(trace, y, seconds, training=True)
-        second = None if seconds is None else seconds.flat
-        if not optimizer.step(theta, gradients.flat, second, keep=progress.good):
+    def _look_at_weights(self) -> None:
+        """Keep the first weights, and refuse any that somebody else made NaN or infinite."""
+        theta = self.network.parameters().flat
+        if self.progress.good is None:
+            self.progress.good = theta.copy()
+        if not np.isfinite(theta).all():
+            _raise_diverged(self.network, self.progress, _in_parameters(self.network))
+
+    def _step(self) -> None:
+        """Forward, backward and update for one batch."""
+        begin, p, network = time.perf_counter(), self.progress, self.network
+        batch = self.batches.batch(p.epoch, p.step)
+        rng = np.random.default_rng((self.batches.seed, DROPOUT, p.epoch, p.step))
+
+        carried = {"state": p.carried} if self.batches.carries else {}
+        trace = network.forward(batch.x, batch.lengths, rng, **carried)
+        y = network._check_labels(trace, batch.y)
+        loss = network._data_loss(trace, y)
+        state = trace.state if self.batches.carries else ()
+        if not (np.isfinite(loss) and all(np.isfinite(each).all() for own in state for each in own)):
+            _raise_diverged(network, p, _in_trace(network, trace))
+
+        clipped = self._update(trace, y)
+        p.carried = state or None
+        self._add_up(self.batches.sums(trace, y, loss) | {"clipped": clipped, "seconds": time.perf_counter() - begin})
+        p.step += 1
+
+    def _update(self, trace: NetworkTrace, y: NDArray) -> bool:
+        """Change the weights; return whether the gradient was clipped."""
+        network, theta, good = self.network, self.network.parameters().flat, self.progress.good
+        network._backward(trace, y, self.gradients, training=True)
+        norm = clip_norm(self.gradients.flat, self.clip) if self.clip is not None else 0.0
+        if self.seconds is not None:
+            network._second_derivatives(trace, y, self.seconds, training=True)
+        second = None if self.seconds is None else self.seconds.flat
+
+        if not self.optimizer.step(theta, self.gradients.flat, second, keep=good):
             found = _in_parameters(network)
-            np.copyto(theta, progress.good)
-            again = network._backward(trace, y, gradients.zeros_like())
-            _raise_diverged(network, progress, _in_gradients(again) or found)
-        _add_up(progress, trace, y, loss, clip is not None and norm > clip, time.perf_counter() - begin)
-        progress.sums["learning_rate"] = optimizer.learning_rate
-        progress.step += 1
+            np.copyto(theta, good)  # type: ignore[arg-type]
+            again = network._backward(trace, y, self.gradients.zeros_like())
+            _raise_diverged(network, self.progress, _in_gradients(network, again) or found)
+        return self.clip is not None and norm > self.clip
+
+    def _add_up(self, new: Mapping[str, float]) -> None:
+        before = self.progress.sums
+        self.progress.sums = {name: before.get(name, 0) + value for name, value in new.items()}
+        self.progress.sums["learning_rate"] = self.optimizer.learning_rate
+
+    def _show(self, bar: Any) -> None:
+        p, shown = self.progress, self.batches.shown
+        means = self.batches.means(p.sums, p.step)
         bar.update()
-        s = progress.sums
-        shown = {"loss": f"{s['loss'] / s['sequences']:.4f}", "accuracy": f"{s['right'] / s['words']:.2%}"}
-        bar.set_postfix(shown, refresh=False)
-        bar.set_description(f"epoch {progress.epoch + 1}/{epochs}", refresh=False)
+        bar.set_postfix({name: format(means[name], how) for name, how in shown.items()}, refresh=False)
+        bar.set_description(f"epoch {p.epoch + 1}/{self.epochs}", refresh=False)
+
+    def finish_epoch(self, evaluate: Callable[[], Sequence[float]] | None) -> dict[str, float]:
+        """Add the epoch's row to the history, keep the weights if they are the best, and go to the next epoch."""
+        p, epoch = self.progress, self.progress.epoch + 1
+        row = {"epoch": epoch} | self.batches.means(p.sums, p.step)
+        row |= {name: p.sums[name] for name in ("learning_rate", "clipped", "seconds")}
+        if evaluate:
+            row |= dict(zip(self.batches.validation, evaluate(), strict=True))
+            if self.batches.score and row[self.batches.score] > p.best_score:
+                p.best_score, p.best_epoch = row[self.batches.score], epoch
+                p.best = self.network.parameters().flat.copy()
+        p.epoch, p.step, p.sums, p.carried = epoch, 0, {}, None
+        p.record(row)
+        return row
 
 
-def _forward(
-    network: Network, batches: Batches, progress: Progress, batch: Batch
-) -> tuple[NetworkTrace, NDArray, float]:
-    rng = np.random.default_rng((batches.seed, _DROPOUT, progress.epoch, progress.step))
-    trace = network.forward(batch.x, batch.lengths, rng)
-    y = network._check_labels(trace, batch.y)
-    return trace, y, losses.negative_log_likelihood(trace.log_probabilities, y)
-
-
-def _add_up(progress: Progress, trace: NetworkTrace, y: NDArray, loss: float, clipped: bool, seconds: float) -> None:
-    counts = y != losses.IGNORED
-    right = int(np.count_nonzero((trace.log_probabilities.argmax(axis=2) == y) & counts))
-    new = {
-        "loss": loss * y.shape[1],
-        "right": right,
-        "words": int(np.count_nonzero(counts)),
-        "sequences": y.shape[1],
-        "clipped": int(clipped),
-        "seconds": seconds,
-    }
-    progress.sums = {name: progress.sums.get(name, 0) + value for name, value in new.items()}
-
-
-def _finish_epoch(
-    network: Network, progress: Progress, evaluate: Callable[[], tuple[float, float]] | None
-) -> dict[str, float]:
-    """Add the epoch's row to the history, keep the weights if they are the best so far, and go to the next epoch."""
-    s, epoch = progress.sums, progress.epoch + 1
-    row = {
-        "epoch": epoch,
-        "loss": s["loss"] / s["sequences"],
-        "accuracy": s["right"] / s["words"],
-        "learning_rate": s["learning_rate"],
-        "clipped": s["clipped"],
-        "seconds": s["seconds"],
-    }
-    if evaluate:
-        row["validation_loss"], row["validation_accuracy"] = evaluate()
-        if row["validation_accuracy"] > progress.best_score:
-            progress.best_score, progress.best_epoch = row["validation_accuracy"], epoch
-            progress.best = network.parameters().flat.copy()
-    progress.epoch, progress.step, progress.sums = epoch, 0, {}
-    progress.record(row)
-    return row
-
-
-# -- where a NaN began
-# ------------------------------------------------------------------------------------------------------
+# -- where a NaN began ------------------------------------------------------------------------------------------------
 
 
 Place = tuple[str, str, str]  # layer, array, what and where
-
 
 
 def _raise_diverged(network: Network, progress: Progress, found: Place | None) -> NoReturn:
@@ -417,21 +351,21 @@ def _earliest(source: Any, names: Sequence[str], times: Sequence[int]) -> Place 
 
 def _in_trace(network: Network, trace: NetworkTrace) -> Place | None:
     for number, direction, layer in network.each_layer():
-        own = trace.layers[number][direction == "backward"]
+        own = trace.passes[number][direction == "backward"]
         times = range(own.T)
         if found := _earliest(own, layer.names.forward_order, times[::-1] if layer.reverse else times):
-            return f"layers.{number}.{direction}", *found[1:]
+            return network.name_of(f"layers.{number}.{direction}"), *found[1:]
     if (at := _first(trace.logits)) is not None:
         return "output", "logits", _described(trace.logits, at, "tbk")
     return None
 
 
-def _in_gradients(gradients: NetworkGradients) -> Place | None:
-    for number in reversed(range(len(gradients.layers))):
-        for direction, own in zip(("forward", "backward"), gradients.layers[number], strict=False):
-            times = range(len(own.epsilon_h))
-            if found := _earliest(own, own.layer.names.backward_order, times if direction == "backward" else times[::-1]):
-                return f"layers.{number}.{direction}", *found[1:]
+def _in_gradients(network: Network, gradients: NetworkGradients) -> Place | None:
+    for number, direction, layer in reversed(list(network.each_layer())):
+        own = gradients.layers[number][direction == "backward"]
+        times = range(len(own.epsilon_h))
+        if found := _earliest(own, layer.names.backward_order, times if layer.reverse else times[::-1]):
+            return network.name_of(f"layers.{number}.{direction}"), *found[1:]
     for name, array in gradients.parameters().items():
         if (at := _first(array)) is not None:
             layer, _, last = name.rpartition(".")

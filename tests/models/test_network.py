@@ -848,7 +848,7 @@ BAD_NETWORKS = {
     "bidirectional": (ValueError, "bidirectional", {"bidirectional": (True, False)}),
     "bidirectional not a flag": (TypeError, "bidirectional", {"bidirectional": 1}),
     "merge": (ValueError, "merge", {"merge": "mean"}),
-    "cell": (ValueError, "cell", {"cell": "gru"}),
+    "cell": (ValueError, "cell", {"cell": "transformer"}),
     "dropout": (ValueError, "dropout", {"dropout": 1.0}),
     "negative dropout": (ValueError, "input_dropout", {"input_dropout": -0.1}),
     "word_dropout": (TypeError, "word_dropout", {"word_dropout": "half"}),

@@ -388,7 +388,7 @@ BAD_TAGGERS = {
     "seed": (ValueError, "seed", {"seed": -1}),
     "no seed": (TypeError, "seed", {"seed": None}),
     "merge": (ValueError, "merge", {"merge": "mean"}),
-    "cell": (ValueError, "cell", {"cell": "gru"}),
+    "cell": (ValueError, "cell", {"cell": "transformer"}),
     "loss": (ValueError, "loss", {"loss": "first"}),
     "init": (ValueError, "init", {"init": "he"}),
     "dropout": (ValueError, "dropout", {"dropout": 1}),

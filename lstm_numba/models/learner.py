@@ -1,0 +1,193 @@
+"""What `Tagger` and `CharacterModel` have in common: a network that is fitted, saved, loaded and fitted further."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_numba import _checks
+from lstm_numba.layers import checkpoints
+from lstm_numba.models import training
+from lstm_numba.models.batches import Source
+from lstm_numba.models.network import Network
+from lstm_numba.models.optimizers import OPTIMIZERS, Optimizer
+
+
+class Learner(ABC):
+    """A model with a network that learns.
+
+    Attributes
+    ----------
+    network : Network
+        Once fitted or loaded.
+    """
+
+    kind: str  # of its files
+    noun: str  # in errors
+
+    def __init__(self, seed: int) -> None:
+        self.seed = _checks.size("seed", seed, 0)
+        self.network: Network
+        self._optimizer: Optimizer
+        self._fit_options: dict[str, Any] = {}
+        self._progress = training.Progress()
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Column → a value for each epoch of training."""
+        return self._progress.history
+
+    @property
+    def stopped(self) -> str:
+        """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
+        return self._progress.stopped
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network"):
+            call = f"call fit or {type(self).__name__}.load first"
+            raise RuntimeError(f"this {self.noun} has learned nothing yet: {call}")
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _check_resumable(self) -> None:
+        self._check_fitted()
+        if not hasattr(self, "_optimizer"):
+            raise ValueError(f"resume: expected a {self.noun} in training, got one without its training state")
+        if self.stopped == "diverged":
+            raise ValueError("resume: expected training that can go on, got one that met a NaN or an infinity")
+
+    def _begin(self, optimizer: Optimizer, options: dict[str, Any]) -> None:
+        """Forget what was learned before, and how."""
+        self._optimizer, self._fit_options, self._progress = optimizer, options, training.Progress()
+
+    def _train(
+        self,
+        source: Source,
+        evaluate: Callable[[], Sequence[float]] | None,
+        checkpoint: str | os.PathLike[str] | None,
+        **options: Any,
+    ) -> Self:
+        """Call the fit loop with the settings that training began with."""
+        own = self._fit_options
+        training.fit(
+            self.network,
+            source,
+            self._optimizer,
+            self._progress,
+            evaluate=evaluate,
+            clip=own["clip"],
+            patience=own.get("patience"),
+            schedule=training.SCHEDULES[own["schedule"]],
+            checkpoint=None if checkpoint is None else lambda: self.save(checkpoint, training_state=True),
+            **options,
+        )
+        return self
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _contents(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Return a file's configuration and arrays, beside parameters, history and the state of training."""
+
+    @classmethod
+    @abstractmethod
+    def _from_contents(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Self:
+        """Return a model with a network whose parameters are still to be filled in."""
+
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the model to a safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where to; an existing file is replaced.
+        training_state
+            Whether to add what resuming needs: the optimiser's memory, the position, the best weights so far, states
+            that are carried from batch to batch.
+
+        Raises
+        ------
+        RuntimeError
+            For a model that has learned nothing yet.
+        ValueError
+            For the training state of a model that was loaded without one.
+        OSError
+            Where the folder doesn't exist or can't be written.
+        """
+        self._check_fitted()
+        if training_state and not hasattr(self, "_optimizer"):
+            text = f"expected False for a {self.noun} that was loaded without one, got True"
+            raise ValueError(f"training_state: {text}")
+        config, arrays = self._contents()
+        arrays |= {f"parameters/{name}": array for name, array in self.network.parameters().items()}
+        config |= {"seed": self.seed, "history": self.history, "stopped": self.stopped}
+        if training_state:
+            config["training"], more = self._training_state()
+            arrays |= more
+        checkpoints.write(path, self.kind, arrays, config)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If the file is cut short, foreign, of a newer format, or doesn't fit together.
+        """
+        return checkpoints.restore(path, cls.kind, cls._from_file)
+
+    @classmethod
+    def _from_file(cls, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> Self:
+        model = cls._from_contents(config, arrays)
+        for name, own in model.network.parameters().items():
+            own[...] = checkpoints.part(arrays, f"parameters/{name}", own.shape, own.dtype)
+        model._progress.history, model._progress.stopped = config["history"], config["stopped"]
+        if "training" in config:
+            model._resume_from(arrays, config["training"])
+        return model
+
+    def _training_state(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Return what resuming needs beside the weights."""
+        p, rule = self._progress, self._optimizer
+        arrays = {f"optimizer/{name}": array for name, array in rule.state.items()}
+        for name in ("current", "best"):
+            if (array := getattr(p, name)) is not None:
+                arrays[f"training/{name}"] = array
+        config = {
+            "epoch": p.epoch,
+            "step": p.step,
+            "sums": p.sums,
+            "best_score": None if p.best is None else p.best_score,
+            "best_epoch": p.best_epoch,
+            "fit": self._fit_options,
+            "optimizer": rule.name,
+            "optimizer_options": rule.config(),
+            "iteration": rule.iteration,
+            "arrays": sorted(arrays),
+        }
+        for n, states in enumerate(p.carried or ()):
+            names = self.network.stack.states
+            arrays |= {f"streams/{n}/{name}": state for name, state in zip(names, states, strict=True)}
+        return config, arrays
+
+    def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
+        """Bring training to where `_training_state` found it; carried states are the subclass's to restore."""
+        p, theta = self._progress, self.network.parameters().flat
+        p.epoch, p.step, p.sums = (config[name] for name in ("epoch", "step", "sums"))
+        p.best_epoch, best_score = config.get("best_epoch", 0), config.get("best_score")
+        p.best_score = -np.inf if best_score is None else best_score
+        names = config["arrays"] if "arrays" in config else [f"optimizer/{name}" for name in config["memory"]]
+        own = {name: checkpoints.part(arrays, name, theta.shape, theta.dtype) for name in names}
+        p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
+        self._fit_options = dict(config["fit"])
+        self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
+        self._optimizer.iteration = config["iteration"]
+        self._optimizer.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
