@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import linecache
 import os
 import re
 import shutil
@@ -14,34 +15,47 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba.engine import compiling, kernels, updates
+import lstm_numba as ln
+from lstm_numba import cells
+from lstm_numba.cells.compiled import step_of
+from lstm_numba.engine import compiling, recurrence, updates, weights
 
 PACKAGE = Path(compiling.__file__).parents[1]
 
-# What a process computes, and how many of its compiled functions came from the cache.
-RUN = """
+# Count what comes from the cache and what is compiled.
+COUNT = """
+from lstm_numba.engine import compiling
+counts = {"from cache": 0, "compiled": 0}
+load = compiling._PackageCache.load_overload
+def counted(self, sig, target_context):
+    found = load(self, sig, target_context)
+    counts["compiled" if found is None else "from cache"] += 1
+    return found
+compiling._PackageCache.load_overload = counted
+"""
+
+# What a process computes.
+RUN = COUNT + """
 import json, sys
 import numpy as np
 import lstm_numba as ln
-from lstm_numba.engine import kernels, nonlinearities, updates, vectors
+from lstm_numba.engine import nonlinearities, weights
 
 found = {"tanh": float(nonlinearities.apply("tanh", np.array([0.5]))[0])}
 theta = np.ones(2)
 ln.SGD(0.25, 0.0).step(theta, np.ones(2))
 found["sgd"] = theta[0]
-dV, sums = np.zeros((3, 1)), np.full((1, 7 * vectors.VECTOR_BYTES // 8), 15.0)
-kernels.collect_sums(sums, np.zeros((3, 1)), 0.0, 0.0, dV, np.zeros((4, 1)))
-found["dV_o"] = float(dV[2, 0])
-if "forward" in sys.argv:
+if "layers" in sys.argv:
+    one, db = np.ones((1, 1)), np.zeros(1)
+    weights.linear_backward(15 * one, one, one, one, 0.0, 0.0, 0 * one, 0 * one, db)
+    found["db"] = db[0]
     layer = ln.SimpleRNN(1, 1, bias=False, dtype=np.float64, seed=0)
     layer["U"] = [[0.5]]
     found["h"] = float(layer.forward(np.ones((1, 1, 1))).h[0, 0, 0])
-used = (nonlinearities._squash_flat, updates.sgd, kernels.collect_sums, kernels.rnn_forward)
-found["from cache"] = sum(sum(each.stats.cache_hits.values()) for each in used)
-print(json.dumps(found))
+print(json.dumps(found | counts))
 """
-RIGHT = {"tanh": np.tanh(0.5), "sgd": 0.75, "dV_o": 15.0}
-FORWARD = {"h": np.tanh(0.5)}
+RIGHT = {"tanh": np.tanh(0.5), "sgd": 0.75}
+LAYERS = {"db": 15.0, "h": np.tanh(0.5)}
 
 
 @pytest.fixture
@@ -61,8 +75,10 @@ def run(folder, *arguments, code=RUN, **variables):
     return json.loads(done.stdout)
 
 
-def check(found, want, from_cache):
-    assert found.pop("from cache") == from_cache
+def check(found, want, *, cached):
+    """The numbers, and whether everything came from the cache or nothing did."""
+    hits, compiled = found.pop("from cache"), found.pop("compiled")
+    assert (compiled == 0 and hits > 0) if cached else hits == 0
     assert found == pytest.approx(want, rel=1e-15)
 
 
@@ -77,24 +93,69 @@ def edit(folder, name, old, new):
 def test_an_edit_in_any_file_is_noticed(copy):
     """The recurrence calls a non-linearity of another file: Numba alone would bring back the old numbers."""
     cache = {"NUMBA_CACHE_DIR": str(copy / "cache")}
-    check(run(copy, "forward", **cache), RIGHT | FORWARD, 0)
-    check(run(copy, "forward", **cache), RIGHT | FORWARD, 4)
+    check(run(copy, "layers", **cache), RIGHT | LAYERS, cached=False)
+    check(run(copy, "layers", **cache), RIGHT | LAYERS, cached=True)
 
     edit(copy, "nonlinearities.py", "return expm1 / (expm1 + two)", "return two * expm1 / (expm1 + two)")
     doubled = RIGHT | {"tanh": 2 * np.tanh(0.5)}
-    check(run(copy, "forward", **cache), doubled | {"h": 2 * np.tanh(0.5)}, 0)
-    check(run(copy, **cache), doubled, 3)
+    check(run(copy, "layers", **cache), doubled | LAYERS | {"h": 2 * np.tanh(0.5)}, cached=False)
+    check(run(copy, **cache), doubled, cached=True)
 
-    edit(copy, "kernels.py", "dV[k, j] += sums[share,", "dV[k, j] -= sums[share,")
-    check(run(copy, **cache), doubled | {"dV_o": -15.0}, 0)
-
-    edit(copy, "kernels.py", "dV[k, j] -= sums[share,", "dV[k, j] += sums[share,")
     edit(copy, "nonlinearities.py", "return two * expm1 / (expm1 + two)", "return expm1 / (expm1 + two)")
-    check(run(copy, **cache), RIGHT, 0)  # what was right before is right again
+    edit(copy, "weights.py", "db[j] += delta[n, j]", "db[j] -= delta[n, j]")
+    check(run(copy, "layers", **cache), RIGHT | LAYERS | {"db": -15.0}, cached=False)
+
+    edit(copy, "weights.py", "db[j] -= delta[n, j]", "db[j] += delta[n, j]")
+    check(run(copy, **cache), RIGHT, cached=False)  # what was right before is right again
 
     edit(copy, "matmul.py", "builder.fadd(product, new[at]", "builder.fsub(new[at], product")  # called by its symbol
-    check(run(copy, "forward", **cache), RIGHT | {"h": -np.tanh(0.5)}, 0)
-    check(run(copy, "forward", **cache), RIGHT | {"h": -np.tanh(0.5)}, 4)
+    found = run(copy, "layers", **cache)
+    assert found["h"] == pytest.approx(-np.tanh(0.5)) and found["from cache"] == 2  # tanh and the update, of just now
+    check(run(copy, "layers", **cache), {key: found[key] for key in RIGHT | LAYERS}, cached=True)
+
+
+# A cell and a process that runs it; its text is read from the folder, as a reader who edits it has it.
+CELL = """
+def leaky(a, h_prev, *, share=0.25):
+    \"\"\"A mean that forgets.\"\"\"
+    h = 0.5 * h_prev + share * a
+    return h
+"""
+RUN_CELL = COUNT + """
+import json
+import sys
+from pathlib import Path
+import numpy as np
+import lstm_numba as ln
+
+options = {"share": float(sys.argv[1])} if len(sys.argv) > 1 else {}
+layer = ln.Recurrent(Path("cell.txt").read_text(), 1, 1, bias=False, dtype=np.float64, seed=0, **options)
+layer["U"], layer["W"] = [[8.0]], [[0.0]]
+h = layer.forward(np.ones((2, 1, 1)), np.ones((1, 1))).h
+print(json.dumps({"h": h.ravel().tolist()} | counts))
+"""
+
+
+@pytest.mark.slow
+def test_an_edited_cell_never_gives_old_numbers_and_the_same_text_compiles_nothing(tmp_path):
+    """Over processes that share one cache. After the first run an edit compiles the cell's own loop alone."""
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+
+    def numbers(text, *arguments):
+        (tmp_path / "cell.txt").write_text(text, encoding="utf-8")
+        cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": path}
+        found = run(tmp_path, *arguments, code=RUN_CELL, **cache)
+        return found["h"], found["compiled"]
+
+    first, compiled = numbers(CELL)
+    assert first == [2.5, 3.25] and compiled > 1
+    assert numbers(CELL) == ([2.5, 3.25], 0)
+    edited = CELL.replace("0.5 * h_prev", "0.25 * h_prev")
+    assert numbers(edited) == ([2.25, 2.5625], 1)
+    assert numbers(edited) == ([2.25, 2.5625], 0)
+    assert numbers(CELL) == ([2.5, 3.25], 0)
+    assert numbers(CELL, "0.5") == ([4.5, 6.25], 1)  # a number among the options
+    assert numbers(CELL, "0.5") == ([4.5, 6.25], 0)
 
 
 NOWHERE = {
@@ -108,9 +169,9 @@ NOWHERE = {
 def test_where_nothing_can_be_cached_everything_works(copy, where):
     """A file stands where the folder for compiled code would be, so that not even root can make it."""
     (copy / "lstm_numba" / "engine" / "__pycache__").write_text("")
-    forward = ["forward"] if where == "no folder at all" else []
+    layers = ["layers"] if where == "no folder at all" else []
     before = sorted(copy.rglob("*"))
-    check(run(copy, *forward, **NOWHERE[where]), RIGHT | (FORWARD if forward else {}), 0)
+    check(run(copy, *layers, **NOWHERE[where]), RIGHT | (LAYERS if layers else {}), cached=False)
     assert sorted(copy.rglob("*")) == before
 
 
@@ -118,20 +179,20 @@ def test_a_cache_folder_that_goes_away_is_not_missed(copy):
     """Writable at import, and a file in its place when the first function has been compiled."""
     vanish = """
 import shutil, os
-import lstm_numba.engine.kernels
+import lstm_numba.engine.updates
 shutil.rmtree(os.environ["NUMBA_CACHE_DIR"])
 open(os.environ["NUMBA_CACHE_DIR"], "w").close()
 """
-    check(run(copy, code=vanish + RUN, NUMBA_CACHE_DIR=str(copy / "cache")), RIGHT, 0)
+    check(run(copy, code=vanish + RUN, NUMBA_CACHE_DIR=str(copy / "cache")), RIGHT, cached=False)
 
 
 def test_importing_compiles_nothing(copy):
     code = """
 import json
 import lstm_numba
-from lstm_numba.engine import kernels, matmul, nonlinearities, tasks, updates, vectors
+from lstm_numba.engine import matmul, nonlinearities, recurrence, tasks, updates, vectors, weights
 from numba.core.dispatcher import Dispatcher
-modules = (kernels, matmul, nonlinearities, tasks, updates, vectors)
+modules = (matmul, nonlinearities, recurrence, tasks, updates, vectors, weights)
 found = [each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)]
 print(json.dumps([len(found), sum(len(each.signatures) for each in found)]))
 """
@@ -152,10 +213,65 @@ def test_every_file_with_compiled_code_is_in_the_stamp():
 
 
 def test_no_kernel_runs_in_parallel_or_holds_the_interpreter_s_lock():
-    for function in (kernels.lstm_forward, kernels.lstm_backward, kernels.rnn_forward, updates.adam):
+    step = step_of(cells.lstm.program(**cells.lstm.chosen({})))
+    loops = (recurrence.forward_of(step), recurrence.backward_of(step))
+    for function in (*loops, weights.linear, updates.adam):
         options = function.targetoptions
         assert options["nogil"] and not options.get("parallel")
         assert options["error_model"] == "numpy" and options["fastmath"] == {"contract"}
+
+
+def typed(text, number):
+    """A function as a notebook has it: its source is nowhere but in Python's cache of lines."""
+    name = f"<ipython-input-{number}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    space = {"tanh": cells.tanh}
+    exec(compile(text, name, "exec"), space)
+    return space["cell_of_mine"]
+
+
+MINE = """
+def cell_of_mine(a, h_prev):
+    h = tanh(a) + {share} * h_prev
+    return h
+"""
+
+
+def outputs(cell, backward=None):
+    """What a layer of the cell computes from one step with weights of 1, and the derivative of its state."""
+    cell = ln.cell(cell)
+    if backward:
+        cell.backward(backward)
+    layer = ln.Recurrent(cell, 1, 1, bias=False, dtype=np.float64, seed=0)
+    layer.parameters().flat[:] = 0
+    trace = layer.forward(np.ones((1, 1, 1)), np.ones((1, 1)))
+    return trace.h.item(), layer.backward(trace, np.ones((1, 1, 1))).h0.item()
+
+
+def test_a_cell_typed_anew_under_its_old_name_computes_what_is_typed():
+    """Each time in this process: as a function in a notebook, as text, and the first one again."""
+    for number, share in enumerate((0.25, 0.75, 0.25)):
+        text = MINE.format(share=share)
+        assert outputs(typed(text, number)) == outputs(text) == (share, share)
+
+
+def test_a_backward_step_typed_anew_is_the_one_that_runs():
+    hand = """
+def mine(h, h_prev, epsilon_h):
+    delta = slope(tanh, h - 0.25 * h_prev) * epsilon_h
+    epsilon_h_prev = {factor} * epsilon_h
+    return delta, epsilon_h_prev
+"""
+    for factor in (0.25, 3.0, 0.25):
+        assert outputs(MINE.format(share=0.25), hand.format(factor=factor)) == (0.25, factor)
+
+
+def test_the_same_equations_are_compiled_once_in_a_process():
+    """Whatever the cell is called, and whatever its comments say."""
+    text = MINE.format(share=0.25)
+    other = text.replace("cell_of_mine", "yours").replace("return", "# the output\n    return")
+    first, second = (ln.cell(each).program() for each in (text, other))
+    assert recurrence.forward_of(step_of(first)) is recurrence.forward_of(step_of(second))
 
 
 class Terminal(io.StringIO):
