@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-# COMPARE=1 also installs PyTorch, ONNX, ONNX Runtime and Keras, which some tests and benchmarks compare with; PyTorch is
-# a large download, so without it those tests are skipped.
+# COMPARE=1 also installs PyTorch, torchrecurrent, ONNX, ONNX Runtime and Keras, which some tests and benchmarks compare
+# with; PyTorch is a large download, so without it those tests are skipped.
 COMPARE ?=
 WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare)
 # BROWSER=1 also installs playwright, with which a test opens the notebooks in Chromium (which it needs: apt-get install
