@@ -11,8 +11,8 @@ def mgu(a_f, u_n, W_n, h_prev):
     """Minimal gated unit: one gate does the work of the GRU's two.
 
     G.-B. Zhou, J. Wu, C.-L. Zhang & Z.-H. Zhou, *Minimal Gated Unit for Recurrent Neural Networks* (International
-    Journal of Automation and Computing 13, 2016). The paper writes h̃ for n. Where f is 1 the old state is gone: a
-    positive ``forget_bias`` shortens the memory here, which an LSTM's lengthens.
+    Journal of Automation and Computing 13, 2016). The paper writes h̃ for n. Where f is 1 the old state is gone, so
+    the layer's ``forget_bias`` of 1 shortens the memory, which it lengthens in an LSTM: give 0 or less.
     """
     f = sigmoid(a_f)
     n = tanh(u_n + W_n @ (f * h_prev))
