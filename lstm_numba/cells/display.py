@@ -1,8 +1,8 @@
 """A cell's equations and its derived backward equations, in the notation of the literature.
 
 A pre-activation is shown with its expansion, aᵗ = U xᵗ + W hᵗ⁻¹ + b. ∂L/∂ of a name is δ where it is a pre-activation
-and ε elsewhere. The backward equations are those that `derive` finds, put as textbooks do: what is used once stands where
-it is used, and what the next step hands back has the index t+1.
+and ε elsewhere. The backward equations are those that `derive` finds, put as textbooks do: what is used once stands
+where it is used, and what the next step hands back has the index t+1.
 """
 
 from __future__ import annotations

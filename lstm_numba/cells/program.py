@@ -51,6 +51,10 @@ class Program:
     functions: dict[str, str] = field(default_factory=dict)
     compiled_in: dict[str, str] = field(default_factory=dict)
 
+    def __reduce__(self) -> Any:
+        """Tell copies and pickles to ask the cell for it again."""
+        return _program_again, (self.cell, self.options)
+
     def compute(self, given: Mapping[str, Any]) -> tuple[NDArray, ...]:
         """Return the states after the step, computed in NumPy from the arguments by name.
 
@@ -77,6 +81,10 @@ class Program:
                 gate = matrix_of[target]
                 values[joined("p", gate)] = given[joined("W", gate)] @ values[target]
         return values
+
+
+def _program_again(of: Cell, options: dict[str, Option]) -> Program:
+    return of.program(**options)
 
 
 class _Builder:

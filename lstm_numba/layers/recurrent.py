@@ -80,6 +80,7 @@ class _Names:
 
     def __init__(self, program: Any) -> None:
         arguments = program.arguments
+        self.program = program
         kept, rest = names_kept(program)
         places = {version: n for n, version in enumerate([*kept, *rest])}
         self.states = arguments.states
@@ -144,6 +145,7 @@ class Trace(_Rows):
         operands: NDArray,
     ) -> None:
         self.layer = self._layer = layer
+        self._names = layer.names
         self.x = x
         self.steps = steps
         self._finite = finite  # (1,) whether x is
@@ -179,7 +181,7 @@ class Trace(_Rows):
         return found
 
     def _found(self, name: str) -> NDArray:
-        names = self._layer.names
+        names = self._names
         if name in names.arrays:
             return self._array(name, names.arrays[name])
         for number, state in enumerate(names.states):
@@ -205,13 +207,18 @@ class Trace(_Rows):
         return self._named[number]
 
     def _gates_together(self) -> NDArray:
-        names = self._layer.names
+        names = self._names
         numbers = [names.arrays[gate] for gate in names.gates]
         first, last = numbers[0], numbers[-1]
         self._array("a", max(numbers))
         if numbers == list(range(first, last + 1)):
             return self._named[first : last + 1]
         return self._named[numbers]
+
+    @property
+    def made_by(self) -> Any:
+        """The cell's equations, as they were when the trace was made."""
+        return self._names.program
 
     def for_backward(self) -> tuple[NDArray, NDArray, NDArray]:
         """Return all that the backward pass reads beside x; `Recurrent.trace_of` makes a trace of it again.
@@ -225,15 +232,15 @@ class Trace(_Rows):
         operands : (P, T, B, H)
             What each W_k multiplied.
         """
-        return self._named[: self._layer.names.kept], self._states, self.operands
+        return self._named[: self._names.kept], self._states, self.operands
 
     def kept_array(self, version: str) -> NDArray:
         """Return an array that the backward pass needs and no name shows, by its version."""
-        return self._named[self._layer.names.hidden[version]]
+        return self._named[self._names.hidden[version]]
 
     def names(self) -> list[str]:
         """Return the names of all arrays that it holds."""
-        names = self._layer.names
+        names = self._names
         ends = ("", "_prev", "0", "_last")
         shown = [name for name, number in names.arrays.items() if number < len(self._named)]
         return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
@@ -388,10 +395,14 @@ class Recurrent:
         self.init = _checks.choice("init", init, initial_weights.NAMES)
         self.dtype = _checks.float_dtype(dtype)
         self.options = self.cell.chosen(options)
+        self._take_program()
+        self._parameters = self._initial_parameters(_checks.generator(seed))
+
+    def _take_program(self) -> None:
+        """Take the cell's equations; again where its backward step has been written since."""
         self._program = self.cell.program(**self.options)
         self.names = _Names(self._program)
         self._prepare()
-        self._parameters = self._initial_parameters(_checks.generator(seed))
 
     def _prepare(self) -> None:
         """Set what the engine takes; it follows from the cell and its options."""
@@ -482,15 +493,14 @@ class Recurrent:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what `__getstate__` gave."""
         self.__dict__.update(state)
-        self._program = self.cell.program(**self.options)
-        self.names = _Names(self._program)
-        self._prepare()
+        self._take_program()
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a layer with the same weights, held as `dtype`."""
         make: Any = type(self)
-        other: Self = make(**(self.config() | {"dtype": dtype}), seed=0)
-        other.cell, other._step = self.cell, self._step
+        config = self.config()
+        own = {"cell": self.cell} if "cell" in config else {}
+        other: Self = make(**(config | own | {"dtype": dtype}), seed=0)
         other._parameters.flat[:] = self._parameters.flat
         return other
 
@@ -646,6 +656,8 @@ class Recurrent:
         borrowed
             Whether x is the caller's: the backward pass needs it as it is now, so it is copied on the way.
         """
+        if self._program.written is not self.cell.written:
+            self._take_program()
         T, B, I = x.shape
         H, step = self.hidden_size, self._step
         own = buffers.empty(x.shape, self.dtype) if borrowed else self._nothing
@@ -814,6 +826,10 @@ class Recurrent:
         weight_decay
             λ of ½ λ θ², whose own derivative is added for U, W and V.
         """
+        if self._program.written is not self.cell.written:
+            self._take_program()
+        if trace.made_by is not self._program:
+            raise ValueError("trace: the cell's backward step was written after it was made; call forward again")
         T, B, H, I = trace.T, trace.B, self.hidden_size, self.input_size
         step = step_of(self._program, square=True) if squared else self._step
         epsilon = self._rows(T, B, last)
