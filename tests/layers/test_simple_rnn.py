@@ -1,4 +1,7 @@
-"""The simple recurrent layer: the same proof as for the LSTM, with the tolerances that test_lstm.py explains."""
+"""The simple recurrent layer against its twin and other implementations, and its options.
+
+Tolerances are those that test_lstm.py explains; what holds for every cell is in test_laws.py.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ from cases import (
     read,
     worst,
 )
-from lstm_numba.engine import pool
 
 BEFORE = "h_prev"
 FORWARD = ("a", "h", BEFORE, "h_last")
@@ -234,152 +236,6 @@ def test_a_linear_unit_vanishes_or_explodes_by_exact_powers(dtype):
     assert np.array_equal(grads.epsilon_h[:, 0], powers[::-1] / [0.5, 1, 2])
 
 
-# Algebra
-
-
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_sequence_is_its_pieces_chained_by_their_states(size, reverse):
-    T = 7
-    case = make_case(T, 3, 4, 9)
-    layer, parameters = make_layer(4, 9, reverse=reverse)
-    trace, grads = run(layer, case)
-    cuts = [slice(start, min(start + size, T)) for start in range(0, T, size)]
-    cuts = cuts[::-1] if reverse else cuts
-    h, parts = case.h0, []
-    for cut in cuts:
-        parts.append(layer.forward(case.x[cut], h))
-        h = parts[-1].h_last
-    summed = {name: np.zeros_like(value) for name, value in parameters.items()}
-    dh_last = case.dh_last
-    for cut, part in zip(reversed(cuts), reversed(parts), strict=True):
-        part_grads = layer.backward(part, case.dh[cut], dh_last)
-        dh_last = part_grads.h0
-        assert norm_error(part.h, trace.h[cut]) <= 1e-14
-        assert norm_error(part_grads.x, grads.x[cut]) <= 1e-13
-        for name in summed:
-            summed[name] += part_grads[name]
-    assert norm_error(h, trace.h_last) <= 1e-14
-    assert norm_error(dh_last, grads.h0) <= 1e-13
-    compare(summed, grads.parameters(), summed, 1e-13)
-
-
-@pytest.mark.parametrize("lengths", [False, True], ids=["full", "lengths"])
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_a_batch_is_its_sequences_one_by_one(reverse, lengths):
-    T, B = 6, 5
-    case = make_case(T, B, 3, 17, lengths=lengths)
-    layer, parameters = make_layer(3, 17, reverse=reverse)
-    trace, grads = run(layer, case)
-    summed = {name: np.zeros_like(value) for name, value in parameters.items()}
-    for n in range(B):
-        length = T if case.lengths is None else case.lengths[n]
-        one = slice(n, n + 1)
-        alone = replace(
-            case,
-            x=case.x[:length, one],
-            dh=case.dh[:length, one],
-            lengths=None,
-            h0=case.h0[one],
-            dh_last=case.dh_last[one],
-        )
-        one_trace, one_grads = run(layer, alone)
-        for source, whole, names in ((one_trace, trace, FORWARD), (one_grads, grads, GRADIENTS)):
-            for name in names:
-                want, got = getattr(source, name), getattr(whole, name)
-                got = got[:length, one] if want.ndim == 3 else got[one]
-                assert norm_error(got, want) <= 1e-13, name
-        for name in summed:
-            summed[name] += one_grads[name]
-    compare(grads, summed, summed, 1e-13)
-
-
-def test_a_reversed_layer_is_a_layer_on_the_flipped_sequence():
-    case = make_case(6, 3, 4, 9)
-    layer, parameters = make_layer(4, 9)
-    backwards, _ = make_layer(4, 9, reverse=True)
-    trace, grads = run(layer, replace(case, x=case.x[::-1], dh=case.dh[::-1]))
-    other_trace, other_grads = run(backwards, case)
-    for source, other, names in ((trace, other_trace, FORWARD), (grads, other_grads, GRADIENTS)):
-        for name in names:
-            want = getattr(source, name)
-            want = want[::-1] if want.ndim == 3 else want
-            assert norm_error(getattr(other, name), want) <= 1e-13, name
-    compare(other_grads, grads.parameters(), parameters, 1e-13)
-
-
-@pytest.mark.parametrize("padding", [1e6, np.nan], ids=str)
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_what_stands_in_the_padding_does_not_matter(reverse, padding):
-    case = make_case(6, 5, 3, 9, lengths=True)
-    layer, _ = make_layer(3, 9, reverse=reverse)
-    plain = arrays_of(*run(layer, case))
-    padded = np.arange(6)[:, None] >= case.lengths
-    assert padded.any()
-    case.x[padded] = padding
-    case.dh[padded] = 1e6
-    assert_same_bits(arrays_of(*run(layer, case)), plain)
-
-
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_every_array_is_zero_at_padded_steps(reverse):
-    case = make_case(6, 5, 3, 9, lengths=True)
-    layer, _ = make_layer(3, 9, reverse=reverse)
-    trace, grads = run(layer, case)
-    padded = np.arange(6)[:, None] >= case.lengths
-    stepwise = {name: array for name, array in arrays_of(trace, grads).items() if array.shape[:2] == (6, 5)}
-    assert {"a", "h", BEFORE, "dx", "ddelta", "depsilon_h"} == set(stepwise)
-    assert not [name for name, array in stepwise.items() if array[padded].any()]
-
-
-def test_gradients_are_linear_in_the_seeds():
-    case = make_case(5, 3, 2, 9)
-    layer, _ = make_layer(2, 9)
-    trace, once = run(layer, case)
-    twice = arrays_of(trace, layer.backward(trace, 2 * case.dh, 2 * case.dh_last))
-    once = arrays_of(trace, once)
-    assert all(np.array_equal(twice[name], 2 * once[name]) for name in once if name.startswith("d"))
-    only_dh = arrays_of(trace, layer.backward(trace, case.dh))
-    only_last = arrays_of(trace, layer.backward(trace, dh_last=case.dh_last))
-    names = [name for name in once if name.startswith("d")]
-    worst({name: norm_error(only_dh[name] + only_last[name], once[name]) for name in names}, 1e-13)
-
-
-@pytest.fixture
-def set_num_threads():
-    before = pool.get_num_threads()
-    yield pool.set_num_threads
-    pool.set_num_threads(before)
-
-
-@pytest.mark.parametrize(
-    "lengths",
-    [None, [40, 31, 17, 9, 4, 2, 1, 1], [1, 1, 2, 4, 9, 17, 31, 40]],
-    ids=["full", "descending", "ascending"],
-)
-def test_threads_change_only_the_order_of_sums(lengths, set_num_threads):
-    case = replace(make_case(40, 8, 5, 250), lengths=None if lengths is None else np.array(lengths))
-    layer, _ = make_layer(5, 250)
-    set_num_threads(1)
-    single = arrays_of(*run(layer, case))
-    for count in (2, 4, 8):
-        set_num_threads(count)
-        found = arrays_of(*run(layer, case))
-        compare(found, single, single, 1e-13)
-        assert_same_bits(arrays_of(*run(layer, case)), found)
-
-
-def test_a_trace_is_not_touched_by_later_calls_or_by_its_inputs_changing():
-    case, other = make_case(5, 3, 2, 9, seed=0), make_case(5, 3, 2, 9, seed=1)
-    layer, _ = make_layer(2, 9)
-    trace, grads = run(layer, case)
-    before = {name: value.copy() for name, value in arrays_of(trace, grads).items()}
-    run(layer, other)
-    case.x[:], case.h0[:] = 9, 9
-    assert_same_bits(arrays_of(trace, grads), before)
-    assert_same_bits(arrays_of(trace, layer.backward(trace, **case.rnn_seeds)), before)
-
-
 # Parameters and names
 
 
@@ -444,32 +300,8 @@ def test_config_and_astype():
 
 # Bad input
 
-I, H, T, B = 3, 4, 5, 2
+I, H = 3, 4
 
-
-def zeros(*shape, dtype=np.float64):
-    return np.zeros(shape, dtype)
-
-
-BAD_FORWARD = {
-    "x with two dimensions": ("x", ValueError, {"x": zeros(T, I)}),
-    "x of another input size": ("x", ValueError, {"x": zeros(T, B, I + 1)}),
-    "x without steps": ("x", ValueError, {"x": zeros(0, B, I)}),
-    "x without sequences": ("x", ValueError, {"x": zeros(T, 0, I)}),
-    "integer x": ("x", TypeError, {"x": zeros(T, B, I, dtype=np.int64)}),
-    "complex x": ("x", TypeError, {"x": zeros(T, B, I, dtype=np.complex128)}),
-    "NaN in x": ("x", ValueError, {"x": np.full((T, B, I), np.nan)}),
-    "h0 of another batch": ("h0", ValueError, {"h0": zeros(B + 1, H)}),
-    "a length of zero": ("lengths", ValueError, {"lengths": [0, 3]}),
-    "a length beyond T": ("lengths", ValueError, {"lengths": [3, T + 1]}),
-    "too few lengths": ("lengths", ValueError, {"lengths": [3]}),
-}
-BAD_BACKWARD = {
-    "nothing given": ("dh", ValueError, {}),
-    "dh of another T": ("dh", ValueError, {"dh": zeros(T - 1, B, H)}),
-    "integer dh": ("dh", TypeError, {"dh": zeros(T, B, H, dtype=np.int64)}),
-    "dh_last of another size": ("dh_last", ValueError, {"dh_last": zeros(B, H + 1)}),
-}
 BAD_LAYERS = {
     "no inputs": ("input_size", ValueError, {"input_size": 0}),
     "a negative size": ("hidden_size", ValueError, {"hidden_size": -4}),
@@ -478,29 +310,6 @@ BAD_LAYERS = {
     "an unknown start": ("init", ValueError, {"init": "zeros"}),
     "an integer dtype": ("dtype", (TypeError, ValueError), {"dtype": np.int32}),
 }
-
-
-@pytest.mark.parametrize("what", BAD_FORWARD)
-def test_forward_refuses(what):
-    argument, error, given = BAD_FORWARD[what]
-    with pytest.raises(error, match=rf"\b{argument}\b"):
-        ln.SimpleRNN(I, H).forward(**({"x": zeros(T, B, I)} | given))
-
-
-@pytest.mark.parametrize("what", BAD_BACKWARD)
-def test_backward_refuses(what):
-    argument, error, given = BAD_BACKWARD[what]
-    layer = ln.SimpleRNN(I, H)
-    trace = layer.forward(zeros(T, B, I))
-    with pytest.raises(error, match=rf"\b{argument}\b"):
-        layer.backward(trace, **given)
-
-
-def test_backward_refuses_the_trace_of_another_layer():
-    layer = ln.SimpleRNN(I, H)
-    for other in (ln.SimpleRNN(I, H), ln.SimpleRNN(I, H + 1), ln.LSTM(I, H)):
-        with pytest.raises((TypeError, ValueError), match=r"\btrace\b"):
-            layer.backward(other.forward(zeros(T, B, I)), zeros(T, B, H))
 
 
 @pytest.mark.parametrize("what", BAD_LAYERS)
