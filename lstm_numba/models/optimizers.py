@@ -60,13 +60,17 @@ class Optimizer(ABC):
         Raises
         ------
         TypeError
-            For a θ that isn't an array of floating-point numbers.
+            For a θ that isn't an array of float32 or float64.
         ValueError
-            For arrays of another size or dtype, a θ unlike that of the steps before, a θ or `keep` that is read-only.
+            For arrays of another size or dtype, with gaps in memory or more than one axis; for a θ unlike that of the
+            steps before; for a θ or `keep` that is read-only.
         """
-        if not isinstance(theta, np.ndarray) or theta.dtype.kind != "f":
+        if not isinstance(theta, np.ndarray) or theta.dtype not in (np.float32, np.float64):
             got = f"dtype {theta.dtype}" if isinstance(theta, np.ndarray) else type(theta).__name__
-            raise TypeError(f"theta: expected an array of floating-point numbers, got {got}")
+            raise TypeError(f"theta: expected an array of float32 or float64, got {got}")
+        if theta.ndim != 1:
+            raise ValueError(f"theta: expected a flat array, got shape {theta.shape}")
+        _check_like(theta, "theta", theta)
         _check_writable("theta", theta)
         _check_like(theta, "gradient", gradient)
         if self.needs_second:
@@ -75,6 +79,7 @@ class Optimizer(ABC):
             if name not in self.state:
                 self.state[name] = np.zeros_like(theta)
             _check_like(self.state[name], "theta", theta)
+            _check_writable(f"state[{name!r}]", self.state[name])
         if keep is not None:
             _check_like(theta, "keep", keep)
             _check_writable("keep", keep)
@@ -101,9 +106,12 @@ def _check_writable(name: str, array: NDArray) -> None:
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
-    if array is None or array.shape != other.shape or array.dtype != other.dtype:
-        got = "None" if array is None else f"{array.dtype} {array.shape}"
+    """Raise where the compiled loops, which see no more than where an array begins, could not take it."""
+    if not isinstance(array, np.ndarray) or array.shape != other.shape or array.dtype != other.dtype:
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"{array!r:.40}"
         raise ValueError(f"{name}: expected an array of {other.dtype} {other.shape}, got {got}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected an array without gaps in memory, got strides {array.strides}")
 
 
 class SGD(Optimizer):

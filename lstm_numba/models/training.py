@@ -351,7 +351,8 @@ def _earliest(source: Any, names: Sequence[str], times: Sequence[int]) -> Place 
 
 def _in_trace(network: Network, trace: NetworkTrace) -> Place | None:
     for number, direction, layer in network.each_layer():
-        own = trace.passes[number][direction == "backward"]
+        lean = trace.passes[number][direction == "backward"]
+        own = layer.run(lean.x, [getattr(lean, f"{state}0") for state in layer.states], lean.steps)  # with every array
         times = range(own.T)
         if found := _earliest(own, layer.names.forward_order, times[::-1] if layer.reverse else times):
             return network.name_of(f"layers.{number}.{direction}"), *found[1:]

@@ -243,6 +243,54 @@ def test_a_rule_that_remembers_another_theta_is_refused(name, other):
     assert rule.iteration == 1
 
 
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@each_rule
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (np.zeros(5, np.int64), TypeError, "theta: expected an array of float32 or float64, got dtype int64"),
+        (np.zeros(5, np.float16), TypeError, "theta: expected an array of float32 or float64, got dtype float16"),
+        (np.zeros(5, complex), TypeError, "theta: expected an array of float32 or float64"),
+        ([0.0] * 5, TypeError, "theta: expected an array of float32 or float64, got list"),
+        (read_only(np.zeros(5)), ValueError, "theta: expected an array that can be changed, got a read-only one"),
+        (np.zeros((5, 1)), ValueError, r"theta: expected a flat array, got shape \(5, 1\)"),
+        (np.zeros(10)[::2], ValueError, "theta: expected an array without gaps"),
+    ],
+)
+def test_a_theta_that_cannot_be_changed_is_refused(name, wrong, error, text):
+    """The loops write where θ begins, whatever it is: a constant array would change, or its neighbours."""
+    rule, like = RULES[name][0](), np.ones_like(wrong)
+    with pytest.raises(error, match=f"^{text}"):
+        rule.step(wrong, like, like)
+    assert rule.iteration == 0 and not rule.state and not np.any(wrong)
+
+
+@each_rule
+@pytest.mark.parametrize("array", ["gradient", "second", "keep"])
+def test_arrays_with_gaps_are_refused(name, array):
+    rule = RULES[name][0]()
+    arrays = {"gradient": np.ones(5), "second": np.ones(5), "keep": np.ones(5)} | {array: np.ones(10)[::2]}
+    theta = np.zeros(5)
+    if array == "second" and not rule.needs_second:
+        assert rule.step(theta, **arrays)
+        return
+    with pytest.raises(ValueError, match=f"^{array}: expected an array without gaps"):
+        rule.step(theta, **arrays)
+    assert rule.iteration == 0 and not theta.any()
+
+
+def test_a_read_only_gradient_will_do_and_a_read_only_keep_will_not():
+    theta = np.zeros(5)
+    with pytest.raises(ValueError, match=r"^keep: expected an array that can be changed"):
+        SGD().step(theta, np.ones(5), keep=read_only(np.zeros(5)))
+    assert not theta.any()
+    assert SGD().step(theta, read_only(np.ones(5))) and theta.all()
+
+
 BAD_SETTINGS = {
     "learning_rate": (ValueError, "learning_rate", lambda: Adam(-1e-3)),
     "infinite": (ValueError, "learning_rate", lambda: SGD(np.inf)),
