@@ -1,6 +1,6 @@
-"""How much does one time step feel another? Exact derivatives of states by inputs and by earlier states.
+"""How much does one time step feel another? Exact derivatives of states with respect to inputs and to earlier states.
 
-A layer is a chain of steps. With the state zᵗ = (hᵗ, cᵗ), or zᵗ = hᵗ in a simple recurrent net, and
+A layer is a chain of steps. With z all states of its cell side by side, z = (h, c) in an LSTM and z = h in a GRU, and
 everything taken at the values of one forward pass,
 
     Dᵗ = ∂zᵗ/∂zᵗ⁻¹      Xᵗ = ∂zᵗ/∂xᵗ      ∂zᵗ/∂xˢ = Dᵗ Dᵗ⁻¹ … Dˢ⁺¹ Xˢ
@@ -8,8 +8,8 @@ everything taken at the values of one forward pass,
 so that what lies far back shrinks or grows like a product of as many matrices: the vanishing and exploding
 gradient. Sources: J. Hochreiter, *Untersuchungen zu dynamischen neuronalen Netzen* (1991); Y. Bengio, P.
 Simard & P. Frasconi, *Learning Long-Term Dependencies with Gradient Descent is Difficult* (IEEE Trans. Neural
-Networks 5, 1994). D and X of an LSTM follow from its equations (`lstm_numba.layers.lstm`). With the derivatives
-inside one step
+Networks 5, 1994). D and X follow from the cell's equations (`lstm_numba.instruments.step_slopes`). In a simple
+recurrent net they are diag(φ′(aᵗ)) W and diag(φ′(aᵗ)) U. In an LSTM, with the derivatives inside one step
 
     ∂cᵗ/∂a_iᵗ = σ′(a_iᵗ) g(a_cᵗ)    ∂cᵗ/∂a_fᵗ = σ′(a_fᵗ) cᵗ⁻¹    ∂cᵗ/∂a_cᵗ = iᵗ g′(a_cᵗ)
     ∂hᵗ/∂a_oᵗ = σ′(a_oᵗ) h(cᵗ)      ∂hᵗ/∂cᵗ = oᵗ h′(cᵗ) + V_o ∂hᵗ/∂a_oᵗ
@@ -21,8 +21,8 @@ each a vector of H numbers, the blocks of D are
     ∂cᵗ/∂cᵗ⁻¹ = diag(fᵗ + V_i ∂cᵗ/∂a_iᵗ + V_f ∂cᵗ/∂a_fᵗ)
     ∂hᵗ/∂cᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂cᵗ⁻¹
 
-and X has U in the place of W. In a simple recurrent net D = diag(φ′(aᵗ)) W and X = diag(φ′(aᵗ)) U. A stack of layers
-has no single chain; `lstm_numba.instruments.stack_jacobians` goes through its layers one after the other.
+and X has U in the place of W. A stack of layers has no single chain; `lstm_numba.instruments.stack_jacobians` goes
+through its layers one after the other.
 
 Everything is computed in float64, for float32 layers in a float64 copy: what vanishes is soon below the
 smallest number of float32. Nothing is clipped; NaN and infinity come through.
@@ -52,8 +52,8 @@ class StepJacobians(NamedTuple):
     Attributes
     ----------
     state : (T, B, Z, Z)
-        Dᵗ = ∂zᵗ/∂zᵗ⁻¹ with z = (h, c), Z = 2H; in a simple recurrent net z = h, Z = H. So
-        ``state[t, b, :H, H:]`` is ∂hᵗ/∂cᵗ⁻¹. With ``reverse=True`` the step before t is t + 1.
+        Dᵗ = ∂zᵗ/∂zᵗ⁻¹ with z all states side by side, in the order of the cell's equations: in an LSTM z = (h, c)
+        and Z = 2H, so that ``state[t, b, :H, H:]`` is ∂hᵗ/∂cᵗ⁻¹. With ``reverse=True`` the step before t is t + 1.
     input : (T, B, Z, I)
         Xᵗ = ∂zᵗ/∂xᵗ.
     """
@@ -71,7 +71,7 @@ def step_jacobians(trace: Trace) -> StepJacobians:
     Parameters
     ----------
     trace
-        What ``forward`` of an `LSTM` or a `SimpleRNN` returned; the weights must not have changed since.
+        What ``forward`` of a layer returned; the weights must not have changed since.
 
     Returns
     -------
@@ -85,11 +85,11 @@ def step_jacobians(trace: Trace) -> StepJacobians:
     """
     if not isinstance(trace, Trace):
         raise TypeError(
-            "trace: expected what forward of an LSTM or a SimpleRNN returned (of a stack's trace one of its layers,"
+            "trace: expected what forward of a recurrent layer returned (of a stack's trace one of its layers,"
             f" such as trace.layers[0][0]), got {type(trace).__name__}"
         )
     slopes = StepSlopes(trace)
-    T, B, Z = trace.T, trace.B, slopes.n_states * trace.layer.hidden_size
+    T, B, Z = trace.T, trace.B, slopes.S * slopes.H
     D = np.empty((T, B, Z, Z))
     X = np.empty((T, B, Z, trace.layer.input_size))
     lengths = np.full(B, T) if trace.lengths is None else trace.lengths
@@ -116,37 +116,35 @@ def sensitivity(
 ) -> NDArray:
     """Return the exact S[s, t] = ‖∂hᵗ/∂xˢ‖ for all s and t, or for chosen ones.
 
-    With of="c" it is ‖∂cᵗ/∂xˢ‖; `wrt` takes ∂hˢ, ∂cˢ, ∂h⁰ or ∂c⁰ in the place of ∂xˢ. Every derivative is by
-    all paths, as δ and ε of the backward pass are: cˢ acts through hˢ = oˢ ⊙ h(cˢ) too (∂hᵗ/∂cᵗ is not zero),
-    hˢ through later steps only. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. Where no path leads from s to t, S is
-    zero: for s > t, or for s < t with ``reverse=True``, and beyond a sequence's length.
+    With `of` it is another of the cell's states that is differentiated, such as the c of an LSTM: ‖∂cᵗ/∂xˢ‖. With `wrt`
+    it is differentiated with respect to a state, ∂hˢ or ∂cˢ, or to an initial one, ∂h⁰ or ∂c⁰, instead of ∂xˢ. Every
+    derivative is by all paths, as δ and ε of the backward pass are: an LSTM's cˢ acts through hˢ = oˢ ⊙ h(cˢ), too
+    (∂hᵗ/∂cᵗ is not zero), hˢ through later steps only. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. Where no path leads from s
+    to t, S is zero: for s > t, or for s < t with ``reverse=True``, and beyond a sequence's length.
 
     With `loss` it is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, by one backward pass.
 
     The Jacobians of all pairs are carried through the steps together, in the direction that takes fewer
     multiplications: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
 
-    Of a `Stack`, hᵗ is the top layer's output (D·H), both directions side by side, cᵗ the top layer's cells in the same
-    order, and h⁰, c⁰ are the initial states of all layers, one beside the other. A layer that runs backward makes hᵗ
+    Of a `Stack`, hᵗ is the top layer's output (D·H), both directions side by side; so are the top layer's other states,
+    and initial states are those of all layers, one beside the other. A layer that runs backward makes hᵗ
     depend on later steps: with both directions S has no zeros.
 
     Parameters
     ----------
     layer
-        An `LSTM`, a `SimpleRNN` or a `Stack`, of any dtype.
+        A layer of any cell, or a `Stack`, of any dtype.
     x : (T, I) or (T, B, I)
         Input.
     of
-        "h", or "c" for an LSTM: the numerator.
+        The numerator: one of the layer's ``states``, such as "h" or "c".
     wrt
-        "x", "h", "c", "h0" or "c0": the denominator. The c's are for an LSTM only, "h" and "c" not for a Stack, where
-        every layer has its own.
+        The denominator: "x", a state, or an initial state such as "h0" or "c0". Of a Stack no state, for every layer
+        has its own.
     t, s
         Times of the numerator and of the denominator, 0 … T-1: a number, several, or None for all. Others are
-        not computed. h⁰ and c⁰ have no s, a loss has no t.
-    h0, c0 : (B, H), optional
-        Initial state, zero by default; (H,) will do for an x of shape (T, I). Of a Stack as its ``forward`` takes
-        them; (L·D, H) will do for an x of shape (T, I).
+        not computed. Initial states have no s, a loss has no t.
     lengths : (B,) whole numbers, optional
         Steps of each sequence.
     norm
@@ -155,22 +153,25 @@ def sensitivity(
     loss : (T, B, H), optional
         ∂L/∂hᵗ of a loss, as ``layer.backward`` takes it; (T, H) will do for an x of shape (T, I). Of a Stack D·H in
         the place of H.
+    **initial : (B, H), optional
+        Initial states by name, h0, c0, …, zero by default; (H,) will do for an x of shape (T, I). Of a Stack as its
+        ``forward`` takes them; (L·D, H) will do for an x of shape (T, I).
 
     Returns
     -------
     ndarray, float64
-        (T, T), indexed [s, t]; (T,), indexed [t], for h⁰ and c⁰; (T,), indexed [s], for a loss. A single t or
+        (T, T), indexed [s, t]; (T,), indexed [t], for an initial state; (T,), indexed [s], for a loss. A single t or
         s has no axis, several have one of their number. More than one sequence adds a first axis of B.
 
     Raises
     ------
     TypeError
-        For something that is no layer, whole or complex numbers in an array, times that aren't whole numbers.
+        For something that is no layer, an initial state that the cell doesn't have, whole or complex numbers in an
+        array, times that aren't whole numbers.
     ValueError
-        For an unknown `of`, `wrt` or `norm`, a "c" of a simple recurrent net, "h" or "c" as `wrt` of a Stack, times
-        outside 0 … T-1, an `s`
-        with h⁰ or c⁰, a `t` or of="c" with a loss, wrong shapes, NaN or infinity in the input; the text names
-        the argument.
+        For an unknown `of`, `wrt` or `norm`, a state as `wrt` of a Stack, times outside 0 … T-1, an `s` with an
+        initial state, a `t` or an `of` other than "h" with a loss, wrong shapes, NaN or infinity in the input; the
+        text names the argument.
 
     Examples
     --------
@@ -216,10 +217,10 @@ def jacobian(
 
     Parameters
     ----------
-    layer, x, of, wrt, h0, c0, lengths
+    layer, x, of, wrt, lengths, **initial
         As in `sensitivity`.
     t, s
-        Times of numerator and denominator; s is None for `wrt` "h0" and "c0".
+        Times of numerator and denominator; s is None for the initial states.
 
     Returns
     -------
@@ -252,7 +253,7 @@ def jacobian(
 
 # Arguments
 
-_INITIAL = -1  # stands for "before the first step", where h⁰ and c⁰ enter
+_INITIAL = -1  # stands for "before the first step", where initial states enter
 
 
 def _check_names(layer: Any, of: str, wrt: str) -> None:
@@ -263,7 +264,8 @@ def _check_names(layer: Any, of: str, wrt: str) -> None:
     own = () if isinstance(layer, Stack) else states
     if isinstance(layer, Stack) and wrt in states:
         raise ValueError(
-            f"wrt: expected 'x' or an initial state such as 'h0', for every layer of a Stack has its own {wrt}, got {wrt!r}"
+            f"wrt: expected 'x' or an initial state such as 'h0', for every layer of a Stack has its own {wrt},"
+            f" got {wrt!r}"
         )
     _checks.choice("wrt", wrt, ("x", *own, *(f"{state}0" for state in states)))
 
@@ -287,6 +289,10 @@ def _forward(
     initial: Mapping[str, ArrayLike | None],
     lengths: ArrayLike | None,
 ) -> Any:
+    names = [f"{state}0" for state in layer.states]
+    for name in initial:
+        if name not in names:
+            raise TypeError(f"{name}: expected one of {', '.join(names)}, the layer's initial states")
     given: dict[str, Any] = {name: value for name, value in initial.items() if value is not None}
     if squeeze and isinstance(layer, Stack):
         given = {name: [np.atleast_2d(state) for state in value] for name, value in given.items()}
@@ -356,7 +362,8 @@ def _sensitivity_of_loss(
     trace = _forward(layer, x, squeeze, initial, lengths)
     ss, one_s = _sources(wrt, s, trace.T)
     gradients = layer.backward(trace, dh)
-    vectors = getattr(gradients, f"epsilon_{wrt}" if wrt in layer.states else wrt)  # (T, B, n), or (B, n) of an initial state
+    name = f"epsilon_{wrt}" if wrt in layer.states else wrt
+    vectors = getattr(gradients, name)  # (T, B, n), or (B, n) of an initial state
     if isinstance(layer, Stack) and wrt != "x":
         vectors = np.concatenate(list(vectors), axis=1)
     vectors = vectors[None] if wrt.endswith("0") else vectors[ss]
@@ -393,7 +400,7 @@ class _Chain:
         self.length = trace.T if trace.lengths is None else int(trace.lengths[b])
         H = self.H = trace.layer.hidden_size
         self.states = trace.layer.states
-        self.Z = slopes.n_states * H
+        self.Z = slopes.S * H
         part = self.states.index(of)
         self.part = slice(part * H, (part + 1) * H)
         self.width = trace.layer.input_size if wrt == "x" else H  # columns of the Jacobian
@@ -411,9 +418,6 @@ class _Chain:
     def _time(self, n: int) -> int:
         return self.length - 1 - n if self.reverse else n
 
-    def _D(self, n: int) -> NDArray:
-        return self.slopes.state(self._time(n), self.b)
-
     def _E(self, m: int) -> NDArray:
         """∂zᵐ/∂(source) (Z, width)."""
         if self.wrt == "x":
@@ -421,7 +425,7 @@ class _Chain:
         number = self.states.index(self.wrt.removesuffix("0"))
         if self.wrt.endswith("0"):
             return np.eye(self.Z)[:, number * self.H : (number + 1) * self.H]
-        return self.slopes.of_own_state(number, self._time(m), self.b)  # cˢ acts through hˢ too
+        return self.slopes.own_state(number, self._time(m), self.b)  # cˢ acts through hˢ too
 
     def jacobians(
         self, ss: Sequence[int], ts: Sequence[int]
@@ -446,7 +450,7 @@ class _Chain:
             for n in range(group[0], max(targets) + 1):
                 k = count * self.width
                 if count:
-                    np.matmul(rows[:k], self._D(n).T, out=spare[:k])
+                    self.slopes.on(self._time(n), self.b, rows[:k], spare[:k])
                     rows, spare = spare, rows
                 if n in sources and n in group:
                     rows[k : k + self.width] = self._E(n).T
@@ -471,7 +475,7 @@ class _Chain:
                     blocks = (rows[:k] @ self._E(n)).reshape(count, self.H, self.width)
                     yield [(sources[n], targets[m]) for m in group[:count]], blocks
                 if n > min(sources):
-                    np.matmul(rows[:k], self._D(n), out=spare[:k])
+                    self.slopes.back(self._time(n), self.b, rows[:k], spare[:k])
                     rows, spare = spare, rows
 
     def _groups(self, places: list[int], height: int) -> list[list[int]]:

@@ -1,16 +1,15 @@
 """Exact derivatives through several layers, and through layers that run in both directions.
 
 In a stack a step's output can depend on earlier steps, later ones, or all of them, and there is no one chain of steps.
-But each layer in each direction is one (`lstm_numba.instruments.jacobians` has its D and X), so a derivative goes
-through them one after the other. Of the same two ways that lead there, the one with fewer rows is taken. With aᵗ the
-pre-activations, zᵗ = (hᵗ, cᵗ) the state, k over the gates and ′ for "the step before":
+But each layer in each direction is one, so a derivative goes through them one after the other. With Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and
+Xᵗ = ∂zᵗ/∂xᵗ of a layer, z all its states and ⁻ for "the step processed before", there are two ways:
 
-    from the input up     ȧₖᵗ = Uₖ ẋᵗ + Wₖ ḣ′         żᵗ = Σₖ ∂zᵗ/∂aₖᵗ ȧₖᵗ + ∂zᵗ/∂c′ ċ′
-    from the output down  δₖᵗ = λᵗ ∂zᵗ/∂aₖᵗ            ∂/∂xᵗ = Σₖ δₖᵗ Uₖ    λ′ = Σₖ δₖᵗ Wₖ + λᵗ ∂zᵗ/∂c′
+    from the input up     żᵗ = Xᵗ ẋᵗ + Dᵗ ż⁻
+    from the output down  ∂/∂xᵗ = λᵗ Xᵗ            λ⁻ = e⁻ + λᵗ Dᵗ    with e what comes from the layer above
 
-Up, a row ẋ is a unit vector at one time s; what comes out is a column of every ∂hᵗ/∂xˢ. Down, a row λ is a unit vector
-at one time t; what comes out is a row of every ∂hᵗ/∂xˢ. Several layers add nothing: what comes out of one goes into
-the next, and what two directions make of the same input is added.
+Up, ẋ is a unit vector at one time s; what comes out is a column of every ∂hᵗ/∂xˢ. Down, e is a unit vector at one time
+t; what comes out is a row of every ∂hᵗ/∂xˢ. The way with fewer rows is taken. Several layers add nothing: what comes
+out of one goes into the next, and what two directions make of the same input is added.
 
 Sources: A. Griewank & A. Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 3, for the two ways; A. Graves,
 *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), section 4.8, for the sensitivity of a
@@ -41,26 +40,37 @@ class _Way:
     def __init__(self, trace: Any, slopes: StepSlopes, b: int) -> None:
         self.reverse = trace.layer.reverse
         self.slopes, self.b = slopes, b
-        self.S, self.H = slopes.n_states, trace.layer.hidden_size
+        self.S, self.H = slopes.S, slopes.H
 
-    def up(self, dx: NDArray, dz0: NDArray, order: Sequence[int], active: Any) -> NDArray:
-        """Return ż of every step (L, S, R, H), from ẋ (L, R, I) and ż of the initial state (S, R, H)."""
+    def up(self, dx: NDArray, dz0: NDArray, part: int, order: Sequence[int], active: Any) -> NDArray:
+        """Return ṡ of every step (L, R, H), s one of the states, from ẋ (L, R, I) and ż of the initial state (R, S, H).
+
+        order, active
+            The steps as they are processed; which rows can be other than zero at a step: more and more of them.
+        """
         L, R, _ = dx.shape
-        dz, before = np.zeros((L, self.S, R, self.H)), dz0
+        ds, own = np.zeros((L, R, self.H)), slice(part * self.H, (part + 1) * self.H)
+        before, now = dz0.reshape(R, -1), np.zeros((R, self.S * self.H))
         for t in order:
             rows = active(t)
-            dz[t, :, rows] = self.slopes.up(t, self.b, dx[t, rows], before[:, rows])
-            before = dz[t]
-        return dz
+            self.slopes.on(t, self.b, before[rows], now[rows])
+            now[rows] += dx[t, rows] @ self.slopes.input(t, self.b).T
+            ds[t, rows] = now[rows, own]
+            before, now = now, before
+        return ds
 
-    def down(self, above: NDArray, order: Sequence[int], active: Any) -> tuple[NDArray, NDArray]:
-        """Return ∂/∂xᵗ of every step (L, R, I) and ∂/∂z of the initial state (S, R, H), from ∂/∂zᵗ (L, S, R, H)."""
-        L, _, R, _ = above.shape
-        dx, carried = np.zeros((L, R, self.slopes.U.shape[2])), np.zeros((self.S, R, self.H))
+    def down(self, ds: Any, part: int, order: Sequence[int], active: Any) -> tuple[NDArray, NDArray]:
+        """Return ∂/∂xᵗ of every step (L, R, I) and ∂/∂z of the initial state (R, S, H), from ∂/∂sᵗ (L, R, H)."""
+        L, R, _ = ds.shape
+        dx, own = np.zeros((L, R, self.slopes.I)), slice(part * self.H, (part + 1) * self.H)
+        total, before = np.zeros((2, R, self.S * self.H))
         for t in order:
             rows = active(t)
-            dx[t, rows], carried[:, rows] = self.slopes.down(t, self.b, carried[:, rows] + above[t, :, rows])
-        return dx, carried
+            total[rows, own] += ds[t, rows]
+            np.matmul(total[rows], self.slopes.input(t, self.b), out=dx[t, rows])
+            self.slopes.back(t, self.b, total[rows], before[rows])
+            total, before = before, total
+        return dx, total.reshape(R, self.S, self.H)
 
 
 class StackChain:
@@ -83,7 +93,7 @@ class StackChain:
 
     def jacobians(self, ss: Sequence[int], ts: Sequence[int]) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
         """Yield ([(s, t), …], (number, height, width)) for all pairs between which there is a path."""
-        sources = sorted({s for s in ss if s < self.length})  # h⁰ and c⁰ are at -1
+        sources = sorted({s for s in ss if s < self.length})  # initial states are at -1
         targets = sorted({t for t in ts if t < self.length})
         if not sources or not targets:
             return
@@ -144,18 +154,18 @@ class StackChain:
             reach = _ANY
         initial = iter(self._initial_rows(unit))
         for number, ways in enumerate(self.ways):
+            last = number == len(self.ways) - 1
+            part = self.part if last else 0
             results, reaches = [], set()
             for way in ways:
                 order, active, reached = self._steps(place, reach, later=not way.reverse)
-                dz0 = np.zeros((way.S, R, way.H))
+                dz0 = np.zeros((R, way.S, way.H))
                 if self.wrt != "x":
-                    dz0[self.part0] = next(initial)
-                results.append(way.up(dx, dz0, order, active))
+                    dz0[:, self.part0] = next(initial)
+                results.append(way.up(dx, dz0, part, order, active))
                 reaches.add(reached)
             reach = reaches.pop() if len(reaches) == 1 else _ANY
-            last = number == len(self.ways) - 1
-            part = self.part if last else 0
-            dx = merged([each[:, part] for each in results], "concat" if last else self.merge)
+            dx = merged(results, "concat" if last else self.merge)
         return dx
 
     def _initial_rows(self, unit: NDArray) -> list[NDArray]:
@@ -179,15 +189,13 @@ class StackChain:
             results, reaches, own = [], set(), []
             for way, half in zip(ways, parts, strict=True):
                 order, active, reached = self._steps(place, reach, later=way.reverse)
-                above = np.zeros((self.length, way.S, R, way.H))
-                above[:, self.part if last else 0] = half
-                found, dz0 = way.down(above, order, active)
+                found, dz0 = way.down(half, self.part if last else 0, order, active)
                 results.append(found)
                 own.append(dz0)
                 reaches.add(reached)
             reach = reaches.pop() if len(reaches) == 1 else _ANY
             dz = results[0] if len(results) == 1 else results[0] + results[1]
-            initial = [each[self.part0] for each in own] + initial
+            initial = [each[:, self.part0] for each in own] + initial
         return dz if self.wrt == "x" else np.concatenate(initial, axis=1)[None]
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import lstm_numba as ln
 from cases import NONLINEARITIES, make_case, norm_error, put, random_parameters
+from lstm_numba import cells
 from lstm_numba.instruments.jacobians import jacobian, sensitivity, step_jacobians
 
 module = import_module("lstm_numba.instruments.jacobians")  # the package's attribute of that name is the function
@@ -51,23 +52,25 @@ def make_rnn(I=I, H=H, *, dtype=np.float64, seed=0, **options):
 
 
 def state_of(layer, case):
-    return case.lstm_state if isinstance(layer, ln.LSTM) else {"h0": case.h0}
+    """Initial states that are not zero; a third and further ones mix the case's two."""
+    known = [case.h0, case.c0, 0.5 * case.h0 - case.c0]
+    return {f"{state}0": known[n] for n, state in enumerate(layer.states)}
 
 
 def kinds(layer):
-    return ("h", "c") if isinstance(layer, ln.LSTM) else ("h",)
+    return layer.states
 
 
 def derivatives_by_backward(layer, case, lengths, of):
-    """{wrt: (T, T, B, H, ·) indexed s, t} and {h0, c0: (T, B, H, H) indexed t}, by unit seeds.
+    """{wrt: (T, T, B, H, ·) indexed s, t} and {h0, c0, …: (T, B, H, H) indexed t}, by unit seeds.
 
     A seed at cᵗ is the ∂L/∂c_T of a sequence that ends there.
     """
     T, B, I = case.x.shape
     H = layer.hidden_size
-    names = {"x": "x", "h": "epsilon_h", "c": "epsilon_c", "h0": "h0", "c0": "c0"}
-    names = {wrt: name for wrt, name in names.items() if wrt[0] in ("x", *kinds(layer))}
-    found = {wrt: np.zeros((T, T, B, H, I if wrt == "x" else H)) for wrt in names if wrt in "xhc"}
+    names = {"x": "x"} | {state: f"epsilon_{state}" for state in kinds(layer)}
+    names |= {f"{state}0": f"{state}0" for state in kinds(layer)}
+    found = {wrt: np.zeros((T, T, B, H, I if wrt == "x" else H)) for wrt in names if not wrt.endswith("0")}
     found |= {wrt: np.zeros((T, B, H, H)) for wrt in names if wrt.endswith("0")}
     for t, b, j in itertools.product(range(T), range(B), range(H)):
         length = T if lengths is None else lengths[b]
@@ -275,6 +278,145 @@ def test_equals_torch(make, T, I, H):
             rows = [torch.autograd.grad(state[j], x, retain_graph=True)[0].numpy() for j in range(H)]
             want[:, t] = norms(np.stack(rows, axis=1))
         assert norm_error(sensitivity(layer, case.x, of=of, **state_of(layer, case)), want) <= 1e-11
+
+
+# Any cell
+
+CELLS = {
+    "gru": cells.gru,
+    "gru_2014": cells.gru_2014,
+    "three states": """
+def three(a_f, a_i, u_g, w_g, h_prev, c_prev, n_prev, v_i, v_g):
+    f = sigmoid(a_f)
+    i = sigmoid(a_i + v_i * n_prev)
+    g = tanh(u_g * w_g + v_g * n_prev)
+    c = f * c_prev + i * g
+    n = 0.9 * n_prev + 0.3 * i * c
+    h = tanh(c) * n
+    return h, c, n
+""",
+    "a state in two products of its own step": """
+def within(a_f, u_n, W_n, W_o, h_prev, c_prev):
+    f = sigmoid(a_f)
+    c = f * c_prev + (1 - f) * tanh(u_n)
+    o = sigmoid(W_o @ (f * c_prev))
+    h = o * tanh(u_n + W_n @ (c * h_prev))
+    return h, c
+""",
+    "a pre-activation that is used and named anew": """
+def anew(a_i, a_g, h_prev):
+    i = sigmoid(a_i)
+    a_i = a_i * a_g
+    h = tanh(a_i) * i + 0.5 * h_prev
+    return h
+""",
+    "no weights between the steps": """
+def apart(u_z, u_n, h_prev):
+    z = sigmoid(u_z)
+    h = z * h_prev + (1 - z) * u_n
+    return h
+""",
+}
+
+
+def make_any(cell, I=I, H=H, *, seed=0, **options):
+    """A layer whose weights and biases are all of order one."""
+    layer = ln.Recurrent(CELLS[cell], I, H, dtype=np.float64, seed=seed, **options)
+    rng = np.random.default_rng(seed)
+    for name, array in layer.parameters().items():
+        array[:] = rng.standard_normal(array.shape) / np.sqrt(array.shape[-1] if name in "UW" else 2)
+    return layer
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_any_cell_equals_backward(cell, reverse):
+    layer = make_any(cell, reverse=reverse)
+    for lengths in LENGTHS:
+        check_against_backward(layer, make_case(T, B, I, H), lengths)
+    check_against_backward(make_any(cell, 2 * H), make_case(T, B, 2 * H, H), None)  # wide: the other way
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_any_cell_equals_differences(cell):
+    layer, case = make_any(cell), make_case(T, 1, I, H)
+    given = state_of(layer, case)
+    for of, t in itertools.product(kinds(layer), range(T)):
+        for s in range(T):
+
+            def from_x(x_s, s=s, t=t, of=of):
+                x = case.x.copy()
+                x[s, 0] = x_s
+                return getattr(layer.forward(x, **given), of)[t, 0]
+
+            want = differences(from_x, case.x[s, 0])
+            got = jacobian(layer, case.x, t, s, of=of, **given)
+            assert norm_error(got, want) <= 1e-8 if want.any() else not got.any()
+        for wrt, value in given.items():
+
+            def from_state(value, wrt=wrt, t=t, of=of):
+                return getattr(layer.forward(case.x, **(given | {wrt: value[None]})), of)[t, 0]
+
+            want = differences(from_state, value[0])
+            assert norm_error(jacobian(layer, case.x, t, of=of, wrt=wrt, **given), want) <= 1e-8
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize("cell", ["gru_2014", "three states", "no weights between the steps"])
+def test_stacks_of_any_cell_equal_differences(cell, merge):
+    layers = [[make_any(cell, seed=1), make_any(cell, seed=2, reverse=True)]]
+    layers += [[make_any(cell, H * (2 if merge == "concat" else 1), seed=3)]]
+    stack, case = ln.Stack.of(layers, merge=merge), make_case(T, 1, I, H)
+    given = {name: np.stack([(n + 1) / 3 * state for n in range(3)]) for name, state in state_of(stack, case).items()}
+    for s, t in itertools.product(range(T), (1, 3)):
+
+        def from_x(x_s, s=s, t=t):
+            x = case.x.copy()
+            x[s, 0] = x_s
+            return stack.forward(x, **given).h[t, 0]
+
+        want = differences(from_x, case.x[s, 0])
+        assert norm_error(jacobian(stack, case.x, t, s, **given), want) <= 1e-8
+        both = [sensitivity(stack, case.x, t=ts, s=ss, **given) for ts, ss in ((t, None), (None, s))]
+        assert norm_error(both[0][s], both[1][t]) <= 1e-13  # from the output down, and from the input up
+    for wrt in given:
+
+        def from_state(value, wrt=wrt):
+            return stack.forward(case.x, **(given | {wrt: value[:, None]})).h[2, 0]
+
+        want = differences(from_state, given[wrt][:, 0]).reshape(H, -1)
+        got = jacobian(stack, case.x, 2, wrt=wrt, **given)
+        assert norm_error(got, want) <= 1e-8
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_steps_of_any_cell_are_those_of_a_lean_trace_too(cell):
+    """Where a trace holds only what the backward pass needs, the rest comes from weights, input and states."""
+    layer, case = make_any(cell), make_case(T, B, I, H)
+    given = state_of(layer, case)
+    D, X = step_jacobians(layer.forward(case.x, **given))
+    lean = step_jacobians(layer.forward(case.x, lean=True, **given))
+    assert norm_error(lean.state, D) <= 1e-12
+    assert norm_error(lean.input, X) <= 1e-12
+
+
+def test_a_saturated_update_gate_keeps_its_small_slope():
+    """At a_z = 40 σ is 1 in float64 and σ (1 - σ) would be 0; its slope is e⁻⁴⁰ = 4.2e-18."""
+    layer = ln.GRU(1, 1, bias=False, dtype=np.float64)
+    for name in layer.parameters():
+        layer[name] = np.zeros(layer[name].shape)
+    layer["U_z"], layer["U_n"] = [[40.0]], [[0.0]]
+    J = jacobian(layer, [[1.0]], 0, 0, h0=[2.0])
+    assert J == pytest.approx(2 * 40 * np.exp(-40) / (1 + np.exp(-40)) ** 2, rel=1e-13)
+
+
+def test_infinity_does_not_reach_what_does_not_depend_on_it():
+    """∂cᵗ/∂a_oᵗ is 0 whatever the values are, also where another factor is infinite."""
+    layer = make_lstm(cell_output="identity", cell_input="identity", peepholes=False)
+    layer["b_c"] = np.full(H, 1e308)
+    layer["U_c"] = np.zeros((H, I))
+    S = sensitivity(layer, np.zeros((3, I)), of="c", wrt="h", s=0, t=0)
+    assert S == 0
 
 
 # What must hold exactly
@@ -603,15 +745,18 @@ def test_refuses_bad_arguments(arguments, error, text):
 
 def test_refuses_what_is_no_layer_or_has_no_cell():
     x = np.ones((T, I))
-    with pytest.raises(TypeError, match="layer: expected an LSTM, a SimpleRNN or a Stack, got dict"):
+    with pytest.raises(TypeError, match="layer: expected a recurrent layer or a Stack, got dict"):
         sensitivity({}, x)
     with pytest.raises(TypeError, match="trace: expected what forward"):
         step_jacobians(make_lstm())
-    for name, value in (("of", "c"), ("wrt", "c"), ("wrt", "c0")):
-        with pytest.raises(ValueError, match=f"{name}: expected .* no cell state, got '{value}'"):
-            sensitivity(make_rnn(), x, **{name: value})
-    with pytest.raises(ValueError, match="c0: expected None"):
-        sensitivity(make_rnn(), x, c0=np.ones(H))
+    with pytest.raises(ValueError, match="of: expected one of 'h', got 'c'"):
+        sensitivity(make_rnn(), x, of="c")
+    for value in ("c", "c0"):
+        with pytest.raises(ValueError, match=f"wrt: expected one of 'x', 'h', 'h0', got '{value}'"):
+            sensitivity(make_rnn(), x, wrt=value)
+    for name in ("c0", "lean"):
+        with pytest.raises(TypeError, match=f"{name}: expected one of h0, the layer's initial states"):
+            sensitivity(make_rnn(), x, **{name: np.ones(H)})
 
 
 @pytest.mark.parametrize(
