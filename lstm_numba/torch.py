@@ -1,7 +1,7 @@
-"""`LSTM`, `GRU`, `RNN` and `Recurrent` for PyTorch: modules of torch's, computed by this engine.
+"""Modules of PyTorch's that compute with this engine: `LSTM`, `GRU`, `RNN`, and `Recurrent` for any cell.
 
-The first three have the arguments, shapes and names of ``torch.nn``'s. `LSTM` can have peepholes, too. `Recurrent` takes
-any cell. All of them show their gates:
+The first three have the arguments, shapes and names of ``torch.nn``'s; an `LSTM` can have peepholes, too. All show
+their gates:
 
     import lstm_numba.torch
 
@@ -12,11 +12,9 @@ any cell. All of them show their gates:
     net = lstm_numba.torch.Recurrent(leaky, 8, 16)        # with leaky a cell of your own (`lstm_numba.cell`)
     output, h_n = net(x)
 
-The equations are those of `lstm_numba.layers`; each class says below which of its weights PyTorch calls what.
-
-A layer's passes run as one ``torch.autograd.Function``, on as many threads as both ``torch.set_num_threads`` and
-`lstm_numba.set_num_threads` allow. They read the input and write the output where PyTorch has them. Weights and
-their gradients are copied once a pass, because PyTorch stacks gates in another order.
+Each layer is one ``torch.autograd.Function``, which computes on as many threads as both ``torch.set_num_threads`` and
+`lstm_numba.set_num_threads` allow. It reads the input and writes the output where PyTorch has them; weights and their
+gradients are copied once a pass, because PyTorch stacks gates in another order.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -67,94 +65,58 @@ _PROCESS = os.getpid()
 # ------------------------------------------------------------------------------------------------- weights, both ways
 
 
-class _Run(NamedTuple):
-    """Gates that lie one behind the other both in a parameter of PyTorch's and in an array of the engine's."""
-
-    theirs: slice
-    name: str
-    ours: slice
-    adds: bool  # to what an earlier parameter put there
-
-
 class _Direction:
-    """A layer in one direction, and how PyTorch's parameters are made of its own. It has no weights of its own.
+    """A layer in one direction, without weights, and what PyTorch's parameters are made of.
 
-    Parameters
+    Attributes
     ----------
     layer
         What `lstm_numba.layers.recurrent.Recurrent.of_size` returned.
     parts
-        PyTorch's name → those of the engine's parameters, or of one gate's part of them, that lie stacked in it.
+        PyTorch's name of a parameter → the engine's of what lies stacked in it: parameters, or one gate's part of them.
+    shapes
+        PyTorch's name → shape.
     """
 
     def __init__(self, layer: recurrent.Recurrent, parts: Mapping[str, Sequence[str]]) -> None:
         own = layer.parameters()
         self.layer = layer
-        self.parts = {name: each for name, each in parts.items() if all(part in own for part in each)}
-        seen: set[str] = set()
-        self.runs = {name: self._runs(each, own, seen) for name, each in self.parts.items()}
-        # PyTorch's parameters with an axis for gates, and as they are.
-        self.stacked = {name: self._shape(each, own) for name, each in self.parts.items()}
+        self.parts = {name: each for name, each in parts.items() if each[0] in own}
         self.shapes = {
-            name: shape if len(self.parts[name]) == 1 else (shape[0] * shape[1], *shape[2:])
-            for name, shape in self.stacked.items()
+            name: (sum(own[part].shape[0] for part in each), *own[each[0]].shape[1:])
+            for name, each in self.parts.items()
         }
-
-    @staticmethod
-    def _shape(parts: Sequence[str], own: Parameters) -> tuple[int, ...]:
-        shape = own[parts[0]].shape
-        return shape if len(parts) == 1 else (len(parts), *shape)
-
-    @staticmethod
-    def _runs(parts: Sequence[str], own: Parameters, seen: set[str]) -> list[_Run]:
-        runs: list[_Run] = []
-        for number, part in enumerate(parts):
-            adds = part in seen
-            seen.add(part)
-            if part in own.shapes:
-                everything = slice(None)
-                return [_Run(everything, part, everything, adds)]
-            name, gate = part.split("_", 1)
-            at = own.gates[name].index(gate)
-            last = runs[-1] if runs else None
-            if last and (last.name, last.ours.stop, last.adds) == (name, at, adds):
-                runs[-1] = _Run(slice(last.theirs.start, number + 1), name, slice(last.ours.start, at + 1), adds)
-            else:
-                runs.append(_Run(slice(number, number + 1), name, slice(at, at + 1), adds))
-        return runs
 
     def from_torch(self, weights: Sequence[Tensor]) -> recurrent.Recurrent:
         """Return the engine's layer with copies of PyTorch's weights."""
         layer = self.layer.around(buffers.empty(self.layer.parameters().flat.shape, self.layer.dtype))
         own = layer.parameters()
-        for (name, runs), weight in zip(self.runs.items(), weights, strict=True):
-            array = _array(weight).reshape(self.stacked[name])
-            for run in runs:
-                to = own[run.name][run.ours]
-                if run.adds:
-                    to += array[run.theirs]
+        written: set[str] = set()
+        for parts, weight in zip(self.parts.values(), weights, strict=True):
+            for part, rows in _rows(_array(weight), parts):
+                if part in written:  # b is bias_ih + bias_hh
+                    own[part][...] += rows
                 else:
-                    to[...] = array[run.theirs]
+                    own[part][...] = rows
+            written.update(parts)
         return layer
 
     def to_torch(self, gradients: Parameters, needed: Sequence[bool]) -> list[Tensor | None]:
         """Return gradients as PyTorch has them, each in memory of its own; None where they aren't needed."""
         found: list[Tensor | None] = []
-        taken: set[str] = set()
-        for (name, runs), need in zip(self.runs.items(), needed, strict=True):
-            if not need:
-                found.append(None)
-                continue
-            whole = gradients[runs[0].name]
-            if len(runs) == 1 and runs[0].name not in taken and whole.shape == self.stacked[name]:
-                taken.add(runs[0].name)
-                array = whole
-            else:
-                array = buffers.empty(self.stacked[name], self.layer.dtype)
-                for run in runs:
-                    array[run.theirs] = gradients[run.name][run.ours]
-            found.append(torch.from_numpy(array.reshape(self.shapes[name])))
+        for (name, parts), need in zip(self.parts.items(), needed, strict=True):
+            array = buffers.empty(self.shapes[name], self.layer.dtype) if need else None
+            if array is not None:
+                for part, rows in _rows(array, parts):
+                    rows[...] = gradients[part]
+            found.append(None if array is None else torch.from_numpy(array))
         return found
+
+
+def _rows(array: NDArray, parts: Sequence[str]) -> Iterable[tuple[str, NDArray]]:
+    """Each part of a parameter of PyTorch's with the rows that are its own, a view."""
+    n = len(array) // len(parts)
+    return ((part, array[k * n : (k + 1) * n]) for k, part in enumerate(parts))
 
 
 def _array(tensor: Tensor) -> NDArray:
@@ -206,30 +168,28 @@ def _borrowed() -> AbstractContextManager[None]:
 # ------------------------------------------------------------------------------- what records calls instead of running
 
 
-def _refuse_recording(name: str) -> None:
-    """Raise where PyTorch would record a call or hand in tensors without numbers; a record would hold one answer."""
-    if torch.jit.is_tracing():
-        how = "traced by torch.jit"
-    elif torch._C._functorch.peek_interpreter_stack() is not None:
-        how = "transformed by torch.func or vmap"
-    elif get_proxy_mode() is not None or any(map(torch._C._get_dispatch_mode, _RECORDERS)):
-        how = "recorded by make_fx or torch.export"
-    else:
-        return
-    raise _cannot(name, how)
-
-
 _RECORDERS = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.FUNCTIONAL)
 
 
 def _cannot(name: str, how: str) -> NotImplementedError:
-    instead = "call it as it is, and leave what is around it to PyTorch"
+    """The refusal of what PyTorch would do with a module beside calling it."""
+    instead = "call it by itself, outside of that"
     if hasattr(nn, name):
         instead = (
-            f"torch.nn.{name} can, and takes its state dict unless there are peepholes, and "
+            f"torch.nn.{name} takes its state dict (peepholes apart), and "
             "lstm_numba.to_onnx(lstm_numba.from_torch(module), path) writes it as ONNX"
         )
     return NotImplementedError(f"lstm_numba.torch.{name} can't be {how}, as it computes outside PyTorch; {instead}")
+
+
+def _refuse_recording(name: str) -> None:
+    """Raise where PyTorch records calls: the record would hold this call's result as a constant."""
+    if torch.jit.is_tracing():
+        raise _cannot(name, "traced by torch.jit")
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise _cannot(name, "transformed by torch.func or vmap")
+    if get_proxy_mode() is not None or any(map(torch._C._get_dispatch_mode, _RECORDERS)):
+        raise _cannot(name, "recorded by make_fx or torch.export")
 
 
 @lru_cache(maxsize=64)
@@ -286,29 +246,33 @@ def _of_direction(tensors: Sequence[Tensor | None], direction: int) -> list[NDAr
     return [None if each is None else _array(each)[direction] for each in tensors]
 
 
-def _through(task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None]) -> list[Trace]:
+def _through(
+    task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None]
+) -> list[Trace]:
     """Each direction's trace, with no more than the way back needs."""
-    tasks = [
-        partial(layer.run, x, _of_direction(states, d), task.steps, from_zero=states[0] is None, lean=True)
-        for d, layer in enumerate(layers)
-    ]
+    options = {"from_zero": states[0] is None, "lean": True}
+    tasks = [partial(layer.run, x, _of_direction(states, d), task.steps, **options) for d, layer in enumerate(layers)]
     with _borrowed():
         return pool.run(tasks)
 
 
-def _joined(arrays: list[NDArray], axis: int) -> Tensor:
-    """Both directions' arrays in one tensor; a single array as it is."""
-    if len(arrays) == 1:
-        return torch.from_numpy(arrays[0])
-    shape = list(arrays[0].shape)
-    shape[axis] *= 2
-    return torch.from_numpy(np.concatenate(arrays, axis, buffers.empty(tuple(shape), arrays[0].dtype)))
+def _output(traces: list[Trace]) -> Tensor:
+    """h, of both directions side by side; of a single one its own memory."""
+    if len(traces) == 1:
+        return torch.from_numpy(traces[0].h)
+    T, B, H = traces[0].h.shape
+    output = buffers.empty((T, B, len(traces) * H), traces[0].h.dtype)
+    return torch.from_numpy(np.concatenate([trace.h for trace in traces], 2, output))
+
+
+def _stacked(arrays: list[NDArray]) -> Tensor:
+    """Each direction's state (B, H) in one tensor (D, B, H), in memory of its own."""
+    return torch.from_numpy(arrays[0][None].copy() if len(arrays) == 1 else np.stack(arrays))
 
 
 def _last_states(traces: list[Trace]) -> list[Tensor]:
-    """Each state after the last step (D, B, H), in memory of its own."""
-    names = [f"{state}_last" for state in traces[0].layer.states]
-    return [_joined([getattr(trace, name)[None].copy() for trace in traces], 0) for name in names]
+    """Each state after the last step (D, B, H)."""
+    return [_stacked([getattr(trace, f"{state}_last") for trace in traces]) for state in traces[0].layer.states]
 
 
 class _Layer(torch.autograd.Function):
@@ -320,7 +284,7 @@ class _Layer(torch.autograd.Function):
         x = x.contiguous()
         layers = task.layers(weights)
         traces = _through(task, layers, _array(x), states)
-        output = _joined([trace.h for trace in traces], 2)
+        output = _output(traces)
         kept = [array for trace in traces for array in (trace.layer.parameters().flat, *trace.for_backward())]
         # PyTorch frees what is saved here after the way back, and says so if someone has written into x or the
         # output, which is h itself where there is one direction.
@@ -342,18 +306,23 @@ class _Layer(torch.autograd.Function):
 def _needs_products(task: _Pass, needed: Sequence[bool]) -> bool:
     """Whether the gradient of any U or W is needed: they are sums over x and h."""
     _, of_weights = task.split(needed[2:])
-    flags = [flag for direction, part in task.each(of_weights) for flag in zip(direction.runs.values(), part, strict=True)]
-    return any(need and runs[0].name in ("U", "W") for runs, need in flags)
+    return any(
+        need and parts[0][0] in "UW"
+        for direction, part in task.each(of_weights)
+        for parts, need in zip(direction.parts.values(), part, strict=True)
+    )
 
 
 def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of what `_Layer.forward` took, those that are needed."""
     task: _Pass = ctx.task
     _refuse_recording(task.name)
+    if any(each is not None and torch._C._functorch.is_legacy_batchedtensor(each) for each in incoming):
+        raise _cannot(task.name, "differentiated for several gradients at once (is_grads_batched, vectorize)")
     x, _, *saved = ctx.saved_tensors
     left = iter(saved)
     kept = [next(left).numpy() if array is None else array for array in ctx.empty]
-    results = _run_back(ctx, None if x is None else _array(x), kept, incoming)
+    results = _run_back(ctx, x, kept, incoming)
 
     _, need_x, *needed = ctx.needs_input_grad
     need_states, need_weights = task.split(needed)
@@ -363,8 +332,7 @@ def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
             results[0].x += gradients.x
         found[0] = torch.from_numpy(results[0].x)
     for state, need in zip(task.directions[0].layer.states, need_states, strict=True):
-        arrays = [getattr(gradients, f"{state}0")[None].copy() for gradients in results] if need else []
-        found.append(_joined(arrays, 0) if need else None)
+        found.append(_stacked([getattr(gradients, f"{state}0") for gradients in results]) if need else None)
     for (direction, need), gradients in zip(task.each(need_weights), results, strict=True):
         found += direction.to_torch(gradients.parameters(), need)
 
@@ -375,12 +343,12 @@ def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _run_back(
-    ctx: Any, x: NDArray | None, kept: Sequence[NDArray], incoming: Sequence[Tensor | None]
+    ctx: Any, x: Tensor | None, kept: Sequence[NDArray], incoming: Sequence[Tensor | None]
 ) -> list[recurrent.Gradients]:
     """Each direction's gradients."""
     task: _Pass = ctx.task
     dh, *last = incoming
-    seen = np.empty((*ctx.shape[:2], 0), task.directions[0].layer.dtype) if x is None else x
+    seen = np.empty((*ctx.shape[:2], 0), task.directions[0].layer.dtype) if x is None else _array(x)
 
     def one(d: int, direction: _Direction, own: Sequence[NDArray]) -> recurrent.Gradients:
         flat, *arrays = own
@@ -433,7 +401,7 @@ def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple
     chunk = max(-(-_STEPS_AT_A_TIME // B), _BYTES_AT_A_TIME // layers[0].memory(1, B, lean=True).trace)
     if chunk >= T:
         traces = _through(task, layers, values, first)
-        return _joined([trace.h for trace in traces], 2), *_last_states(traces)
+        return _output(traces), *_last_states(traces)
     output = buffers.empty((T, B, len(layers) * H), dtype)
 
     def one(d: int, layer: recurrent.Recurrent) -> list[NDArray | None]:
@@ -463,14 +431,10 @@ def _part(steps: Steps, lo: int, hi: int) -> Steps:
 
 
 class RecurrentModule(nn.Module):
-    """What `LSTM`, `GRU`, `RNN` and `Recurrent` have in common: ``torch.nn.LSTM``'s arguments and shapes, for any cell.
+    """What `LSTM`, `GRU`, `RNN` and `Recurrent` have in common: ``torch.nn.GRU``'s arguments and shapes, for any cell.
 
     Parameters
     ----------
-    make
-        What makes the engine's layer, from input_size, hidden_size, bias, reverse, dtype and seed.
-    parts
-        Name of a parameter, without layer and direction → what lies stacked in it, as the engine's layer calls it.
     input_size, hidden_size
         I and H.
     num_layers
@@ -495,22 +459,18 @@ class RecurrentModule(nn.Module):
         For a size below 1, a dropout outside 0 … 1, another dtype; the text names the argument.
     """
 
-    _first = "_l0"  # behind the names of the lowest layer's parameters
+    # Name of a parameter, without layer and direction → what lies stacked in it; as the engine has them if empty.
+    _parts: ClassVar[dict[str, Sequence[str]]] = {}
+    _lowest = "_l0"  # behind the names of the lowest layer's parameters
+    _usual: ClassVar[dict[str, Any]] = {
+        "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False
+    }  # fmt: skip
 
     def __init__(
-        self,
-        make: Callable[..., recurrent.Recurrent],
-        parts: Mapping[str, Sequence[str]] | None,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, bidirectional: bool = False, device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.input_size = _checks.size("input_size", input_size)
         self.hidden_size = _checks.size("hidden_size", hidden_size)
@@ -529,7 +489,6 @@ class RecurrentModule(nn.Module):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in _FLOATS:
             raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
-        self._make, self._parts = partial(make, bias=self.bias), parts
         self._known: dict[torch.dtype, list[list[_Direction]]] = {}
         self._seen: tuple[Tensor | PackedSequence, Any] | None = None
         self._states = self._directions(dtype)[0][0].layer.states
@@ -538,10 +497,14 @@ class RecurrentModule(nn.Module):
             own: list[str] = []
             for direction, way in zip(directions, ("", "_reverse"), strict=False):
                 for name, shape in direction.shapes.items():
-                    own.append(f"{name}{f'_l{number}' if number else self._first}{way}")
+                    own.append(f"{name}{f'_l{number}' if number else self._lowest}{way}")
                     self.register_parameter(own[-1], nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
             self._names.append(own)
         self.reset_parameters()
+
+    def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
+        """Make a layer of the engine's, with these options beside the module's own."""
+        raise NotImplementedError
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, uniform in ±1/√H, peepholes last: the others as torch.nn draws them."""
@@ -562,14 +525,9 @@ class RecurrentModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the arguments, those that are not as usual."""
-        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        values = [(name, getattr(self, name), default) for name, default in (usual | self._own_options()).items()]
-        changed = [f"{name}={value}" for name, value, default in values if value != default]
+        values = [(name, getattr(self, name), usual) for name, usual in self._usual.items()]
+        changed = [f"{name}={value}" for name, value, usual in values if value != usual]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
-
-    def _own_options(self) -> dict[str, Any]:
-        """What only this kind of module has, with its usual value."""
-        return {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles take along: all but the last input."""
@@ -609,7 +567,7 @@ class RecurrentModule(nn.Module):
 
     def _forward(self, input: Tensor | PackedSequence, hx: Any) -> tuple[Tensor | PackedSequence, Any]:
         weights, x, lengths, states = self._checked(input, hx)
-        self._seen = _copied(input), _copied_states(hx)
+        self._seen = _copied(input), _copied(hx)
         if x.shape[1]:
             output, *last = self._layers(x, lengths, states, weights)
         else:  # run one sequence of zeros, and return none of it
@@ -692,9 +650,7 @@ class RecurrentModule(nn.Module):
         self, x: Tensor, lengths: Tensor | None, states: list[Tensor | None], weights: list[list[Tensor]]
     ) -> tuple[Tensor, ...]:
         """(output (T, B, D·H), *last states) of time-major sequences."""
-        T, B, _ = x.shape
-        D, name = 1 + self.bidirectional, type(self).__name__
-        steps = Steps(T, B, None if lengths is None else lengths.numpy())
+        D, name, steps = 1 + self.bidirectional, type(self).__name__, _steps(x, lengths)
         forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # which autograd will refuse
         run: Callable[..., tuple[Tensor, ...]]
         run = _Layer.apply if torch.is_grad_enabled() or forward_mode else _without_gradients
@@ -735,8 +691,8 @@ class RecurrentModule(nn.Module):
         """
         from lstm_numba.layers.stack import Stack
 
-        layers = []
-        for directions, names in zip(self._directions(getattr(self, self._names[0][0]).dtype), self._names, strict=True):
+        dtype, layers = getattr(self, self._names[0][0]).dtype, []
+        for directions, names in zip(self._directions(dtype), self._names, strict=True):
             task = _Pass(type(self).__name__, directions, Steps(1, 1, None))
             layers.append(task.layers([getattr(self, name) for name in names]))
         return Stack.of(layers)
@@ -749,8 +705,8 @@ class RecurrentModule(nn.Module):
         Parameters
         ----------
         input, hx
-            As `forward` takes them. With no input, those that `forward` saw last: copies of them are kept for that, but go
-            neither into the state dict nor into copies and pickles.
+            As `forward` takes them. With no input, those that `forward` saw last: copies of them are kept for that,
+            but go neither into the state dict nor into copies and pickles.
 
         Returns
         -------
@@ -780,9 +736,7 @@ class RecurrentModule(nn.Module):
         if back is not None and lengths is not None:
             x, lengths = x.index_select(1, back), lengths[back]
             states = [None if each is None else each.index_select(1, back) for each in states]
-        stack, values = self.stack(), _array(x).copy()
-        T, B, _ = values.shape
-        steps = Steps(T, B, None if lengths is None else lengths.numpy())
+        stack, values, steps = self.stack(), _array(x).copy(), _steps(x, lengths)
         first = [] if hx is None else [list(_array(each)) for each in states if each is not None]
         traces, h = stack.run(values, steps, first)  # forward's checks would refuse NaN and infinity
         return StackTrace(stack, values, traces, h, steps)
@@ -816,31 +770,31 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> Ten
     return tensor
 
 
-def _copied(input: Tensor | PackedSequence) -> Tensor | PackedSequence:
-    if isinstance(input, PackedSequence):
-        data = input.data.detach().clone()
-        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-    return input.detach().clone()
+def _steps(x: Tensor, lengths: Tensor | None) -> Steps:
+    return Steps(x.shape[0], x.shape[1], None if lengths is None else lengths.numpy())
 
 
-def _copied_states(hx: Any) -> Any:
-    if hx is None or isinstance(hx, Tensor):
-        return None if hx is None else hx.detach().clone()
-    return tuple(each.detach().clone() for each in hx)
+def _copied(given: Any) -> Any:
+    """A copy of what a call was given: a tensor, a packed batch, states, or nothing."""
+    if isinstance(given, PackedSequence):
+        return PackedSequence(_copied(given.data), *given[1:])
+    if isinstance(given, tuple | list):
+        return tuple(map(_copied, given))
+    return None if given is None else given.detach().clone()
 
 
-def _stacked(kind: str, gates: str) -> tuple[str, ...]:
-    """Names of the parts of an array: ("U", "ifco") → ("U_i", "U_f", "U_c", "U_o")."""
-    return tuple(f"{kind}_{gate}" for gate in gates)
+def _gates(kind: str, gates: str) -> list[str]:
+    """Names of a parameter's parts: ("U", "if") → ["U_i", "U_f"]."""
+    return [f"{kind}_{gate}" for gate in gates]
 
 
 class LSTM(RecurrentModule):
     """``torch.nn.LSTM``, computed by this engine on the CPU, with peepholes if wanted and with a look inside.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways.
-    weight_ih is U and weight_hh is W, their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c); b
-    is the sum of bias_ih and bias_hh. V, which ``torch.nn.LSTM`` hasn't, is called peephole, in the order i, f, o. The
-    equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation
+    weight_ih is U and weight_hh is W, their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c).
+    b is the sum of bias_ih and bias_hh. V, which ``torch.nn.LSTM`` hasn't, is called peephole, in the order i, f, o.
+    The equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation
     (https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html).
 
     Parameters
@@ -873,51 +827,35 @@ class LSTM(RecurrentModule):
     (5, 1, 3)
     """
 
+    _parts = {  # noqa: RUF012
+        "weight_ih": _gates("U", "ifco"), "weight_hh": _gates("W", "ifco"),
+        "bias_ih": _gates("b", "ifco"), "bias_hh": _gates("b", "ifco"), "peephole": ["V"],
+    }  # fmt: skip
+    _usual = RecurrentModule._usual | {"peepholes": False}
+
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        peepholes: bool = False,
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None, *, peepholes: bool = False,
+    ) -> None:  # fmt: skip
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, as the engine has no projections, got {proj_size!r}")
-        parts = {"weight_ih": _stacked("U", "ifco"), "weight_hh": _stacked("W", "ifco")}
-        parts |= {"bias_ih": _stacked("b", "ifco"), "bias_hh": _stacked("b", "ifco"), "peephole": ("V",)}
-        make = partial(lstm.LSTM, peepholes=_checks.flag("peepholes", peepholes))
+        self.proj_size = 0
+        self.peepholes = _checks.flag("peepholes", peepholes)
         super().__init__(
-            make, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         )
-        self.proj_size, self.peepholes = 0, bool(peepholes)
 
-    def _own_options(self) -> dict[str, Any]:
-        return {"peepholes": False}
+    def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
+        return lstm.LSTM(input_size, hidden_size, peepholes=self.peepholes, bias=self.bias, **options)
 
 
 class GRU(RecurrentModule):
-    """``torch.nn.GRU``, computed by this engine on the CPU, with a look inside.
+    """``torch.nn.GRU``, computed by this engine on the CPU, with a look inside; the arguments are `RecurrentModule`'s.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.GRU``, and state dicts go both ways.
     weight_ih is U and weight_hh is W, their gates stacked r, z, n. Of r and z, b is the sum of bias_ih and bias_hh; of
     n, bias_ih is b_n and bias_hh is bw_n. The equations are on the page of `lstm_numba.layers.gru`.
-
-    Parameters
-    ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        As in `RecurrentModule`.
-
-    Attributes
-    ----------
-    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l0_reverse, …
-        Parameters: (3H, I), in layers above the first (3H, D·H), with D = 2 directions or 1; (3H, H); (3H,); (3H,).
 
     Examples
     --------
@@ -927,23 +865,13 @@ class GRU(RecurrentModule):
     (5, 1, 3)
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        parts = {"weight_ih": _stacked("U", "rzn"), "weight_hh": _stacked("W", "rzn")}
-        parts |= {"bias_ih": _stacked("b", "rzn"), "bias_hh": (*_stacked("b", "rz"), "bw_n")}
-        super().__init__(
-            gru.GRU, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+    _parts = {  # noqa: RUF012
+        "weight_ih": _gates("U", "rzn"), "weight_hh": _gates("W", "rzn"),
+        "bias_ih": _gates("b", "rzn"), "bias_hh": ["b_r", "b_z", "bw_n"],
+    }  # fmt: skip
+
+    def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
+        return gru.GRU(input_size, hidden_size, bias=self.bias, **options)
 
 
 class RNN(RecurrentModule):
@@ -960,11 +888,6 @@ class RNN(RecurrentModule):
     nonlinearity
         "tanh" or "relu".
 
-    Attributes
-    ----------
-    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l0_reverse, …
-        Parameters: (H, I), in layers above the first (H, D·H), with D = 2 directions or 1; (H, H); (H,); (H,).
-
     Examples
     --------
     >>> rnn = RNN(2, 3, nonlinearity="relu")
@@ -973,28 +896,23 @@ class RNN(RecurrentModule):
     ((5, 1, 3), (1, 1, 3))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        make = partial(simple_rnn.SimpleRNN, nonlinearity=_checks.choice("nonlinearity", nonlinearity, ("tanh", "relu")))
-        parts = {"weight_ih": ("U",), "weight_hh": ("W",), "bias_ih": ("b",), "bias_hh": ("b",)}
-        super().__init__(
-            make, parts, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
-        self.nonlinearity = nonlinearity
+    _parts = {"weight_ih": ["U"], "weight_hh": ["W"], "bias_ih": ["b"], "bias_hh": ["b"]}  # noqa: RUF012
+    _usual = RecurrentModule._usual | {"nonlinearity": "tanh"}
 
-    def _own_options(self) -> dict[str, Any]:
-        return {"nonlinearity": "tanh"}
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        self.nonlinearity = _checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+
+    def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
+        return simple_rnn.SimpleRNN(
+            input_size, hidden_size, nonlinearity=self.nonlinearity, bias=self.bias, **options
+        )
 
 
 class Recurrent(RecurrentModule):
@@ -1034,42 +952,33 @@ class Recurrent(RecurrentModule):
     (3, 2)
     """
 
-    _first = ""
+    _lowest = ""
 
     def __init__(
-        self,
-        cell: Any,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        forget_bias: float = 1.0,
-        init: str = "glorot",
-        **options: Any,
-    ) -> None:
-        cell = cell if isinstance(cell, cells.Cell) else cells.cell(cell)
-        make = partial(recurrent.Recurrent, cell, forget_bias=forget_bias, init=init, **options)
+        self, cell: Any, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None, *,
+        forget_bias: float = 1.0, init: str = "glorot", **options: Any,
+    ) -> None:  # fmt: skip
+        self.cell: cells.Cell = cell if isinstance(cell, cells.Cell) else cells.cell(cell)
+        self.options = self.cell.chosen(options)
+        self.forget_bias, self.init = forget_bias, init
         super().__init__(
-            make, None, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         )
-        self.cell, self.options = cell, cell.chosen(options)
+
+    def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
+        own: dict[str, Any] = {"bias": self.bias, "forget_bias": self.forget_bias, "init": self.init, **self.options}
+        return recurrent.Recurrent(self.cell, input_size, hidden_size, **own, **options)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as `lstm_numba.Recurrent` does, from a seed that PyTorch draws."""
-        dtype = getattr(self, self._names[0][0]).dtype
-        for directions, names in zip(self._directions(dtype), self._names, strict=True):
-            left = iter(names)
-            for direction in directions:
-                way, seed = direction.layer, int(torch.randint(1 << 31, ()))
-                drawn = self._make(way.input_size, way.hidden_size, reverse=way.reverse, dtype=way.dtype, seed=seed)
-                for part in direction.shapes:
-                    getattr(self, next(left)).data.copy_(torch.from_numpy(drawn[part]))
+        parameters = iter(self.parameters())
+        for directions in self._directions(next(self.parameters()).dtype):
+            for way in (direction.layer for direction in directions):
+                options = {"reverse": way.reverse, "dtype": way.dtype, "seed": int(torch.randint(1 << 31, ()))}
+                for array in self._make(way.input_size, way.hidden_size, **options).parameters().values():
+                    next(parameters).data.copy_(torch.from_numpy(array))
 
     def extra_repr(self) -> str:
         """Return the cell and the arguments, those that are not as usual."""
