@@ -15,15 +15,15 @@ def slstm(a_i, a_f, a_o, a_c, h_prev, c_prev, n_prev, m_prev, *, exponential_for
     divides c and n by exp(m): h stays the same, and exp can't overflow.
 
     Where nᵗ⁻¹ = 0, as at the start, nothing is stored yet. There mᵗ is a_i, as in the authors' program, whatever mᵗ⁻¹
-    is: the first step gives h = o ⊙ g. ``empty`` is 1 there and 0 elsewhere, and -10¹⁵ stands for the -∞ at which m
+    is: the first step gives h = o ⊙ g. ``empty`` is 1 there and 0 elsewhere, and -10⁹ stands for the -∞ at which m
     starts. What isn't stored has no effect: derivatives with respect to such cᵗ⁻¹, nᵗ⁻¹ and mᵗ⁻¹ are 0.
     """
     if exponential_forget:
         log_f = a_f
     else:
         log_f = -softplus(-a_f)
-    empty = relu(1 - 1e15 * abs(n_prev))
-    old = log_f + m_prev - 1e15 * empty
+    empty = relu(1 - 1e9 * abs(n_prev))
+    old = log_f + m_prev - 1e9 * empty
     m = maximum(old, a_i)
     i = exp(a_i - m)
     f = exp(old - m)
