@@ -31,14 +31,14 @@ _KINDS = (
 
 # What a trace, its gradients or the parameters call something else.
 TAKEN_BY_TRACES = frozenset(
-    "x T B layer lengths names steps operands check_finite kept_array parameters delta epsilon a U W V b bw "
-    "slope above".split()
+    "x T B layer lengths names steps operands check_finite for_backward kept_array made_by parameters delta epsilon a "
+    "U W V b bw slope above".split()
 )
 # What a layer, or a network that hands its options on to layers, calls something else.
 TAKEN_BY_LAYERS = frozenset(
     "cell cells input_size hidden_size hidden_sizes bias forget_bias reverse init dtype seed options names states "
-    "astype backward by_state check_state config forward lean lengths memory move_to padded parameters run run_back "
-    "second_derivatives take_input bidirectional merge embedding embedding_size output_bias dropout input_dropout "
+    "around astype backward by_state check_state config forward lean lengths memory move_to of_size padded parameters "
+    "run run_back second_derivatives take_input trace_of bidirectional merge embedding embedding_size output_bias dropout input_dropout "
     "word_dropout weight_decay loss window word_vectors one_hot numbers lowercase min_count n_classes num_layers "
     "batch_first proj_size device".split()
 )
@@ -432,9 +432,11 @@ class Reader(TextReader):
 
     def _check_used(self) -> None:
         used: set[str] = set()
+        assigned: set[str] = set()
         products: list[str] = []
         for line in self.lines:
-            used |= {*line.expression.names(), *(option for option, _ in line.choices)}
+            used |= {*line.expression.names()} - assigned | {option for option, _ in line.choices}
+            assigned |= set() if line.choices else {line.target}
             parts = [*line.expression.parts()]
             used |= {part.args[0] for part in parts if part.op == "call"}
             products += [part.args[0] for part in parts if part.op == "product"]
