@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.exchange._keras_layers import Described, Found, Refused, problem_of, walk
+from lstm_numba.exchange._keras_layers import Described, Found, Node, Refused, problem_of, walk
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 PARTS = ("kernel", "recurrent_kernel", "bias")
@@ -140,10 +140,22 @@ def _layers(file: Any, config: Mapping[str, Any] | None) -> list[Found]:
         return _joined(stored, list(walk(config)) if config else [], _owner_by_path)
     if "model_config" in file.attrs:
         config = _parsed(_text(file.attrs["model_config"]), "model_config")
-    return _joined(list(_stored_by_keras_2(legacy)), list(walk(config)) if config else [], _owner_by_name)
+    found = _joined(list(_stored_by_keras_2(legacy)), list(walk(config)) if config else [], _owner_by_name)
+    return [each if each.described.cells else _doubtful(each, file, legacy) for each in found]
 
 
-Node = tuple[str, str, str, Described | None]
+def _doubtful(found: Found, file: Any, legacy: Any) -> Found:
+    """Say that a layer without a description may have gates of another kind, where an older Keras wrote it."""
+    version = _text(legacy.attrs.get("keras_version", file.attrs.get("keras_version", "")))
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) >= (2, 3):
+        return found
+    text = (
+        f"keras_version {version!r}: Keras before 2.3 had recurrent_activation='hard_sigmoid' by default, which the "
+        "engine hasn't, and the file holds no model that tells it; if the model was made with another one, say so: "
+        "recurrent_activation='sigmoid'"
+    )
+    return found._replace(described=found.described._replace(gates_unknown=text))
 
 
 def _joined(stored: list[Stored], nodes: list[Node], owner: Any) -> list[Found]:
@@ -156,28 +168,30 @@ def _joined(stored: list[Stored], nodes: list[Node], owner: Any) -> list[Found]:
             unknown.append(each)
         else:
             weights.setdefault(number, []).append(each)
-    for number, (path, name, kind, described) in enumerate(nodes):
+    for number, node in enumerate(nodes):
+        described = node.described
         if described is None and number in weights:
-            described = Described(problem=problem_of(kind))
+            described = Described(problem=problem_of(node.kind))
         if described is not None:
-            found.append(Found(name, path, described, _reader(weights.get(number, []), len(described.cells))))
+            read = _reader(weights.get(number, []), len(described.cells))
+            found.append(Found(node.name, node.path, described, read, node.below))
     return found + _undescribed(unknown)
 
 
 def _owner_by_path(stored: Stored, nodes: list[Node]) -> int | None:
     path = "/".join(stored.layer)
-    for number, (at, _, _, described) in enumerate(nodes):
-        if at and (path == at or (described is not None and path.startswith(f"{at}/"))):
+    for number, node in enumerate(nodes):
+        if node.path and (path == node.path or (node.described is not None and path.startswith(f"{node.path}/"))):
             return number
     return None
 
 
 def _owner_by_name(stored: Stored, nodes: list[Node]) -> int | None:
-    names = {name: number for number, (_, name, _, described) in enumerate(nodes) if described is not None}
+    names = {node.name: number for number, node in enumerate(nodes) if node.described is not None}
     for part in reversed(stored.layer):
         if part in names:
             return names[part]
-    others = {name: number for number, (_, name, _, _) in enumerate(nodes)}
+    others = {node.name: number for number, node in enumerate(nodes)}
     return others.get(stored.layer[-1])
 
 
@@ -238,8 +252,8 @@ def _stored(file: Any) -> Iterator[Stored]:
 def _stored_problem(above: Any, path: list[str], called: str) -> str:
     """Say what the names in a file tell of a cell: that it is another kind, or has a layer as its non-linearity."""
     for name in (called, path[-1]):
-        if match := re.match(r"(gru|conv_lstm)_cell(_\d+)?$", name):
-            return problem_of({"gru": "GRU", "conv_lstm": "ConvLSTM"}[match[1]])
+        if re.match(r"conv_lstm_cell(_\d+)?$", name):
+            return problem_of("ConvLSTM")
     for name in ("activation", "recurrent_activation"):
         if path[-1] == "cell" and name in above:
             return f"a layer whose {name} is another layer ({_label(above, f'{name}/vars')})"

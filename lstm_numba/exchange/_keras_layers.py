@@ -2,11 +2,11 @@
 
 Keras' words and ours:
 
-    LSTM, SimpleRNN; RNN(LSTMCell), RNN(SimpleRNNCell)     one layer
+    LSTM, GRU, SimpleRNN; RNN(LSTMCell) and so on          one layer
     go_backwards=True                                      reverse=True
     Bidirectional, merge_mode "concat" or "sum"            two directions, merge "concat" or "sum"
     recurrent_activation                                   σ: gate
-    activation                                             g and h(·): cell_input and cell_output; a SimpleRNN's φ
+    activation                                             g and h(·): cell_input and cell_output; φ of the others
     "linear"                                               "identity"
 
 What matters in training only (dropout, recurrent_dropout, initializers, regularizers, constraints), for the input's
@@ -24,11 +24,15 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from lstm_numba.exchange._keras_graphs import layer_name, layers_below
+from lstm_numba.exchange._kinds import KINDS
+
 # Keras' name of a non-linearity → ours.
 ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "linear": "identity"}
-CELLS = {"LSTM": "LSTM", "SimpleRNN": "SimpleRNN", "LSTMCell": "LSTM", "SimpleRNNCell": "SimpleRNN"}
-# Recurrent layers of Keras with other equations.
-OTHERS = re.compile(r"(GRU|ConvLSTM[123]D|ConvLSTM|CuDNNLSTM|CuDNNGRU)(Cell)?$")
+# Classes of layers and of cells → the layer's.
+CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in KINDS for end in ("", "Cell")}
+# Recurrent layers of Keras with other equations, or with weights in another layout.
+OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM|CuDNNLSTM|CuDNNGRU)(Cell)?$")
 # How Keras' own classes are known: by the package that they come from.
 PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
 
@@ -40,11 +44,12 @@ class Refused(ValueError):
 class Cell(NamedTuple):
     """One direction of a layer, in Keras' words; None where the source doesn't say."""
 
-    kind: str | None = None  # "LSTM" or "SimpleRNN"
+    kind: str | None = None  # "LSTM", "GRU" or "SimpleRNN"
     activation: str | None = None
     recurrent_activation: str | None = None
     use_bias: bool | None = None
     go_backwards: bool | None = None
+    reset_after: bool | None = None
 
 
 class Described(NamedTuple):
@@ -53,6 +58,7 @@ class Described(NamedTuple):
     cells: tuple[Cell, ...] = ()
     merge_mode: str | None = "concat"
     problem: str = ""
+    gates_unknown: str = ""  # why the caller has to say what the gates' non-linearity is, where the source doesn't
 
 
 class Found(NamedTuple):
@@ -62,6 +68,7 @@ class Found(NamedTuple):
     path: str
     described: Described
     read: Callable[[], list[list[NDArray]]]
+    below: str | None = None  # the layer beside it whose output it takes, "" for none, None where nothing tells
 
 
 def activation_name(value: Any) -> str:
@@ -77,10 +84,10 @@ def activation_name(value: Any) -> str:
 def problem_of(kind: str) -> str:
     """Say why a layer of this class can't be loaded."""
     if OTHERS.match(kind):
-        return f"a {kind}, whose equations are others; LSTM and SimpleRNN can be loaded"
+        return f"a {kind}, whose equations or weights are others; LSTM, GRU and SimpleRNN can be loaded"
     return (
-        f"a {kind}, which is not a class of Keras' own; if it computes what Keras' LSTM or SimpleRNN does, pass the "
-        "arrays of its get_weights()"
+        f"a {kind}, which is not a class of Keras' own; if it computes what Keras' LSTM, GRU or SimpleRNN does, pass "
+        "the arrays of its get_weights()"
     )
 
 
@@ -108,20 +115,22 @@ def describe(kind: str, own: bool, config: Mapping[str, Any]) -> Described | Non
 
 
 def _cell(kind: str, config: Mapping[str, Any], layer: Mapping[str, Any]) -> Cell:
-    recurrent = activation_name(config.get("recurrent_activation", "sigmoid")) if kind == "LSTM" else None
+    gate = next("gate" in each.functions for each in KINDS if each.keras_name == kind)
+    recurrent = config.get("recurrent_activation", "sigmoid")
     return Cell(
         kind,
         activation_name(config.get("activation", "tanh")),
-        recurrent,
+        activation_name(recurrent) if gate else None,
         bool(config.get("use_bias", True)),
         bool(layer.get("go_backwards", False)),
+        bool(config["reset_after"]) if "reset_after" in config else None,
     )
 
 
 def _wrapped_cell(config: Mapping[str, Any]) -> Described:
     cell = config.get("cell")
     kind, own, inner = read_node(cell) if isinstance(cell, Mapping) else ("cell", False, {})
-    if own and kind in ("LSTMCell", "SimpleRNNCell"):
+    if own and kind in CELLS:
         return Described((_cell(CELLS[kind], inner, config),))
     if own and kind == "StackedRNNCells":
         return Described(
@@ -165,34 +174,45 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def walk(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str, Described | None]]:
-    """(path, name, class name, description) of every layer in a model's configuration.
+class Node(NamedTuple):
+    """A layer in a model's configuration."""
+
+    path: str
+    name: str
+    kind: str  # its class's name
+    described: Described | None  # None where it isn't recurrent
+    below: str | None  # as in `Found`
+
+
+def walk(node: Mapping[str, Any], path: str = "", below: str | None = None) -> Iterator[Node]:
+    """Every layer in a model's configuration.
 
     The path is where Keras 3 files keep its weights: below "layers", each under its class's name and, from the second
-    of a class, a number. The description is None for layers that aren't recurrent.
+    of a class, a number.
     """
     kind, own, config = read_node(node)
     described = describe(kind, own, config)
-    yield path, str(config.get("name", path.rpartition("/")[2])), kind, described
+    yield Node(path, str(config.get("name", path.rpartition("/")[2])), kind, described, below)
     if described is not None:
         return
     used: dict[str, int] = {}
-    layers = config.get("layers")
+    layers, links = config.get("layers"), layers_below(kind, own, config)
     for child in layers if isinstance(layers, list) else ():
         if isinstance(child, Mapping) and "class_name" in child:
             short = snake_case(str(child["class_name"]).rpartition(">")[2])
             number = used[short] = used.get(short, -1) + 1
-            yield from walk(child, f"{path}/layers/{short}{f'_{number}' if number else ''}".lstrip("/"))
+            stands_on = None if links is None else links.get(layer_name(child), "")
+            yield from walk(child, f"{path}/layers/{short}{f'_{number}' if number else ''}".lstrip("/"), stands_on)
     if isinstance(config.get("layer"), Mapping):  # TimeDistributed and its like
-        yield from walk(config["layer"], f"{path}/layer".lstrip("/"))
+        yield from walk(config["layer"], f"{path}/layer".lstrip("/"), "")
 
 
 def of_object(source: Any) -> Iterator[Found]:
     """Every recurrent layer of a Keras layer or model, without importing Keras."""
-    yield from _objects(source, "", set())
+    yield from _objects(source, "", set(), None)
 
 
-def _objects(layer: Any, outer: str, seen: set[int]) -> Iterator[Found]:
+def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Iterator[Found]:
     if id(layer) in seen:
         return
     seen.add(id(layer))
@@ -203,12 +223,21 @@ def _objects(layer: Any, outer: str, seen: set[int]) -> Iterator[Found]:
     if (own and kind in (*CELLS, "RNN", "Bidirectional")) or OTHERS.match(kind):
         described = describe(kind, own, layer.get_config())
         assert described is not None
-        yield Found(name, path, described, lambda: _weights_of(layer))
+        yield Found(name, path, described, lambda: _weights_of(layer), below)
     elif any(base.__name__ in (*CELLS, "RNN", "Bidirectional") for base in type(layer).__mro__):
         yield Found(name, path, Described(problem=problem_of(kind)), list)
     else:
+        links = _links(layer, kind, own)
         for child in getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ():
-            yield from _objects(child, path if outer or hasattr(layer, "layers") else outer, seen)
+            inner = path if outer or hasattr(layer, "layers") else outer
+            yield from _objects(child, inner, seen, None if links is None else links.get(child.name, ""))
+
+
+def _links(model: Any, kind: str, own: bool) -> dict[str, str] | None:
+    """Which layer of a model stands on which; None where its configuration doesn't tell."""
+    if not own or not hasattr(model, "layers"):
+        return None
+    return layers_below(kind, own, read_node({"class_name": kind, "config": model.get_config()})[2])
 
 
 def _weights_of(layer: Any) -> list[list[NDArray]]:

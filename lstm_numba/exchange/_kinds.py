@@ -100,8 +100,8 @@ def fill(layer: Recurrent, gates: Sequence[str], arrays: Mapping[str, NDArray]) 
     gates
         The library's order of the gates.
     arrays
-        "U" (G·H, I), "W" (G·H, H), "V" (3·H,) or (3, H) where there are peepholes; where the layer has a bias "b" (G·H,), and "bw"
-        (G·H,) of a library with two.
+        "U" (G·H, I), "W" (G·H, H), "V" (3·H,) or (3, H) where there are peepholes; where the layer has a bias "b"
+        (G·H,), and "bw" (G·H,) of a library with two.
     """
     names = layer.parameters()
     H = layer.hidden_size

@@ -1,13 +1,14 @@
-"""LSTM and RNN nodes of ONNX as layers, and how one node's output becomes the next one's input.
+"""LSTM, GRU and RNN nodes of ONNX as layers, and how one node's output becomes the next one's input.
 
-    here                ONNX                                              shapes (D directions)
-    U_k, W_k            W, R: the gates in the order i, o, f, c           (D, 4H, I), (D, 4H, H)
-    b_k                 B: Wb_k + Rb_k                                    (D, 8H)
+    here                ONNX                                              shapes (D directions, G gates)
+    U_k, W_k            W, R: an LSTM's gates i, o, f, c; a GRU's z, r, h (D, G·H, I), (D, G·H, H)
+    b_k                 B: Wb_k + Rb_k                                    (D, 2G·H)
+    b_n, bw_n           Wb_h, Rb_h, apart where linear_before_reset is 1
     V_i, V_o, V_f       P                                                 (D, 3H)
-    σ, g, h(·)          activations f, g, h                               3 D names
+    σ, g, h(·)          activations f, g, h                               a name for each, D times
     h⁰, c⁰, lengths     initial_h, initial_c, sequence_lens               (D, B, H), (B,)
 
-Source: the ONNX specification, docs/Operators.md, operators LSTM and RNN, versions 1 to 22.
+Source: the ONNX specification, docs/Operators.md, operators LSTM, GRU and RNN, versions 1 to 22.
 """
 
 from __future__ import annotations
@@ -18,24 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba.exchange._kinds import KINDS, Kind, fill
 from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
-from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
 from lstm_numba.layers.checkpoints import ModelFileError
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto
 
-GATES = {"LSTM": [0, 2, 1, 3], "RNN": [0]}  # where ONNX keeps our gates i, f, o, c; its own inverse
-INPUTS = {
-    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
-    "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
-}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "identity": "Affine"}  # Affine(x) = 1 x + 0
 _OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items()}
-_DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "RNN": ["Tanh"]}
+_NAMES = {kind.name for kind in KINDS}
 _READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "input_forget", "layout"}
 _HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
 _REFUSED = {
@@ -44,9 +39,16 @@ _REFUSED = {
 }
 
 
+def inputs_of(kind: Kind) -> list[str]:
+    """Return the names of an operator's inputs, in order."""
+    of = kind.cell.arguments
+    states = [f"initial_{state}" for state in of.states]
+    return ["X", "W", "R", "B", "sequence_lens", *states, *(["P"] if of.v else [])]
+
+
 @dataclass(frozen=True, eq=False)
-class Recurrent:
-    """An LSTM or RNN node where it stands.
+class RecurrentNode:
+    """An LSTM, GRU or RNN node where it stands.
 
     Attributes
     ----------
@@ -68,13 +70,23 @@ class Recurrent:
         return self.scope.model.refuse(f"{self.node.op_type} {self.label!r}: {text}")
 
     @property
-    def kind(self) -> str:
-        """Return "LSTM" or "RNN"."""
-        return self.node.op_type
+    def kind(self) -> Kind:
+        """The cell that it computes."""
+        return next(
+            kind
+            for kind in KINDS
+            if kind.name == self.node.op_type
+            and all(bool(self.integer(name, 0)) == bool(value) for name, value in kind.onnx.items())
+        )
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Return "h", and an LSTM's "c"."""
+        return self.kind.cell.arguments.states
 
     def input(self, what: str) -> str:
         """The name of the tensor that the node takes as W, R, …; "" where it takes none."""
-        position = INPUTS[self.kind].index(what)
+        position = inputs_of(self.kind).index(what)
         return self.node.input[position] if position < len(self.node.input) else ""
 
     # -- attributes ---------------------------------------------------------------------------------------------------
@@ -112,9 +124,9 @@ class Recurrent:
     def functions(self) -> list[list[str]]:
         """Our names of the non-linearities, a list for each direction."""
         found = self._attribute("activations", "STRINGS")
-        D, default = len(self.directions), _DEFAULTS[self.kind]
+        D, default = len(self.directions), [FUNCTIONS[name] for name in self.kind.functions.values()]
         names = default * D if found is None else [each.decode("utf-8", "replace") for each in found.strings]
-        if self.kind == "RNN" and D == 1 and len(names) == 2:
+        if len(default) == 1 and D == 1 and len(names) == 2:
             names = names[:1]  # the operator's own default has one for a second direction too
         if len(names) != D * len(default):
             raise self.refuse(f"activations: expected {D * len(default)} names, got {len(names)}: {', '.join(names)}")
@@ -141,21 +153,22 @@ class Recurrent:
     def check_attributes(self) -> None:
         """Refuse by name what the engine hasn't, and what the operator hasn't."""
         _ = self.layout
+        names = inputs_of(self.kind)
         for each in self.node.attribute:
             if each.name == "clip" or (each.name == "input_forget" and self.integer("input_forget", 0)):
                 raise self.refuse(f"attribute {each.name}: {_REFUSED[each.name]}")
-            if each.name not in _READ | _HARMLESS:
+            if each.name not in {*_READ, *_HARMLESS, *self.kind.onnx}:
                 raise self.refuse(f"attribute {each.name}: expected an attribute of the operator, got an unknown one")
-        if len(self.node.input) > len(INPUTS[self.kind]):
-            extra = self.node.input[len(INPUTS[self.kind])]
-            raise self.refuse(f"expected at most {len(INPUTS[self.kind])} inputs, got another one, {extra!r}")
+        if len(self.node.input) > len(names):
+            extra = self.node.input[len(names)]
+            raise self.refuse(f"expected at most {len(names)} inputs, got another one, {extra!r}")
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, NDArray]:
         """W, R and those of B, P that there are, in float32 or float64, shapes checked."""
-        gates, D = len(GATES[self.kind]), len(self.directions)
-        names = [name for name in INPUTS[self.kind] if name in ("W", "R", "B", "P")]
+        gates, D = len(self.kind.gates["onnx"]), len(self.directions)
+        names = [name for name in inputs_of(self.kind) if name in ("W", "R", "B", "P")]
         found = {name: self._weight(name, name in "WR") for name in names}
         weights = {name: array for name, array in found.items() if array is not None}
         H = weights["R"].shape[-1] if weights["R"].ndim else 0
@@ -197,11 +210,14 @@ class Recurrent:
 
     def state(self, what: str, H: int) -> NDArray | None:
         """initial_h or initial_c (D, B or 1, H) where it is constant and not zero; else None."""
-        if what not in INPUTS[self.kind] or not self.input(what):
+        if not self.input(what):
             return None
         name = self.input(what)
+        if (width := self.scope.last_size(name)) not in (None, 1, H):
+            raise self.refuse(f"{what}: expected a last axis of {H} numbers, as R has it, got {width}")
         array = self.scope.constant(name)
-        if array is None:
+        open_batch = array is None
+        if open_batch:
             array = self.scope.before_widening(name)
         if array is None:
             self._say_who_gives(what, "zeros")
@@ -211,7 +227,7 @@ class Recurrent:
             array = array.swapaxes(0, 1)
         D = len(self.directions)
         if array.ndim != 3 or array.shape[0] != D or array.shape[2] != H or not array.shape[1]:
-            if not array.any():  # a zero made as wide as it has to be
+            if open_batch and not array.any():  # a zero that is made as wide as it has to be
                 return None
             wanted = f"({D}, B, {H})" if self.layout == 0 else f"(B, {D}, {H})"
             got = array.swapaxes(0, 1).shape if self.layout == 1 and array.ndim == 3 else array.shape
@@ -240,59 +256,40 @@ class Recurrent:
             raise self.refuse(f"{what}: expected a tensor, got {name!r}, which is missing in the graph")
         if origin in ("computed", "constant"):
             self.notes.append(
-                f"{self.scope.model.source}: {self.kind} {self.label!r}: the graph computes its {what} as it runs; "
-                f"give it to forward, which takes {without} otherwise"
+                f"{self.scope.model.source}: {self.node.op_type} {self.label!r}: the graph computes its {what} as it "
+                f"runs; give it to forward, which takes {without} otherwise"
             )
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
-    def layers(self, dtype: np.dtype | None) -> list[RecurrentLayer]:
+    def layers(self, dtype: np.dtype | None) -> list[Recurrent]:
         """One layer for each direction, with the node's weights."""
         self.check_attributes()
-        functions, weights = self.functions(), self.weights()
-        D, G, H, I = len(self.directions), len(GATES[self.kind]), weights["R"].shape[-1], weights["W"].shape[-1]
-        order = GATES[self.kind]
-        parts = {
-            "U": weights["W"].reshape(D, G, H, I)[:, order],
-            "W": weights["R"].reshape(D, G, H, H)[:, order],
-        }
+        kind, functions, weights = self.kind, self.functions(), self.weights()
+        (_, _, I), H = weights["W"].shape, weights["R"].shape[-1]
+        parts = {"U": weights["W"], "W": weights["R"]}
         if "P" in weights:
-            parts["V"] = weights["P"].reshape(D, 3, H)[:, order[:3]]
+            parts["V"] = weights["P"]
         if "B" in weights:
-            Wb, Rb = weights["B"].reshape(D, 2, G, H)[:, :, order].swapaxes(0, 1)
-            parts["b"] = _sum(Wb, Rb)
+            parts["b"], parts["bw"] = np.split(weights["B"], 2, axis=1)
+        options: dict[str, Any] = {"bias": "B" in weights, "dtype": dtype or weights["W"].dtype, "seed": 0}
+        if kind.cell.arguments.v:
+            options["peepholes"] = "P" in weights
+
         result = []
         for d, reverse in enumerate(self.directions):
-            options: dict[str, Any] = {"bias": "b" in parts, "reverse": reverse, "dtype": dtype or weights["W"].dtype}
-            layer = self._layer(I, H, functions[d], "V" in parts, options)
-            for name, array in parts.items():
-                layer[name] = array[d] if G > 1 else array[d, 0]
+            chosen = dict(zip(kind.functions, functions[d], strict=True))
+            layer = kind.make(I, H, reverse=reverse, **chosen, **options)
+            fill(layer, kind.gates["onnx"], {name: array[d] for name, array in parts.items()})
             result.append(layer)
         return result
 
-    def _layer(
-        self, I: int, H: int, functions: list[str], peepholes: bool, options: dict[str, Any]
-    ) -> RecurrentLayer:
-        if self.kind == "RNN":
-            return SimpleRNN(I, H, nonlinearity=functions[0], seed=0, **options)
-        gate, cell_input, cell_output = functions
-        return LSTM(
-            I, H, peepholes=peepholes, gate=gate, cell_input=cell_input, cell_output=cell_output, seed=0, **options
-        )
 
-
-def _sum(Wb: NDArray, Rb: NDArray) -> NDArray:
-    """Both biases added up; where one is nothing but zeros exactly the other, to its -0."""
-    if not Rb.any():
-        return Wb
-    return Wb + Rb if Wb.any() else Rb
-
-
-def recurrent_nodes(model: Model) -> list[Recurrent]:
-    """Return the LSTM and RNN nodes of all graphs in the model, each with a label of its own."""
-    found = [(node, scope, path) for node, scope, path in walk(model) if node.op_type in INPUTS and _is_standard(node)]
+def recurrent_nodes(model: Model) -> list[RecurrentNode]:
+    """Return the LSTM, GRU and RNN nodes of all graphs in the model, each with a label of its own."""
+    found = [(node, scope, path) for node, scope, path in walk(model) if node.op_type in _NAMES and _is_standard(node)]
     names = [path + node.name for node, _, path in found]
-    result: list[Recurrent] = []
+    result: list[RecurrentNode] = []
     taken: set[str] = set()
     for (node, scope, path), name in zip(found, names, strict=True):
         outputs = [path + output for output in node.output if output]
@@ -303,7 +300,7 @@ def recurrent_nodes(model: Model) -> list[Recurrent]:
             number += 1
             label = f"{next(iter(choices), path + node.op_type)}#{number}"
         taken.add(label)
-        result.append(Recurrent(node, scope, label))
+        result.append(RecurrentNode(node, scope, label))
     return result
 
 
@@ -318,11 +315,11 @@ def _is_standard(node: NodeProto) -> bool:
 class Link:
     """The node whose output another one takes as its input, and how directions are joined (None: there is one)."""
 
-    lower: Recurrent
+    lower: RecurrentNode
     merge: str | None
 
 
-def link_below(upper: Recurrent, nodes: list[Recurrent]) -> Link | None:
+def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
     """The node that `upper` stands on directly, as a layer of a stack does on the one below; None if there is none.
 
     What lies between may only move axes: Y (T, D, B, H), or (B, T, D, H) with layout 1, becomes X (T, B, D H) with
@@ -355,10 +352,10 @@ def link_below(upper: Recurrent, nodes: list[Recurrent]) -> Link | None:
     return Link(lower, merge) if axes == [*("TB" if upper.layout == 0 else "BT"), "DH" if both else "H"] else None
 
 
-def _alike(lower: Recurrent, upper: Recurrent) -> bool:
+def _alike(lower: RecurrentNode, upper: RecurrentNode) -> bool:
     """Tell whether both are nodes of one kind that take the same lengths."""
     given = [each.input("sequence_lens") for each in (lower, upper)]
-    if lower.kind != upper.kind or (given[0] == "") != (given[1] == ""):
+    if lower.kind is not upper.kind or (given[0] == "") != (given[1] == ""):
         return False
     if given[0] == given[1]:
         return True
@@ -375,7 +372,7 @@ def _numbers(node: NodeProto, scope: Scope, name: str) -> list[int] | None:
     return None if array is None or array.dtype.kind not in "iu" else [int(n) for n in array.ravel()]
 
 
-def _moved(axes: list[str], node: NodeProto, scope: Scope, lower: Recurrent) -> list[str] | None:
+def _moved(axes: list[str], node: NodeProto, scope: Scope, lower: RecurrentNode) -> list[str] | None:
     """The axes after a node that does no arithmetic; None after any other."""
     if node.op_type == "Identity":
         return axes
@@ -404,7 +401,7 @@ def _summed(axes: list[str], node: NodeProto, scope: Scope) -> list[str] | None:
     return [axis for axis in axes if axis != "D"]
 
 
-def _reshaped(axes: list[str], node: NodeProto, scope: Scope, lower: Recurrent) -> list[str] | None:
+def _reshaped(axes: list[str], node: NodeProto, scope: Scope, lower: RecurrentNode) -> list[str] | None:
     """The axes after a Reshape that puts D and H together, or drops a D of 1; None after any other."""
     shape, zero = _numbers(node, scope, "shape"), attribute(node, "allowzero")
     D, H = len(lower.directions), lower.integer("hidden_size", 0) or _units(lower)
@@ -424,6 +421,6 @@ def _reshaped(axes: list[str], node: NodeProto, scope: Scope, lower: Recurrent) 
     return after
 
 
-def _units(node: Recurrent) -> int:
+def _units(node: RecurrentNode) -> int:
     weights = node.scope.constant(node.input("R"))
     return 0 if weights is None or not weights.ndim else weights.shape[-1]

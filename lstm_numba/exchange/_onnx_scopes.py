@@ -153,7 +153,22 @@ class Scope:
         """The size of an axis as the file declares it, where it does."""
         value = self._values.get(name)
         dims = value.type.tensor_type.shape.dim if value else []
-        return dims[axis].dim_value or None if axis < len(dims) else None
+        return dims[axis].dim_value or None if -len(dims) <= axis < len(dims) else None
+
+    def last_size(self, name: str) -> int | None:
+        """The size of a tensor's last axis where the graph fixes it, also beside a batch that is open."""
+        home = self.home(name)
+        if home is None:
+            return None
+        node = home.maker(name)
+        if node is None or node.op_type not in ("Expand", "ConstantOfShape") or not node.input:
+            return home.size(name, -1)
+        shape = node.input[-1]
+        maker = home.maker(shape)
+        if maker is not None and maker.op_type == "Concat" and maker.input:
+            shape = maker.input[-1]
+        value = home.constant(shape)
+        return None if value is None or not value.size else int(value.ravel()[-1])
 
     def constant(self, name: str) -> NDArray | None:
         """The value of a tensor that doesn't depend on the graph's inputs, or None."""

@@ -7,19 +7,22 @@ LSTM's four are side by side in the order i, f, c, o:
     recurrent_kernel (H, 4 H)   [W_iᵀ, W_fᵀ, W_cᵀ, W_oᵀ]
     bias (4 H,)                 [b_i, b_f, b_c, b_o]
 
-and a SimpleRNN's are (I, H), (H, H), (H,). ``layer.get_weights()`` gives them in this order, a Bidirectional's forward
-direction first. There are no peepholes, one ``recurrent_activation`` for all gates, and one ``activation`` for both the
-cell's input and its output.
+A GRU's three are in the order z, r, h (our n). With ``reset_after=True`` its bias is (2, 3 H), that of the input above
+that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay apart. A SimpleRNN's are (I, H), (H, H), (H,).
+``layer.get_weights()`` gives them in this order, a Bidirectional's forward direction first. There are no peepholes, one
+``recurrent_activation`` for all gates, and one ``activation`` for both the cell's input and its output.
 
-Source: Keras' LSTMCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/.
+Source: Keras' LSTMCell, GRUCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,17 +30,14 @@ from numpy.typing import DTypeLike, NDArray
 from lstm_numba import _checks
 from lstm_numba.exchange import _keras_files, _keras_layers
 from lstm_numba.exchange._keras_layers import ACTIVATIONS, Cell, Described, Found, Refused
+from lstm_numba.exchange._kinds import KINDS, Kind, fill, kind_of, stacked
 from lstm_numba.layers.checkpoints import ModelFileError
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
-if TYPE_CHECKING:
-    from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
-
-_GATES = [0, 1, 3, 2]  # where i, f, c, o lie in i, f, o, c, and the other way round
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
+_BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in KINDS}
 
 
 class _Given(NamedTuple):
@@ -46,6 +46,7 @@ class _Given(NamedTuple):
     activation: str | None
     recurrent_activation: str | None
     go_backwards: bool | None
+    reset_after: bool | None
 
 
 def from_keras(
@@ -56,7 +57,8 @@ def from_keras(
     activation: str | None = None,
     recurrent_activation: str | None = None,
     go_backwards: bool | None = None,
-) -> LSTM | SimpleRNN | Stack:
+    reset_after: bool | None = None,
+) -> Recurrent | Stack:
     """Return a Keras layer's weights as a layer, or as a stack where it runs in both directions.
 
     Arrays here are time-major: Keras' input (B, T, I) goes in as ``x.swapaxes(0, 1)``. Every array keeps its own time
@@ -69,13 +71,14 @@ def from_keras(
     ----------
     source
         A path: ``.keras`` (read with h5py alone, Keras isn't needed), ``.weights.h5``, or the ``.h5`` of Keras 2. Or a
-        Keras layer or model: LSTM, SimpleRNN, an RNN of LSTMCell or SimpleRNNCell, a Bidirectional of one of these. Or
+        Keras layer or model: LSTM, GRU, SimpleRNN, an RNN of one of their cells, a Bidirectional of one of these. Or
         the list of arrays of its ``get_weights()``: 2 or 3, twice as many for a Bidirectional; or a list of such lists,
         for layers that lie one above the other.
     name
         Of several recurrent layers the one to take, by Keras' name of it (in nested models also "outer/inner"); or the
-        names of some that feed each other directly, from the input up, to make one stack. What lies between them in the
-        model is left out.
+        names of some that feed each other directly, from the input up, to make one stack; between them may only be what
+        does nothing in inference, such as Dropout. Files of weights and models of one's own class don't tell what
+        feeds what: there the caller's word is taken, and a warning says so.
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
     activation, recurrent_activation
@@ -83,10 +86,13 @@ def from_keras(
         file a layer within a class of one's own): by default Keras' own defaults, "tanh" and "sigmoid".
     go_backwards
         The same, by default False.
+    reset_after
+        Whether a GRU's reset gate acts after the product with W_n; needed where there is no bias, whose shape tells it,
+        and no configuration.
 
     Returns
     -------
-    LSTM or SimpleRNN
+    LSTM, GRU or SimpleRNN
         For one layer in one direction, without peepholes: ``trace = layer.forward(x)``, then ``trace.f``.
     Stack
         Otherwise: ``trace.layers[0][1].f`` is the forget gate of the backward direction.
@@ -98,8 +104,9 @@ def from_keras(
     ModelFileError
         If the file is not Keras' or not whole, or holds no layer that can be loaded; a ValueError.
     ValueError
-        For a name that isn't there, or none where there are several: the text lists them. For what the engine hasn't
-        (GRU, other activations, other merge_modes), missing arrays and wrong shapes.
+        For a name that isn't there, or none where there are several: the text lists them. For several that don't feed
+        each other. For what the engine hasn't (other activations, other merge_modes), missing arrays, wrong shapes, and
+        weights of a Keras before 2.3 without `recurrent_activation`, as its default was another.
     TypeError
         For something else than a source, whole numbers as weights.
     ImportError
@@ -113,7 +120,7 @@ def from_keras(
     (5, 1, 2)
     """
     wanted = None if dtype is None else _checks.float_dtype(dtype)
-    given = _given(activation, recurrent_activation, go_backwards)
+    given = _given(activation, recurrent_activation, go_backwards=go_backwards, reset_after=reset_after)
     if not isinstance(source, str | os.PathLike):
         try:
             if isinstance(source, list | tuple):
@@ -135,13 +142,14 @@ def from_keras(
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _given(activation: str | None, recurrent_activation: str | None, go_backwards: bool | None) -> _Given:
+def _given(activation: str | None, recurrent_activation: str | None, **flags: bool | None) -> _Given:
     for argument, value in (("activation", activation), ("recurrent_activation", recurrent_activation)):
         if value is not None:
             _checks.choice(argument, value, ACTIVATIONS)
-    return _Given(
-        activation, recurrent_activation, None if go_backwards is None else _checks.flag("go_backwards", go_backwards)
-    )
+    for argument, flag in flags.items():
+        if flag is not None:
+            _checks.flag(argument, flag)
+    return _Given(activation, recurrent_activation, **flags)
 
 
 # -- sources in memory ------------------------------------------------------------------------------------------------
@@ -175,7 +183,7 @@ def _of_list(arrays: Sequence[Any], name: str) -> Found:
 def _by_direction(arrays: Sequence[NDArray]) -> list[list[NDArray]]:
     """Divide one layer's arrays by direction."""
     dimensions = [array.ndim for array in arrays]
-    for one in ([2, 2], [2, 2, 1]):
+    for one in ([2, 2], [2, 2, 1], [2, 2, 2]):
         if dimensions == one:
             return [list(arrays)]
         if dimensions == 2 * one:
@@ -190,7 +198,7 @@ def _by_direction(arrays: Sequence[NDArray]) -> list[list[NDArray]]:
 # -- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def _built(chosen: list[Found], given: _Given, dtype: np.dtype | None) -> LSTM | SimpleRNN | Stack:
+def _built(chosen: list[Found], given: _Given, dtype: np.dtype | None) -> Recurrent | Stack:
     weights = [_named_in_errors(each, _checked) for each in chosen]
     arrays = [array for directions in weights for direction in directions for array in direction]
     dtype = dtype or np.result_type(*arrays)
@@ -218,7 +226,7 @@ def _named_in_errors(found: Found, make: Any, *arguments: Any) -> Any:
 
 def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]:
     if not found:
-        raise Refused("there is no LSTM or SimpleRNN of Keras' in it")
+        raise Refused("there is no LSTM, GRU or SimpleRNN of Keras' in it")
     usable = [each for each in found if not each.described.problem]
     if name is None:
         if not usable:
@@ -229,7 +237,27 @@ def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]
     names = [name] if isinstance(name, str) else list(name)
     if not names or not all(isinstance(each, str) for each in names):
         raise ValueError(f"name: expected one or more of {_listed(found)}, got {name!r}")
-    return [_named(found, each) for each in names]
+    chosen = [_named(found, each) for each in names]
+    _check_chain(chosen)
+    return chosen
+
+
+def _check_chain(chosen: list[Found]) -> None:
+    """Raise where a layer doesn't take the output of the one before; warn where the source doesn't tell."""
+    for lower, upper in pairwise(chosen):
+        folders = [each.path.rpartition("/")[0] for each in (lower, upper)]
+        if upper.below is not None and (upper.below != lower.name or folders[0] != folders[1]):
+            raise ValueError(
+                f"name: expected layers of which each takes the output of the one before, got {upper.name!r}, which "
+                f"doesn't take {lower.name!r}'s as it is; load them one by one, and Stack.of stacks them"
+            )
+    unknown = [upper.name for upper in chosen[1:] if upper.below is None]
+    if unknown:
+        warnings.warn(
+            "name: the source holds no graph, so it can't be known whether each of these takes the output of the one "
+            f"named before it, and nothing else: {', '.join(map(repr, unknown))}",
+            stacklevel=4,
+        )
 
 
 def _named(found: list[Found], name: str) -> Found:
@@ -296,20 +324,22 @@ def _check_shapes(arrays: list[NDArray]) -> None:
     if len(arrays) not in (2, 3):
         raise Refused(f"expected kernel, recurrent kernel and bias, got {len(arrays)} arrays")
     kernel, recurrent = arrays[:2]
-    if recurrent.ndim == 2 and recurrent.shape[1] == 3 * recurrent.shape[0] > 0:
-        raise Refused(f"a recurrent kernel of shape {recurrent.shape} is a GRU's; LSTM and SimpleRNN can be loaded")
     H = len(recurrent) if recurrent.ndim else 0
-    if recurrent.ndim != 2 or H == 0 or recurrent.shape[1] not in (H, 4 * H):
-        raise Refused(f"expected a recurrent kernel (H, 4 H) of an LSTM or (H, H), got {recurrent.shape}")
+    if recurrent.ndim != 2 or H == 0 or recurrent.shape[1] not in (number * H for number in _BY_GATES):
+        raise Refused(
+            f"expected a recurrent kernel (H, 4 H) of an LSTM, (H, 3 H) of a GRU or (H, H), got {recurrent.shape}"
+        )
     columns = recurrent.shape[1]
     beside = f"beside a recurrent kernel {recurrent.shape}"
     if kernel.ndim != 2 or kernel.shape[1] != columns or not kernel.size:
         raise Refused(f"expected a kernel (I, {columns}) {beside}, got {kernel.shape}")
-    if len(arrays) == 3 and arrays[2].shape != (columns,):
-        raise Refused(f"expected a bias ({columns},) {beside}, got {arrays[2].shape}")
+    kinds = [kind for kind in KINDS if len(kind.gates["keras"]) * H == columns]
+    biases = [(2, columns) if kind.two_biases else (columns,) for kind in kinds]
+    if len(arrays) == 3 and arrays[2].shape not in biases:
+        raise Refused(f"expected a bias {' or '.join(map(str, biases))} {beside}, got {arrays[2].shape}")
 
 
-def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype: np.dtype) -> list[RecurrentLayer]:
+def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype: np.dtype) -> list[Recurrent]:
     cells = found.described.cells or (Cell(),) * len(weights)
     if len(weights) == 2:
         if given.go_backwards is not None:
@@ -318,42 +348,68 @@ def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype
             cells = (cells[0]._replace(go_backwards=False), cells[1]._replace(go_backwards=True))
         if [cell.go_backwards for cell in cells] != [False, True]:
             raise Refused("a Bidirectional's forward layer has go_backwards=True; swap the two layers")
-    return [_layer(_settled(cell, given, arrays), arrays, dtype) for cell, arrays in zip(cells, weights, strict=True)]
+    doubt = found.described.gates_unknown
+    return [
+        _layer(*_settled(cell, given, arrays, doubt), arrays, dtype)
+        for cell, arrays in zip(cells, weights, strict=True)
+    ]
 
 
-def _settled(cell: Cell, given: _Given, arrays: list[NDArray]) -> Cell:
+def _settled(cell: Cell, given: _Given, arrays: list[NDArray], doubt: str) -> tuple[Kind, Cell]:
     """Fill in what the source doesn't say, and compare what it does with the caller's and with its arrays."""
-    kind = "LSTM" if arrays[1].shape[1] == 4 * arrays[1].shape[0] else "SimpleRNN"
-    if cell.kind not in (None, kind):
+    name = _BY_GATES[arrays[1].shape[1] // arrays[1].shape[0]]
+    if cell.kind not in (None, name):
         shapes = [array.shape for array in arrays]
-        raise Refused(f"expected the arrays of Keras' {cell.kind}, got those of its {kind}: {shapes}")
+        raise Refused(f"expected the arrays of Keras' {cell.kind}, got those of its {name}: {shapes}")
     if cell.use_bias not in (None, len(arrays) == 3):
         raise Refused(f"use_bias={cell.use_bias}, and there are {len(arrays)} arrays")
-    known = {} if kind == "LSTM" else {"recurrent_activation": "none, being a SimpleRNN"}
+    kinds = [kind for kind in KINDS if kind.keras_name == name]
+    hasnt = f"none, being a {name}"
+    known = {} if "gate" in kinds[0].functions else {"recurrent_activation": hasnt}
+    known |= {} if kinds[0].keras else {"reset_after": hasnt}
     for option, value in given._asdict().items():
         own = known.get(option, getattr(cell, option))
         if value is not None and own not in (None, value):
             raise ValueError(f"{option}: the source has {own!r}, so expected that or None, got {value!r}")
-    settled = cell._replace(kind=kind, use_bias=len(arrays) == 3)
-    for source in (given, _DEFAULTS):
-        missing = {option: getattr(source, option) for option in _Given._fields if getattr(settled, option) is None}
-        settled = settled._replace(**missing)
-    return settled
+    settled = _filled(cell, given)
+    if doubt and "gate" in kinds[0].functions and settled.recurrent_activation is None:
+        raise Refused(doubt)
+    kind = _kind(kinds, settled.reset_after, arrays)
+    return kind, _filled(settled._replace(use_bias=len(arrays) == 3), _DEFAULTS)
 
 
-def _layer(cell: Cell, arrays: list[NDArray], dtype: np.dtype) -> RecurrentLayer:
-    (I, columns), H = arrays[0].shape, arrays[1].shape[0]
+def _filled(cell: Cell, source: _Given | Cell) -> Cell:
+    """Return a cell with what it doesn't say from another source."""
+    missing = [option for option in _Given._fields if getattr(cell, option) is None]
+    return cell._replace(**{option: getattr(source, option) for option in missing})
+
+
+def _kind(kinds: list[Kind], reset_after: bool | None, arrays: list[NDArray]) -> Kind:
+    """Tell a GRU whose reset acts after the product from the other; both have the same shapes but for the bias."""
+    if len(arrays) == 3:
+        kinds = [kind for kind in kinds if kind.two_biases == (arrays[2].ndim == 2)]
+    kinds = [kind for kind in kinds if reset_after in (None, kind.keras.get("reset_after", reset_after))]
+    if not kinds:
+        raise Refused(f"reset_after={reset_after} doesn't go with a bias of shape {arrays[2].shape}")
+    if len(kinds) > 1:
+        raise ValueError(
+            "reset_after: expected True or False, as a GRU's weights without a bias don't tell it, got None"
+        )
+    return kinds[0]
+
+
+def _layer(kind: Kind, cell: Cell, arrays: list[NDArray], dtype: np.dtype) -> Recurrent:
     options: dict[str, Any] = {"bias": cell.use_bias, "reverse": cell.go_backwards, "dtype": dtype, "seed": 0}
-    squash = _ours("activation", cell.activation)
-    layer: RecurrentLayer
-    if cell.kind == "SimpleRNN":
-        layer = SimpleRNN(I, H, nonlinearity=squash, **options)
-    else:
-        gate = _ours("recurrent_activation", cell.recurrent_activation)
-        layer = LSTM(I, H, peepholes=False, gate=gate, cell_input=squash, cell_output=squash, **options)
-    for name, array in zip("UWb", arrays, strict=False):
-        rows = array.T.reshape(columns // H, H, *array.shape[:-1])[_GATES[: columns // H]]
-        layer[name] = rows.reshape(layer[name].shape)
+    if kind.cell.arguments.v:
+        options["peepholes"] = False
+    for function in kind.functions:
+        option = "recurrent_activation" if function == "gate" else "activation"
+        options[function] = _ours(option, getattr(cell, option))
+    layer = kind.make(len(arrays[0]), len(arrays[1]), **options)
+    parts = dict(zip("UW", (array.T for array in arrays[:2]), strict=True))
+    if len(arrays) == 3:
+        parts |= dict(zip(("b", "bw"), np.atleast_2d(arrays[2]), strict=False))
+    fill(layer, kind.gates["keras"], parts)
     return layer
 
 
@@ -366,7 +422,7 @@ def _ours(option: str, keras_name: str | None) -> str:
 # -- layers as Keras' arrays ------------------------------------------------------------------------------------------
 
 
-def to_keras(model: LSTM | SimpleRNN | Stack, *, layer: bool = False) -> Any:
+def to_keras(model: Any, *, layer: bool = False) -> Any:
     """Return a model's weights as Keras has them, or a Keras layer that holds them.
 
     Parameters
@@ -380,47 +436,47 @@ def to_keras(model: LSTM | SimpleRNN | Stack, *, layer: bool = False) -> Any:
     Returns
     -------
     list
-        The arrays that ``set_weights`` of Keras' LSTM, SimpleRNN or Bidirectional takes: kernel, recurrent kernel and
-        bias, for each direction; copies in the model's dtype. For a stack of several layers a list with one such list
-        for each. `from_keras` takes either back; arrays don't tell activations, ``go_backwards``, and the
-        ``merge_mode`` of the top layer.
+        The arrays that ``set_weights`` of Keras' LSTM, GRU, SimpleRNN or Bidirectional takes: kernel, recurrent kernel
+        and bias, for each direction; copies in the model's dtype. For a stack of several layers a list with one such
+        list for each. `from_keras` takes either back; arrays don't tell activations, ``go_backwards``, the
+        ``merge_mode`` of the top layer, and a GRU's ``reset_after`` where there is no bias.
     keras.Layer or keras.Sequential
         With ``layer=True``.
 
     Raises
     ------
     ValueError
-        For what Keras hasn't: peepholes, different non-linearities of the cell's input and output, initial states or
-        lengths kept in a stack, a lone backward layer below another layer.
+        For what Keras hasn't: other cells, peepholes, different non-linearities of the cell's input and output, initial
+        states or lengths kept in a stack, a lone backward layer below another layer.
     TypeError
         For something else than a layer, a stack or a network.
     ImportError
         With ``layer=True`` where Keras isn't installed.
     """
     stack = _expressible(model)
+    kind = kind_of(stack, "Keras")
     if _checks.flag("layer", layer):
-        return _keras_model(stack)
-    lists = [_weights(directions) for directions in stack.layers]
+        return _keras_model(stack, kind)
+    lists = [_weights(directions, kind) for directions in stack.layers]
     return lists if len(lists) > 1 else lists[0]
 
 
-def _weights(directions: Sequence[RecurrentLayer]) -> list[NDArray]:
-    return [array for layer in directions for array in _keras_arrays(layer)]
+def _weights(directions: Sequence[Recurrent], kind: Kind) -> list[NDArray]:
+    return [array for layer in directions for array in _keras_arrays(layer, kind)]
 
 
-def _keras_arrays(layer: RecurrentLayer) -> list[NDArray]:
-    arrays = []
-    for name in ("U", "W", "b")[: 2 + layer.bias]:
-        array = layer[name]
-        rows = array if layer.gates == 1 else array[_GATES].reshape(-1, *array.shape[2:])
-        arrays.append(np.array(rows.T, order="C"))
+def _keras_arrays(layer: Recurrent, kind: Kind) -> list[NDArray]:
+    parts = stacked(layer, kind.gates["keras"])
+    arrays = [np.array(parts[part].T, order="C") for part in "UW"]
+    if layer.bias:
+        arrays.append(np.stack([parts["b"], parts["bw"]]) if kind.two_biases else parts["b"])
     return arrays
 
 
 def _expressible(model: Any) -> Stack:
     """Return the model as a stack, or raise where Keras has no such layers."""
     stack = as_stack(model)
-    for option in ("h0", "c0", "lengths"):
+    for option in (*stack.initial_names, "lengths"):
         if getattr(stack, option) is not None:
             raise ValueError(
                 f"{option}: Keras' layers keep none of their own; set the stack's {option} to None and give it to the "
@@ -434,9 +490,9 @@ def _expressible(model: Any) -> Stack:
                 "Export each layer by itself"
             )
         for own in directions:
-            if getattr(own, "peepholes", False):
+            if "V" in own.parameters():
                 raise ValueError(f"{where}: Keras' LSTM has no peepholes; to_onnx and to_torch have them")
-            if isinstance(own, LSTM) and own.cell_input != own.cell_output:
+            if "cell_input" in own.options and own.cell_input != own.cell_output:
                 raise ValueError(
                     f"{where}: Keras has one activation for the cell's input and output, got "
                     f"cell_input={own.cell_input!r} and cell_output={own.cell_output!r}"
@@ -444,7 +500,7 @@ def _expressible(model: Any) -> Stack:
     return stack
 
 
-def _keras_model(stack: Stack) -> Any:
+def _keras_model(stack: Stack, kind: Kind) -> Any:
     try:
         import keras
     except ImportError as error:
@@ -452,19 +508,19 @@ def _keras_model(stack: Stack) -> Any:
             f"to_keras(..., layer=True) needs Keras and a library that it computes with ({error}): "
             'pip install "lstm-numba[keras,torch]", and set KERAS_BACKEND=torch'
         ) from None
-    layers = [_keras_layer(keras, directions, stack.merge) for directions in stack.layers]
+    layers = [_keras_layer(keras, directions, stack.merge, kind) for directions in stack.layers]
     size = stack.input_size
     for built, directions in zip(layers, stack.layers, strict=True):
         built.build((None, None, size))
-        built.set_weights(_weights(directions))
+        built.set_weights(_weights(directions, kind))
         size = directions[0].hidden_size * (1 + (len(directions) == 2 and stack.merge == "concat"))
     if len(layers) == 1:
         return layers[0]
     return keras.Sequential([keras.Input((None, stack.input_size), dtype=stack.dtype.name), *layers])
 
 
-def _keras_layer(keras: Any, directions: Sequence[RecurrentLayer], merge: str) -> Any:
-    made = [_one_direction(keras, own) for own in directions]
+def _keras_layer(keras: Any, directions: Sequence[Recurrent], merge: str, kind: Kind) -> Any:
+    made = [_one_direction(keras, own, kind) for own in directions]
     if len(made) == 1:
         return made[0]
     return keras.layers.Bidirectional(
@@ -472,15 +528,15 @@ def _keras_layer(keras: Any, directions: Sequence[RecurrentLayer], merge: str) -
     )
 
 
-def _one_direction(keras: Any, layer: Any) -> Any:
-    options: Mapping[str, Any] = {
+def _one_direction(keras: Any, layer: Recurrent, kind: Kind) -> Any:
+    options: dict[str, Any] = {
         "use_bias": layer.bias,
         "go_backwards": layer.reverse,
         "return_sequences": True,
         "dtype": layer.dtype.name,
+        **kind.keras,
     }
-    if isinstance(layer, SimpleRNN):
-        return keras.layers.SimpleRNN(layer.hidden_size, activation=_OURS[layer.nonlinearity], **options)
-    return keras.layers.LSTM(
-        layer.hidden_size, activation=_OURS[layer.cell_output], recurrent_activation=_OURS[layer.gate], **options
-    )
+    for function in kind.functions:
+        option = "recurrent_activation" if function == "gate" else "activation"
+        options[option] = _OURS[getattr(layer, function)]
+    return getattr(keras.layers, kind.keras_name)(layer.hidden_size, **options)

@@ -1,12 +1,16 @@
-"""LSTM and RNN nodes of ONNX models as layers that one can see into, and layers as ONNX models.
+"""LSTM, GRU and RNN nodes of ONNX models as layers that one can see into, and layers as ONNX models.
 
     aᵗ of gate k    X Wₖᵀ + Hᵗ⁻¹ Rₖᵀ + Pₖ ⊙ C + Wbₖ + Rbₖ        ONNX
                     Uₖ xᵗ + Wₖ hᵗ⁻¹ + Vₖ ⊙ c + bₖ                 here
 
-Both operators have what the layers here have: peepholes (Pₒ looks at Cᵗ, the others at Cᵗ⁻¹), biases, both directions,
-initial states, lengths. ONNX stacks gates in the order i, o, f, c and peepholes in the order i, o, f.
+The operators have what the layers here have: peepholes (Pₒ looks at Cᵗ, the others at Cᵗ⁻¹), biases, both directions,
+initial states, lengths. ONNX stacks an LSTM's gates in the order i, o, f, c, its peepholes in the order i, o, f, and a
+GRU's gates in the order z, r, h. A GRU whose linear_before_reset is 0 is ours with reset_after=False:
 
-Source: the ONNX specification, docs/Operators.md, operators LSTM and RNN.
+    hᵗ gate, linear_before_reset 1    Wₕ xᵗ + Wbₕ + r ⊙ (Rₕ hᵗ⁻¹ + Rbₕ)
+    hᵗ gate, linear_before_reset 0    Wₕ xᵗ + Wbₕ + Rₕ (r ⊙ hᵗ⁻¹) + Rbₕ
+
+Source: the ONNX specification, docs/Operators.md, operators LSTM, GRU and RNN.
 """
 
 from __future__ import annotations
@@ -21,18 +25,25 @@ from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
 from lstm_numba._files import write_whole
-from lstm_numba.exchange._onnx_layers import DIRECTIONS, FUNCTIONS, GATES, Link, Recurrent, link_below, recurrent_nodes
+from lstm_numba.exchange._kinds import kind_of, stacked
+from lstm_numba.exchange._onnx_layers import (
+    DIRECTIONS,
+    FUNCTIONS,
+    Link,
+    RecurrentNode,
+    inputs_of,
+    link_below,
+    recurrent_nodes,
+)
 from lstm_numba.exchange._onnx_scopes import Model, read_model, require_onnx, walk
-from lstm_numba.layers.recurrent import Recurrent as RecurrentLayer
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET, IR_VERSION = 14, 8  # the first with `layout`, and what goes with it: older programs read it too
-_OTHERS = ("GRU", "DynamicQuantizeLSTM", "AttnLSTM", "QLSTM", "QGRU")
+_OTHERS = ("DynamicQuantizeLSTM", "AttnLSTM", "QLSTM", "QGRU")
 
 
 # -- in
@@ -43,8 +54,8 @@ def from_onnx(
     *,
     name: str | Sequence[str] | None = None,
     dtype: DTypeLike | None = None,
-) -> LSTM | SimpleRNN | Stack:
-    """Return the LSTM or RNN of an ONNX model, with its weights, as a layer or a stack of this package.
+) -> Recurrent | Stack:
+    """Return the LSTM, GRU or RNN of an ONNX model, with its weights, as a layer or a stack of this package.
 
     >>> layer = from_onnx("model.onnx")             # doctest: +SKIP
     >>> trace = layer.forward(x)                    # doctest: +SKIP
@@ -68,7 +79,7 @@ def from_onnx(
 
     Returns
     -------
-    LSTM, SimpleRNN or Stack
+    LSTM, GRU, SimpleRNN or Stack
         A bare layer where there is one node in one direction with no states or lengths of its own; else a stack:
         ``trace.layers[0][1].f`` is layer 0, backward.
 
@@ -77,8 +88,9 @@ def from_onnx(
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no whole ONNX model, holds no LSTM or RNN, misses a tensor or has one of a wrong shape; or if the node
-        has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu and the identity).
+        If it is no whole ONNX model, holds no LSTM, GRU or RNN, misses a tensor or has one of a wrong shape; or if the
+        node has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu and the
+        identity).
     ValueError
         If `name` isn't there, or was needed; the text lists the names there are.
     TypeError
@@ -88,7 +100,8 @@ def from_onnx(
 
     Notes
     -----
-    b = Wb + Rb. Source: the ONNX specification, docs/Operators.md (LSTM, RNN).
+    b = Wb + Rb, save for a GRU whose linear_before_reset is 1. Source: the ONNX specification, docs/Operators.md (LSTM,
+    GRU, RNN).
     """
     kept = None if dtype is None else _checks.float_dtype(dtype)
     model = read_model(source)
@@ -107,16 +120,16 @@ def from_onnx(
 def _nothing_found(model: Model) -> ValueError:
     others = sorted({node.op_type for node, _, _ in walk(model) if node.op_type in _OTHERS})
     got = f"only {', '.join(others)}, which the engine hasn't" if others else "none"
-    return model.refuse(f"expected a graph with an LSTM or RNN node, got {got}")
+    return model.refuse(f"expected a graph with an LSTM, GRU or RNN node, got {got}")
 
 
-def _links(nodes: list[Recurrent]) -> dict[Recurrent, Link]:
+def _links(nodes: list[RecurrentNode]) -> dict[RecurrentNode, Link]:
     """For each node that stands directly on another, what it stands on."""
     found = {node: link_below(node, nodes) for node in nodes}
     return {node: link for node, link in found.items() if link}
 
 
-def _chains(nodes: list[Recurrent], links: dict[Recurrent, Link]) -> list[list[Recurrent]]:
+def _chains(nodes: list[RecurrentNode], links: dict[RecurrentNode, Link]) -> list[list[RecurrentNode]]:
     """Return the nodes in lists of those that follow each other, the lowest first; each node in one list or more."""
     lower = {link.lower for link in links.values()}
     chains = []
@@ -129,8 +142,8 @@ def _chains(nodes: list[Recurrent], links: dict[Recurrent, Link]) -> list[list[R
 
 
 def _chosen(
-    nodes: list[Recurrent], links: dict[Recurrent, Link], name: str | Sequence[str] | None
-) -> list[Recurrent]:
+    nodes: list[RecurrentNode], links: dict[RecurrentNode, Link], name: str | Sequence[str] | None
+) -> list[RecurrentNode]:
     """The nodes that `name` means, the lowest first."""
     chains = _chains(nodes, links)
     if name is None:
@@ -154,7 +167,7 @@ def _chosen(
     return chosen
 
 
-def _named(nodes: list[Recurrent], chains: list[list[Recurrent]], name: str) -> Recurrent:
+def _named(nodes: list[RecurrentNode], chains: list[list[RecurrentNode]], name: str) -> RecurrentNode:
     matches = [node for node in nodes if node.label == name]
     matches = matches or [node for node in nodes if name and (node.node.name == name or name in node.node.output)]
     if len(matches) != 1:
@@ -163,14 +176,14 @@ def _named(nodes: list[Recurrent], chains: list[list[Recurrent]], name: str) -> 
     return matches[0]
 
 
-def _listed(nodes: list[Recurrent], chains: list[list[Recurrent]]) -> str:
+def _listed(nodes: list[RecurrentNode], chains: list[list[RecurrentNode]]) -> str:
     """The names there are, and which of them together are a stack."""
     text = ", ".join(repr(node.label) for node in nodes)
     stacks = [[node.label for node in chain] for chain in chains if len(chain) > 1]
     return text + "".join(f" (or {labels}, layers of one stack)" for labels in stacks)
 
 
-def _stack(chosen: list[Recurrent], links: list[Link], dtype: np.dtype | None) -> Stack:
+def _stack(chosen: list[RecurrentNode], links: list[Link], dtype: np.dtype | None) -> Stack:
     """Layers of a chain of nodes as a stack, with the constant states and lengths of the nodes."""
     layers = [node.layers(dtype) for node in chosen]
     merges = {link.merge for link in links} - {None}
@@ -185,21 +198,16 @@ def _stack(chosen: list[Recurrent], links: list[Link], dtype: np.dtype | None) -
             raise node.refuse(f"W: expected input size {width}, as the layer below has it, got {level[0].input_size}")
     own = np.dtype(layers[0][0].dtype)
     states = {
-        what: _joined([node.state(what, level[0].hidden_size) for node, level in zip(chosen, layers, strict=True)],
-                      layers, own)
-        for what in ("initial_h", "initial_c")
+        f"{state}0": _joined([node.state(f"initial_{state}", level[0].hidden_size)
+                              for node, level in zip(chosen, layers, strict=True)], layers, own)
+        for state in chosen[0].state_names
     }  # fmt: skip
-    return Stack.of(
-        layers,
-        merge=merges.pop() or "concat" if merges else "concat",
-        h0=states["initial_h"],
-        c0=states["initial_c"],
-        lengths=chosen[0].lengths(),
-    )
+    merge = merges.pop() or "concat" if merges else "concat"
+    return Stack.of(layers, merge=merge, lengths=chosen[0].lengths(), **states)
 
 
 def _joined(
-    states: list[NDArray | None], layers: list[list[RecurrentLayer]], dtype: np.dtype
+    states: list[NDArray | None], layers: list[list[Recurrent]], dtype: np.dtype
 ) -> NDArray | list[NDArray] | None:
     """The states of all nodes as one array (L D, B, H), as a list where sizes differ, or None if there are none."""
     if all(state is None for state in states):
@@ -228,13 +236,13 @@ def to_onnx(
     """Return an ONNX model that computes what `model.forward` computes; written to `path` if one is given.
 
     The graph takes X (T, B, I). It returns Y, which is ``trace.h`` (T, B, D H) with both directions side by side, and
-    Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM or RNN node a layer,
-    "layers.0" and so on. `from_onnx` gives the same weights back, bit for bit.
+    Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM, GRU or RNN node a
+    layer, "layers.0" and so on. `from_onnx` gives the same weights back, bit for bit.
 
     Parameters
     ----------
     model
-        An LSTM, a SimpleRNN or a Stack; of a Network its recurrent layers.
+        An LSTM, a GRU, a SimpleRNN or a Stack; of a Network its recurrent layers.
     path
         Where to write; an existing file is replaced, whole or not at all.
     layout
@@ -257,7 +265,7 @@ def to_onnx(
     TypeError
         If `model` is something else.
     ValueError
-        If `layout` is neither 0 nor 1, or directions of a layer have different options.
+        If `layout` is neither 0 nor 1, directions of a layer have different options, or ONNX hasn't the cell.
     ImportError
         If the package onnx isn't installed.
     OSError
@@ -265,7 +273,7 @@ def to_onnx(
 
     Notes
     -----
-    Source: the ONNX specification, docs/Operators.md (LSTM, RNN).
+    Source: the ONNX specification, docs/Operators.md (LSTM, GRU, RNN).
     """
     onnx = require_onnx("to_onnx")
     stack = as_stack(model)
@@ -287,8 +295,8 @@ class _Writer:
 
         self.stack = stack
         self.layout = layout
-        self.kind = "LSTM" if isinstance(stack.layers[0][0], LSTM) else "RNN"
-        self.states = ("h", "c") if self.kind == "LSTM" else ("h",)
+        self.kind = kind_of(stack, "ONNX")
+        self.states = stack.states
         self.float = helper.np_dtype_to_tensor_dtype(stack.dtype)
         self.sizes = [level[0].hidden_size for level in stack.layers]
         self.directions = [len(level) for level in stack.layers]
@@ -356,7 +364,7 @@ class _Writer:
         """Names of the initial states that the nodes take, one a layer; "" for zeros."""
         name, n_layers = f"initial_{state}", len(self.sizes)
         if not asked:
-            own = self.stack.h0 if state == "h" else self.stack.c0
+            own = self.stack.initial()[f"{state}0"]
             return [""] * n_layers if own is None else self._own_states(name, own)
         if self._same_size():
             self.inputs.append(self._described(name, [sum(self.directions), "B", self.sizes[0]]))
@@ -403,16 +411,16 @@ class _Writer:
 
     # -- layers
 
-    def _recurrent(self, number: int, level: list[RecurrentLayer], x: str, lens: str, states: dict[str, str]) -> None:
+    def _recurrent(self, number: int, level: list[Recurrent], x: str, lens: str, states: dict[str, str]) -> None:
         own = f"layers.{number}"
-        weights = _weights(number, level)
+        weights = _weights(number, level, self.kind.gates["onnx"])
         names = {what: self._constant(f"{own}.{what}", array) for what, array in weights.items()}
-        inputs = [x, names["W"], names["R"], names.get("B", ""), lens, *states.values()]
-        if self.kind == "LSTM":
-            inputs.append(names.get("P", ""))
+        names |= {"X": x, "sequence_lens": lens, **{f"initial_{state}": name for state, name in states.items()}}
+        inputs = [names.get(what, "") for what in inputs_of(self.kind)]
         attributes: dict[str, Any] = {"hidden_size": level[0].hidden_size, "direction": _direction(level)}
-        functions = [FUNCTIONS[name] for layer in level for name in _functions(layer)]
-        if functions != ["Sigmoid", "Tanh", "Tanh"] * len(level):
+        attributes |= {name: value for name, value in self.kind.onnx.items() if value}
+        functions = [FUNCTIONS[getattr(layer, option)] for layer in level for option in self.kind.functions]
+        if functions != [FUNCTIONS[name] for name in self.kind.functions.values()] * len(level):
             attributes["activations"] = functions
         if "Affine" in functions:
             attributes["activation_alpha"] = [1.0] * functions.count("Affine")
@@ -420,7 +428,7 @@ class _Writer:
         if self.layout:
             attributes["layout"] = self.layout
         outputs = [f"{own}.Y", *(f"{own}.Y_{state}" for state in self.states)]
-        self._node(self.kind, inputs, outputs, name=own, **attributes)
+        self._node(self.kind.name, inputs, outputs, name=own, **attributes)
 
     def _merged(self, number: int, name: str, merge: str) -> str:
         """Name of the output with its directions side by side or added up."""
@@ -448,35 +456,23 @@ class _Writer:
             self.outputs.append(self._described(f"Y_{state}_{number}", [D, "B", H]))
 
 
-def _direction(level: list[RecurrentLayer]) -> str:
+def _direction(level: list[Recurrent]) -> str:
     return next(name for name, reverse in DIRECTIONS.items() if reverse == tuple(layer.reverse for layer in level))
 
 
-def _functions(layer: RecurrentLayer) -> list[str]:
-    if isinstance(layer, LSTM):
-        return [layer.gate, layer.cell_input, layer.cell_output]
-    return [layer.nonlinearity]  # type: ignore[attr-defined]
-
-
-def _weights(number: int, level: list[RecurrentLayer]) -> dict[str, NDArray]:
-    """W, R, B and P of a node, those that there are; of the two biases of ONNX the second is zero."""
+def _weights(number: int, level: list[Recurrent], gates: Sequence[str]) -> dict[str, NDArray]:
+    """W, R, B and P of a node, those that there are."""
     names = {tuple(layer.parameters()) for layer in level}
     if len(names) > 1:
         raise ValueError(
             f"layers.{number}: expected biases and peepholes in both directions or in neither, as an ONNX node has "
             f"them, got {' and '.join(', '.join(sorted(each)) for each in sorted(names))}"
         )
-    kind = "LSTM" if isinstance(level[0], LSTM) else "RNN"
-    order, H = GATES[kind], level[0].hidden_size
-
-    def rows(name: str, gates: list[int]) -> NDArray:
-        stacked = [layer[name] if kind == "LSTM" else layer[name][None] for layer in level]
-        return np.stack([each[gates].reshape(len(gates) * H, *each.shape[2:]) for each in stacked])
-
-    weights = {"W": rows("U", order), "R": rows("W", order)}
-    if "b" in level[0].parameters():
-        b = rows("b", order)
-        weights["B"] = np.concatenate([b, np.zeros_like(b)], axis=1)
-    if "V" in level[0].parameters():
-        weights["P"] = rows("V", order[:3])
+    each = [stacked(layer, gates) for layer in level]
+    parts = {part: np.stack([arrays[part] for arrays in each]) for part in each[0]}
+    weights = {"W": parts["U"], "R": parts["W"]}
+    if "b" in parts:
+        weights["B"] = np.concatenate([parts["b"], parts["bw"]], axis=1)
+    if "V" in parts:
+        weights["P"] = parts["V"]
     return weights

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, simplest
 
 _HDF5, _ZIP, _NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
@@ -28,7 +27,7 @@ _EXPECTED = (
 
 def open_weights(
     path: str | os.PathLike[str], *, name: str | Sequence[str] | None = None, nonlinearity: str | None = None
-) -> LSTM | SimpleRNN | Stack:
+) -> Recurrent | Stack:
     """Read recurrent layers out of a file of PyTorch, ONNX, Keras or this package.
 
     =================================  ================================================  ==========================
@@ -55,7 +54,7 @@ def open_weights(
 
     Returns
     -------
-    LSTM, SimpleRNN or Stack
+    Recurrent or Stack
         A bare layer where there is one layer in one direction, else a `Stack`.
 
     Raises
@@ -156,7 +155,7 @@ def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:
     return header if isinstance(header, dict) else {}
 
 
-def _own(path: Path, name: str | Sequence[str] | None) -> LSTM | SimpleRNN | Stack:
+def _own(path: Path, name: str | Sequence[str] | None) -> Recurrent | Stack:
     """The recurrent layers of a model that this package wrote."""
     from safetensors import SafetensorError, safe_open
 

@@ -124,16 +124,17 @@ def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -
     Returns
     -------
     torch.nn.Module
-        ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM`` hasn't; on
-        the CPU.
+        ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM``
+        hasn't; on the CPU.
 
     Raises
     ------
     ImportError
         Without PyTorch.
     ValueError
-        For what torch's modules haven't: other cells (a GRU with reset_after=False) or non-linearities, layers of different sizes or options, a reverse
-        direction alone, directions that are summed, an initial state or lengths of the stack's own.
+        For what torch's modules haven't: other cells (a GRU with reset_after=False) or non-linearities, layers of
+        different sizes or options, a reverse direction alone, directions that are summed, an initial state or lengths
+        of the stack's own.
     TypeError
         For something that is no layer, stack or network.
     """
@@ -306,8 +307,8 @@ class _Group:
         for name in sorted(self.tensors):
             if not (match := _TENSOR.fullmatch(name)):
                 raise ValueError(
-                    f"{self.prefix}{name}: nn.LSTM, nn.GRU and nn.RNN have no such tensor, so this isn't one of them, or its "
-                    "weights are made of others (then torch.nn.utils.remove_weight_norm makes them plain)"
+                    f"{self.prefix}{name}: nn.LSTM, nn.GRU and nn.RNN have no such tensor, so this isn't one of them, "
+                    "or its weights are made of others (then torch.nn.utils.remove_weight_norm makes them plain)"
                 )
             if match[1] == "weight_hr":
                 raise ValueError(f"{self.prefix}{name}: a projection (proj_size) is not supported")

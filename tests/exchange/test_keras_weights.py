@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -43,10 +44,10 @@ def h5py():
     return pytest.importorskip("h5py", reason="h5py is not installed")
 
 
-def arrays(I=3, H=2, gates=4, bias=True, seed=0, dtype=np.float32):
-    """What get_weights() of an LSTM (gates=4) or SimpleRNN (gates=1) returns."""
+def arrays(I=3, H=2, gates=4, bias=True, seed=0, dtype=np.float32, reset_after=False):
+    """What get_weights() of an LSTM (gates=4), GRU (3) or SimpleRNN (1) returns."""
     rng = np.random.default_rng([seed, I, H, gates])
-    shapes = ((I, gates * H), (H, gates * H), (gates * H,))[: 2 + bias]
+    shapes = ((I, gates * H), (H, gates * H), (2, gates * H) if reset_after else (gates * H,))[: 2 + bias]
     return [(0.5 * rng.standard_normal(shape)).astype(dtype) for shape in shapes]
 
 
@@ -97,6 +98,40 @@ def test_a_simple_layer_is_transposed():
     assert isinstance(layer, ln.SimpleRNN) and layer.nonlinearity == "relu" and layer.reverse
     assert np.array_equal(layer["U"], kernel.T) and np.array_equal(layer["W"], recurrent.T)
     assert np.array_equal(layer["b"], bias) and layer.dtype == np.float64
+
+
+@pytest.mark.parametrize("reset_after", [False, True])
+def test_each_block_of_a_gru_is_the_gate_that_keras_puts_there(reset_after):
+    H = 2
+    kernel, recurrent, bias = arrays(gates=3, reset_after=reset_after)
+    layer = ln.from_keras([kernel, recurrent, bias])
+    assert isinstance(layer, ln.GRU) and layer.reset_after == reset_after
+    for number, gate in enumerate("zrn"):
+        columns = slice(number * H, (number + 1) * H)
+        assert np.array_equal(layer[f"U_{gate}"], kernel[:, columns].T)
+        assert np.array_equal(layer[f"W_{gate}"], recurrent[:, columns].T)
+        one, *other = np.atleast_2d(bias)[:, columns]
+        added = reset_after and gate != "n"
+        assert np.array_equal(layer[f"b_{gate}"], one + other[0] if added else one)
+    if reset_after:
+        assert np.array_equal(layer["bw_n"], bias[1, -H:])
+    back = ln.to_keras(layer)
+    assert [each.shape for each in back] == [kernel.shape, recurrent.shape, bias.shape]
+    assert not reset_after or not back[2][1, : 2 * H].any()
+
+
+def test_a_gru_without_a_bias_is_asked_for():
+    weights = arrays(gates=3, bias=False)
+    with pytest.raises(ValueError, match="reset_after: expected True or False, as a GRU's weights without a bias"):
+        ln.from_keras(weights)
+    for reset_after in (True, False):
+        assert ln.from_keras(weights, reset_after=reset_after).reset_after == reset_after
+    with pytest.raises(ValueError, match=r"reset_after=True doesn't go with a bias of shape \(6,\)"):
+        ln.from_keras(arrays(gates=3), reset_after=True)
+    with pytest.raises(ValueError, match="reset_after: the source has 'none, being a LSTM'"):
+        ln.from_keras(arrays(), reset_after=True)
+    with pytest.raises(TypeError, match="reset_after: expected True or False, got 1"):
+        ln.from_keras(arrays(gates=3), reset_after=1)
 
 
 def test_twice_the_arrays_are_two_directions():
@@ -152,7 +187,7 @@ def test_weights_that_are_not_finite_are_taken_as_they_are():
 
 layers = st.builds(
     dict,
-    cell=st.sampled_from(["lstm", "rnn"]),
+    cell=st.sampled_from(["lstm", "rnn", "gru", "gru_2014"]),
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     both=st.booleans(),
     bias=st.booleans(),
@@ -177,9 +212,11 @@ def stack_of(options, input_size=3):
 @given(layers)
 def test_there_and_back_gives_the_same_bytes(options):
     stack = stack_of(options)
-    back = ln.from_keras(ln.to_keras(stack))
+    untold = {"reset_after": options["cell"] == "gru"} if options["cell"][:3] == "gru" and not options["bias"] else {}
+    back = ln.from_keras(ln.to_keras(stack), **untold)
     if len(options["sizes"]) == 1 and not options["both"]:
-        assert isinstance(back, ln.LSTM if options["cell"] == "lstm" else ln.SimpleRNN)
+        kinds = {"lstm": ln.LSTM, "rnn": ln.SimpleRNN, "gru": ln.GRU, "gru_2014": ln.GRU}
+        assert isinstance(back, kinds[options["cell"]]) and back.cell == stack.layers[0][0].cell
         assert same_weights(back, stack.layers[0][0])
     else:
         assert back.dtype == stack.dtype and same_weights(back, stack)
@@ -195,7 +232,7 @@ def test_any_arrays_make_a_layer_or_are_refused(weights):
     try:
         model = ln.from_keras(weights)
     except ValueError as error:
-        assert str(error).startswith("source: ")
+        assert str(error).startswith(("source: ", "reset_after: "))
     else:
         back = ln.to_keras(model)
         assert [each.shape for each in back] == [each.shape for each in weights]
@@ -214,8 +251,10 @@ def k(*shapes):
         ([], "got none"),
         (k((3, 8)), r"got \(3, 8\)"),
         (k((3, 8), (2, 8), (8,), (8,)), r"got \(3, 8\), \(2, 8\), \(8,\), \(8,\)"),
-        (k((3, 6), (2, 6), (2, 6)), "kernel, recurrent kernel and bias"),
-        (k((3, 6), (2, 6), (6,)), "a GRU's"),
+        (k((3, 8), (2, 8), (2, 8)), r"expected a bias \(8,\).*got \(2, 8\)"),
+        (k((3, 6), (2, 6), (12,)), r"expected a bias \(2, 6\) or \(6,\).*got \(12,\)"),
+        (k((3, 6), (2, 6), (3, 6)), r"expected a bias \(2, 6\) or \(6,\).*got \(3, 6\)"),
+        (k((3, 6), (2, 6), (6, 1, 1)), "kernel, recurrent kernel and bias"),
         (k((3, 8), (3, 8), (8,)), r"expected a recurrent kernel \(H, 4 H\).*got \(3, 8\)"),
         (k((3, 4), (2, 8), (8,)), r"expected a kernel \(I, 8\).*got \(3, 4\)"),
         (k((3, 8), (2, 8), (4,)), r"expected a bias \(8,\).*got \(4,\)"),
@@ -273,6 +312,8 @@ def test_options_that_do_not_fit_the_arrays_are_refused():
             ln.LSTM(3, 2, peepholes=False, cell_output="identity", seed=0),
             "cell_input='tanh' and cell_output='identity'",
         ),
+        (ln.Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", 3, 2, seed=0),
+         "cell: Keras has no cell with the equations of 'mine'; expected one of lstm, rnn, gru, gru_2014"),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], h0=np.ones((1, 1, 2), np.float32)), "h0: Keras"),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], lengths=[2]), "lengths: Keras"),
         (
@@ -299,7 +340,9 @@ def test_only_recurrent_models_go_to_keras():
 def keras_layer(keras, kind, **options):
     own = keras.layers
     options = {"return_sequences": True, **options}
-    if kind in ("LSTM", "SimpleRNN"):
+    if kind == "GRU before":
+        kind, options = "GRU", {"reset_after": False, **options}
+    if kind in ("LSTM", "GRU", "SimpleRNN"):
         return getattr(own, kind)(2, **options)
     passed_on = {name: options.pop(name) for name in ("return_sequences", "go_backwards", "dtype") if name in options}
     return own.RNN(getattr(own, f"{kind}Cell")(2, dtype=passed_on.get("dtype"), **options), **passed_on)
@@ -315,7 +358,7 @@ def tolerance(keras, kind, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("kind", ["LSTM", "SimpleRNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRU before", "SimpleRNN"])
 def test_one_layer_computes_what_keras_does(keras, kind, use_bias, go_backwards, dtype):
     options = {"use_bias": use_bias, "go_backwards": go_backwards, "dtype": dtype, "return_state": True, "dropout": 0.5}
     theirs = filled(keras_layer(keras, kind, **options), 3)
@@ -359,8 +402,22 @@ def test_activations_of_the_simple_layer(keras, activation):
     np.testing.assert_allclose(ln.from_keras(theirs).forward(series(T=4)).h, outputs, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("recurrent", KERAS_NAMES)
+@pytest.mark.parametrize("activation", KERAS_NAMES)
+def test_activations_of_a_gru(keras, activation, recurrent, reset_after):
+    kind = "GRU" if reset_after else "GRU before"
+    theirs = filled(keras_layer(keras, kind, activation=activation, recurrent_activation=recurrent, dtype="float64"), 3)
+    ours = ln.from_keras(theirs)
+    assert (ours.gate, ours.candidate) == (KERAS_NAMES[recurrent], KERAS_NAMES[activation])
+    x = series(T=4, dtype=np.float64)
+    (outputs,) = run(keras, theirs, x)
+    close = tolerance(keras, kind, "float64")
+    np.testing.assert_allclose(ours.forward(x).h, outputs, rtol=close, atol=close)
+
+
 @pytest.mark.parametrize("merge", ["concat", "sum"])
-@pytest.mark.parametrize("kind", ["LSTM", "SimpleRNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRU before", "SimpleRNN"])
 def test_both_directions_compute_what_keras_does(keras, kind, merge):
     theirs = filled(
         keras.layers.Bidirectional(keras_layer(keras, kind, dtype="float64"), merge_mode=merge, dtype="float64"), 3
@@ -382,7 +439,7 @@ def test_the_directions_may_differ_in_their_activations(keras):
     np.testing.assert_allclose(ours.forward(series()).h, run(keras, theirs, series())[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "SimpleRNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 def test_a_cell_in_an_rnn_and_a_cell_alone(keras, kind):
     cell = getattr(keras.layers, f"{kind}Cell")(2, activation="sigmoid")
     theirs = filled(keras.layers.RNN(cell, return_sequences=True, go_backwards=True), 3)
@@ -408,7 +465,7 @@ def test_masked_steps_are_lengths(keras):
 
 
 def test_set_weights_takes_what_to_keras_returns(keras):
-    for kind, cell in (("LSTM", "lstm"), ("SimpleRNN", "rnn")):
+    for kind, cell in (("LSTM", "lstm"), ("SimpleRNN", "rnn"), ("GRU", "gru"), ("GRU before", "gru_2014")):
         options = {"cell": cell, "sizes": [2], "both": True, "bias": True, "merge": "concat", "dtype": "float32"}
         stack = stack_of({**options, "seed": 3})
         theirs = keras.layers.Bidirectional(keras_layer(keras, kind))
@@ -518,13 +575,111 @@ def test_without_a_name_the_names_are_listed(source):
 
 def test_several_names_make_a_stack(keras, source, model):
     source, told = source
-    stack = ln.from_keras(source, name=["first", "second"])
+    unknown = "it can't be known whether each of these takes the output of the one named before it.*'second'"
+    with contextlib.nullcontext() if told else pytest.warns(UserWarning, match=unknown) as seen:
+        stack = ln.from_keras(source, name=["first", "second"])
+    assert told or seen[0].filename == __file__
     assert stack.hidden_sizes == (4, 2) and stack.bidirectional == (False, True)
-    with pytest.raises(ValueError, match="expected input_size 4, which comes from below, got 3"):
+    wrong = "'first', which doesn't take 'second''s as it is" if told else "expected input_size 4.*got 3"
+    with pytest.raises(ValueError, match=wrong), contextlib.nullcontext() if told else pytest.warns(UserWarning):
         ln.from_keras(source, name=["second", "first"])
     if told:
         own = keras.Sequential([model.get_layer("first"), model.get_layer("second")])
         np.testing.assert_allclose(stack.forward(series()).h, run(keras, own, series())[0], rtol=0, atol=1e-6)
+
+
+def graph(keras, between, lower="LSTM", upper="LSTM", **options):
+    """A functional model of two recurrent layers, "below" and "above", and what `between` makes of the first."""
+    x = keras.Input((3, 1))
+    below = getattr(keras.layers, lower)(1, return_sequences=True, name="below")
+    above = getattr(keras.layers, upper)(1, return_sequences=True, name="above", **options)
+    return keras.Model(x, above(between(below(x), x)))
+
+
+@pytest.mark.parametrize("ending", ["", ".keras", ".h5"])
+@pytest.mark.parametrize("feeds", [True, False])
+def test_named_layers_have_to_feed_each_other(keras, tmp_path, feeds, ending):
+    own = keras.layers
+    if feeds:
+        cases = [lambda h, x: h, lambda h, x: own.GaussianNoise(0.1)(own.Dropout(0.2)(h))]
+    else:
+        cases = [
+            lambda h, x: own.Dense(1)(h), lambda h, x: own.Add()([h, x]), lambda h, x: own.ReLU()(h),
+            lambda h, x: own.Concatenate(axis=1)([h, x]), lambda h, x: own.RepeatVector(3)(own.Flatten()(h)),
+        ]  # fmt: skip
+    for case in cases:
+        source = model = graph(keras, case)
+        if ending:
+            model.save(source := tmp_path / f"model{ending}")
+        if feeds:
+            stack = ln.from_keras(source, name=["below", "above"])
+            x = series(3, 2, 1)
+            np.testing.assert_allclose(stack.forward(x).h, run(keras, model, x)[0], rtol=0, atol=1e-6)
+        else:
+            with pytest.raises(ValueError, match=r"name: expected layers.*'above', which doesn't take 'b"):
+                ln.from_keras(source, name=["below", "above"])
+        assert ln.from_keras(source, name="above").hidden_size == 1
+
+
+def test_an_autoencoder_is_no_stack(keras):
+    """The decoder sees the encoder's last state three times; a stack would show it every state."""
+    own = keras.layers
+    encoder, decoder = own.LSTM(1, name="enc"), own.LSTM(1, return_sequences=True, name="dec")
+    model = keras.Sequential([keras.Input((3, 1)), encoder, own.RepeatVector(3), decoder])
+    model.set_weights([np.ones(each.shape) for each in model.get_weights()])
+    with pytest.raises(ValueError, match="'dec', which doesn't take 'enc''s"):
+        ln.from_keras(model, name=["enc", "dec"])
+    x = np.array([1, 0, -1], np.float32).reshape(3, 1, 1)
+    code = ln.from_keras(model, name="enc").forward(x).h_last
+    h = ln.from_keras(model, name="dec").forward(np.repeat(code[None], 3, 0)).h
+    np.testing.assert_allclose(h.ravel(), [0.5381, 0.8193, 0.9018], atol=5e-5)
+    np.testing.assert_allclose(h, run(keras, model, x)[0], rtol=0, atol=1e-6)
+
+
+def test_a_decoder_that_takes_states_is_no_stack(keras):
+    x = keras.Input((3, 1))
+    h, *states = keras.layers.LSTM(1, return_sequences=True, return_state=True, name="below")(x)
+    y = keras.layers.LSTM(1, name="above")(h, initial_state=states)
+    with pytest.raises(ValueError, match="'above', which doesn't take 'below''s"):
+        ln.from_keras(keras.Model(x, y), name=["below", "above"])
+
+
+def test_a_mask_is_no_input(keras):
+    x = keras.Input((3,), dtype="int32")
+    z = keras.layers.Embedding(5, 2, mask_zero=True)(x)
+    h = keras.layers.GRU(2, return_sequences=True, name="below")(z)
+    model = keras.Model(x, keras.layers.GRU(2, name="above")(h))
+    assert ln.from_keras(model, name=["below", "above"]).hidden_sizes == (2, 2)
+
+
+def test_graphs_of_keras_2(h5py, tmp_path):
+    """Its configurations name tensors as [layer, call, output, arguments]."""
+    options = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+    weights = {"one": named("one", arrays(2, 2)), "two": named("two", arrays(2, 2, seed=1))}
+
+    def load(*inbound):
+        layers = [{"class_name": "InputLayer", "name": "x", "config": {"name": "x"}, "inbound_nodes": []}]
+        layers.append({"class_name": "Dropout", "name": "drop", "config": {"name": "drop"},
+                       "inbound_nodes": [[["one", 0, 0, {}]]]})  # fmt: skip
+        for name, nodes in (("one", [[["x", 0, 0, {}]]]), ("two", list(inbound))):
+            layers.append({"class_name": "LSTM", "name": name, "config": {"name": name, **options},
+                           "inbound_nodes": nodes})  # fmt: skip
+        config = {"class_name": "Model", "config": {"name": "m", "layers": layers}}
+        keras_2_file(h5py, tmp_path / "m.h5", weights, config, "model_weights")
+        return ln.from_keras(tmp_path / "m.h5", name=["one", "two"])
+
+    assert load([["one", 0, 0, {}]]).hidden_sizes == load([["drop", 0, 0, {"training": False}]]).hidden_sizes == (2, 2)
+    bad = [
+        [[["x", 0, 0, {}]]],  # beside it
+        [[["one", 0, 1, {}]]],  # its last state
+        [[["one", 0, 0, {}], ["x", 0, 0, {}]]],  # two tensors
+        [[["one", 0, 0, {"initial_state": ["x", 0, 0]}]]],
+        [[["one", 0, 0, {}]], [["x", 0, 0, {}]]],  # called twice
+        [],
+    ]
+    for inbound in bad:
+        with pytest.raises(ValueError, match="'two', which doesn't take 'one''s as it is"):
+            load(*inbound)
 
 
 def test_a_backward_layer_below_another_is_refused(keras):
@@ -580,13 +735,15 @@ def test_a_layer_as_activation_is_refused(keras, tmp_path):
 
 
 def test_other_recurrent_layers_are_refused_by_name(keras, tmp_path):
-    model = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(2, return_sequences=True, name="mine")])
+    mine = keras.layers.ConvLSTM1D(2, 1, return_sequences=True, name="mine")
+    model = keras.Sequential([keras.Input((5, 4, 3)), mine])
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
     for source in (model, tmp_path / "model.keras", tmp_path / "model.weights.h5"):
         for name in (None, "mine"):
-            with pytest.raises(ValueError, match="'mine' is a GRU"):
+            with pytest.raises(ValueError, match="'mine' is a ConvLSTM"):
                 ln.from_keras(source, name=name)
+    model.add(keras.layers.Reshape((5, 8)))
     model.add(keras.layers.LSTM(4, name="other"))
     model.save_weights(tmp_path / "both.weights.h5")
     for source in (model, tmp_path / "both.weights.h5"):
@@ -736,9 +893,11 @@ def test_a_file_without_names_of_layers(h5py, tmp_path):
     assert same_weights(ln.from_keras(path, name="lstm"), ln.from_keras(arrays()))
 
 
-def keras_2_file(h5py, path, layers, config=None, inside=None, attributes=None):
+def keras_2_file(h5py, path, layers, config=None, inside=None, attributes=None, version="2.3.1"):
     """A file in the layout of Keras 2: layer → {name of a weight: array}."""
     with h5py.File(path, "w") as file:
+        if version:
+            file.attrs["keras_version"] = version
         if config is not None:
             file.attrs["model_config"] = json.dumps(config).encode()
         root = file.create_group(inside) if inside else file
@@ -781,6 +940,32 @@ def test_a_whole_model_of_keras_2_tells_its_options(h5py, tmp_path):
     keras_2_file(h5py, path, weights, {"class_name": "Sequential", "config": layers}, "model_weights")
     with pytest.raises(ln.ModelFileError, match="'hard_sigmoid'"):
         ln.from_keras(path)
+
+
+@pytest.mark.parametrize("version", ["2.2.4", "2.2.4-tf", "2.0.8", None])
+def test_weights_of_a_keras_with_another_default_are_asked_for(h5py, tmp_path, version):
+    """Kernel 1, bias 0, x = 1: the gates' 0.2 + 0.5 give 0.3414, sigmoid gives 0.3696."""
+    path = tmp_path / "m.h5"
+    weights = [np.ones((1, 4), np.float32), np.ones((1, 4), np.float32), np.zeros(4, np.float32)]
+    layers = {"one": named("one", weights), "simple": named("simple", arrays(gates=1))}
+    keras_2_file(h5py, path, layers, version=version)
+    with pytest.raises(ln.ModelFileError, match=r"'one': keras_version .*hard_sigmoid.*recurrent_activation='sigmoid'"):
+        ln.from_keras(path, name="one")
+    h = ln.from_keras(path, name="one", recurrent_activation="sigmoid").forward(np.ones((1, 1, 1), np.float32)).h
+    np.testing.assert_allclose(h.item(), 0.3696, atol=5e-5)
+    assert isinstance(ln.from_keras(path, name="simple"), ln.SimpleRNN)  # has no gates
+    options = {"name": "one", "activation": "tanh", "recurrent_activation": "sigmoid"}
+    config = {"class_name": "Sequential", "config": [{"class_name": "LSTM", "config": options}]}
+    keras_2_file(h5py, path, {"one": layers["one"]}, config, "model_weights", version=version)
+    assert ln.from_keras(path).gate == "sigmoid"
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_gru_of_keras_2(h5py, tmp_path, reset_after):
+    weights = arrays(gates=3, reset_after=reset_after)
+    keras_2_file(h5py, tmp_path / "m.h5", {"one": named("one/gru_cell", weights)})
+    layer = ln.from_keras(tmp_path / "m.h5")
+    assert layer.reset_after == reset_after and same_weights(layer, ln.from_keras(weights))
 
 
 def test_long_lists_of_names_are_spread_over_attributes(h5py, tmp_path):
@@ -933,7 +1118,7 @@ def test_weights_that_are_missing_or_do_not_fit(h5py, tmp_path):
         (lstm, {"layers/lstm/cell": arrays(gates=1)}, "expected the arrays of Keras' LSTM, got those of its SimpleRNN"),
         (lstm, {"layers/lstm/cell": [each.astype(int) for each in arrays()]}, "got int64"),
         (both, {"layers/bidirectional/forward_layer/cell": arrays()}, "2 direction.*forward_layer"),
-        (("Dense", {"name": "d"}), {"layers/dense": arrays()}, "no LSTM or SimpleRNN"),
+        (("Dense", {"name": "d"}), {"layers/dense": arrays()}, "no LSTM, GRU or SimpleRNN"),
     ]:
         path.write_bytes(archive(config_of(layer), weights_file(h5py, groups, names=layer[0] != "Dense")))
         with pytest.raises(ln.ModelFileError, match=text):

@@ -10,13 +10,14 @@ import io
 import itertools
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 
 import oracles
 from cases import make_case, norm_error, random_parameters
-from lstm_numba import LSTM, ModelFileError, SimpleRNN
+from lstm_numba import GRU, LSTM, ModelFileError, Recurrent, SimpleRNN
 from lstm_numba.exchange.onnx_graphs import from_onnx, to_onnx
 from lstm_numba.layers.stack import Stack
 
@@ -35,14 +36,14 @@ I, H, T, B = 3, 4, 6, 2
 def arrays(kind="LSTM", D=1, bias=True, peepholes=True, seed=0, dtype=np.float32, inputs=I, units=H):
     """W, R, B, P as an ONNX node takes them, every number drawn; both biases are there."""
     rng = np.random.default_rng([seed, D])
-    G = 4 if kind == "LSTM" else 1
+    G = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
     shapes = {"W": (D, G * units, inputs), "R": (D, G * units, units)}
     shapes |= {"B": (D, 2 * G * units)} if bias else {}
     shapes |= {"P": (D, 3 * units)} if peepholes and kind == "LSTM" else {}
     return {name: (rng.standard_normal(shape) / 2).astype(dtype) for name, shape in shapes.items()}
 
 
-def ours(weights, kind="LSTM"):
+def ours(weights, kind="LSTM", reset_after=True):
     """The same weights as our parameters, a dict for each direction; written out gate by gate."""
     result = []
     for d in range(len(weights["W"])):
@@ -51,6 +52,14 @@ def ours(weights, kind="LSTM"):
             if "B" in weights:
                 units = weights["R"].shape[-1]
                 one["b"] = weights["B"][d, :units] + weights["B"][d, units:]
+        elif kind == "GRU":
+            z, r, n = np.split(weights["W"][d], 3)
+            rz, rr, rn = np.split(weights["R"][d], 3)
+            one = {"U": np.stack([r, z, n]), "W": np.stack([rr, rz, rn])}
+            if "B" in weights:
+                bz, br, bn, sz, sr, sn = np.split(weights["B"][d], 6)
+                one["b"] = np.stack([br + sr, bz + sz, bn if reset_after else bn + sn])
+                one |= {"bw": sn[None]} if reset_after else {}
         else:
             i, o, f, c = np.split(weights["W"][d], 4)
             ri, ro, rf, rc = np.split(weights["R"][d], 4)
@@ -216,6 +225,61 @@ def test_rnn_equals_the_reference_evaluator_in_double_precision(direction, layou
     assert norm_error(rows(loaded.forward(x)), Y.transpose(1, 2, 0, 3) if layout else Y) < 1e-12
 
 
+def gru_model(reset_after, direction="forward", attributes=None, **options):
+    """As `simple_model`; without the attribute an ONNX GRU resets before the product."""
+    attributes = (attributes or {}) | ({"linear_before_reset": 1} if reset_after else {})
+    return simple_model("GRU", direction, attributes, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_gru_equals_the_reference_evaluator(direction, reset_after, bias, layout, dtype):
+    model, weights = gru_model(reset_after, direction, {"layout": layout}, bias=bias, dtype=dtype)
+    loaded = from_onnx(model)
+    D = DIRECTIONS[direction]
+    assert isinstance(loaded, Stack if D == 2 else GRU)
+    wanted = ours(weights, "GRU", reset_after)
+    for layer, own, reverse in zip(layers_of(loaded), wanted, (direction == "reverse", True), strict=False):
+        assert_holds(layer, own, dtype)
+        assert (layer.reset_after, layer.bias, layer.reverse) == (reset_after, bias, reverse)
+    x = make_case(T, B, I, H).x.astype(dtype)
+    Y, Y_h = oracles.run_onnx_reference(model, {"X": x.swapaxes(0, 1) if layout else x})
+    if layout:
+        Y, Y_h = Y.transpose(1, 2, 0, 3), Y_h.swapaxes(0, 1)
+    trace = loaded.forward(x)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-12
+    assert norm_error(rows(trace), Y.astype(np.float64)) < tolerance
+    assert norm_error(trace.h_last.reshape(D, B, H), Y_h.astype(np.float64)) < tolerance
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("functions", list(itertools.product(NAMES, repeat=2))[::3], ids="-".join)
+def test_gru_equals_onnx_runtime_with_every_function_lengths_and_states(direction, reset_after, functions):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
+    D = DIRECTIONS[direction]
+    attributes = {"activations": [NAMES[name] for name in functions] * D}
+    if "identity" in functions:
+        count = functions.count("identity") * D
+        attributes |= {"activation_alpha": [1.0] * count, "activation_beta": [0.0] * count}
+    case = make_case(T, B, I, H, lengths=True)
+    h0 = 0.3 * np.repeat(case.h0[None], D, 0).astype(np.float32)
+    model, weights = gru_model(reset_after, direction, attributes, states={"initial_h": h0}, lengths=case.lengths)
+    for tensor in model.graph.initializer:  # small weights, as gates may have no bound
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name] * np.float32(0.4), tensor.name))
+    stack = from_onnx(model)
+    assert [(layer.gate, layer.candidate) for layer in stack.layers[0]] == [functions] * D
+    x = case.x.astype(np.float32)
+    Y, Y_h = oracles.run_onnxruntime(model, {"X": x})
+    trace = stack.forward(x)
+    assert norm_error(rows(trace), Y.astype(np.float64)) < 1e-6
+    assert norm_error(trace.h_last.reshape(D, B, H), Y_h.astype(np.float64)) < 1e-6
+
+
 def test_nodes_of_all_shapes_and_options():
     pytest.importorskip("hypothesis", reason="hypothesis is not installed: it draws shapes and options")
     from hypothesis import given, settings
@@ -223,16 +287,18 @@ def test_nodes_of_all_shapes_and_options():
 
     @settings(max_examples=80, deadline=None, derandomize=True, database=None)
     @given(
-        kind=st.sampled_from(["LSTM", "RNN"]), direction=st.sampled_from(sorted(DIRECTIONS)), layout=st.integers(0, 1),
-        inputs=st.integers(1, 5), units=st.integers(1, 5), bias=st.booleans(), peepholes=st.booleans(),
+        kind=st.sampled_from(["LSTM", "GRU", "RNN"]), direction=st.sampled_from(sorted(DIRECTIONS)),
+        layout=st.integers(0, 1), inputs=st.integers(1, 5), units=st.integers(1, 5), bias=st.booleans(),
+        peepholes=st.booleans(), reset_after=st.booleans(),
         dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 99), as_nodes=st.booleans(),
     )  # fmt: skip
-    def check(kind, direction, layout, inputs, units, bias, peepholes, dtype, seed, as_nodes):
+    def check(kind, direction, layout, inputs, units, bias, peepholes, dtype, seed, as_nodes, reset_after):
         weights = arrays(kind, DIRECTIONS[direction], bias, peepholes, seed, dtype, inputs, units)
-        node = node_of(kind, have=weights, direction=direction, layout=layout, hidden_size=units)
+        own = {"linear_before_reset": int(reset_after)} if kind == "GRU" else {}
+        node = node_of(kind, have=weights, direction=direction, layout=layout, hidden_size=units, **own)
         before = constant_nodes(weights) if as_nodes else []
         loaded = from_onnx(model_of([*before, node], {} if as_nodes else weights, dtype=dtype))
-        for d, (layer, wanted) in enumerate(zip(layers_of(loaded), ours(weights, kind), strict=True)):
+        for d, (layer, wanted) in enumerate(zip(layers_of(loaded), ours(weights, kind, reset_after), strict=True)):
             assert layer.reverse == (direction == "reverse" or d == 1)
             assert_holds(layer, wanted, dtype)
 
@@ -505,6 +571,43 @@ def test_wrong_constant_states(states, text):
         from_onnx(simple_model(states=states)[0])
 
 
+def test_zero_states_of_another_width_are_refused():
+    """As one exporter writes an LSTM with a projection: R has 2 columns beside an initial_c of 4 numbers."""
+    zeros = {"initial_h": np.zeros((1, B, H), np.float32), "initial_c": np.zeros((1, B, 2 * H), np.float32)}
+    with pytest.raises(ModelFileError, match=r"initial_c: expected shape \(1, B, 4\), got \(1, 2, 8\)"):
+        from_onnx(simple_model(states=zeros)[0])
+    for shape in ((2, B, H), (B, H), ()):
+        with pytest.raises(ModelFileError, match=r"initial_h: expected shape \(1, B, 4\), got"):
+            from_onnx(simple_model(states={"initial_h": np.zeros(shape, np.float32)})[0])
+
+
+@pytest.mark.parametrize("maker", ["Expand", "ConstantOfShape"])
+def test_zero_states_as_wide_as_the_batch_have_a_width_too(maker):
+    weights = arrays()
+
+    def load(width):
+        constants = weights | {"zero": np.zeros((1, 1, 1), np.float32), "D": np.array([1]), "H": np.array([width])}
+        nodes = [
+            helper.make_node("Shape", ["X"], ["shape"], start=1, end=2),
+            helper.make_node("Concat", ["D", "shape", "H"], ["wide"], axis=0),
+            helper.make_node(maker, ["zero", "wide"] if maker == "Expand" else ["wide"], ["c"]),
+            node_of(more=("", "", "c")),
+        ]
+        return from_onnx(model_of(nodes, constants, opset=15))
+
+    assert isinstance(load(H), LSTM)
+    with pytest.raises(ModelFileError, match="initial_c: expected a last axis of 4 numbers, as R has it, got 8"):
+        load(2 * H)
+
+
+def test_declared_states_have_a_width_too():
+    model = model_of([node_of(more=("", "", "c"))], arrays(), [("c", TensorProto.FLOAT, 3)])
+    assert isinstance(from_onnx(model), LSTM)
+    model.graph.input[1].type.tensor_type.shape.dim[2].dim_value = 8
+    with pytest.raises(ModelFileError, match="initial_c: expected a last axis of 4 numbers, as R has it, got 8"):
+        from_onnx(model)
+
+
 def test_wrong_constant_lengths():
     with pytest.raises(ModelFileError, match="sequence_lens: expected whole numbers of at least 1"):
         from_onnx(simple_model(lengths=[3, 0])[0])
@@ -577,6 +680,8 @@ STACKS = {
     ),
     "other sizes": (squeezed([1]), {"D": 1, "units": (H, 5)}),
     "rnn": (squeezed([1]), {"D": 1, "kinds": ("RNN", "RNN")}),
+    "gru": (side_by_side([0, 0, -1]), {"kinds": ("GRU", "GRU"), "linear_before_reset": 1}),
+    "gru of 2014": (side_by_side([0, 0, -1]), {"kinds": ("GRU", "GRU")}),
 }  # fmt: skip
 
 
@@ -585,20 +690,20 @@ def test_nodes_that_follow_each_other_are_a_stack(how):
     between, options = STACKS[how]
     model, lower, upper = chain_model(between, **options)
     stacks = [from_onnx(model), from_onnx(model, name=["one", "two"]), from_onnx(model, name="one, two.Y_h")]
-    kind = options.get("kinds", ("LSTM",))[0]
+    kind, after = options.get("kinds", ("LSTM",))[0], "linear_before_reset" in options
     x = make_case(T, B, I, H).x.astype(np.float32)
     feed = x.swapaxes(0, 1) if options.get("layout") else x
     (Y,) = oracles.run_onnx_reference(model, {"X": feed})
     for stack in stacks:
         assert stack.merge == ("sum" if how == "sum" else "concat")
         for level, weights in zip(stack.layers, (lower, upper), strict=True):
-            for layer, wanted in zip(level, ours(weights, kind), strict=True):
+            for layer, wanted in zip(level, ours(weights, kind, after), strict=True):
                 assert_holds(layer, wanted)
         h = stack.forward(x).h
         Y_rows = Y.transpose(1, 0, 2, 3) if options.get("layout") else Y.transpose(0, 2, 1, 3)
         assert norm_error(h, Y_rows.reshape(h.shape).astype(np.float64)) < 1e-6
     layer = from_onnx(model, name="two")
-    assert_holds(layers_of(layer)[0], ours(upper, kind)[0])
+    assert_holds(layers_of(layer)[0], ours(upper, kind, after)[0])
 
 
 NO_STACKS = {
@@ -835,11 +940,11 @@ def test_a_node_that_cant_be_evaluated():
 
 
 def test_a_graph_without_one():
-    with pytest.raises(ModelFileError, match="expected a graph with an LSTM or RNN node, got none"):
+    with pytest.raises(ModelFileError, match="expected a graph with an LSTM, GRU or RNN node, got none"):
         from_onnx(model_of([helper.make_node("Relu", ["X"], ["Y"])], {}))
-    gru = helper.make_node("GRU", ["X", "W", "R"], ["Y"], hidden_size=H)
-    with pytest.raises(ModelFileError, match="got only GRU, which the engine hasn't"):
-        from_onnx(model_of([gru], {}))
+    other = helper.make_node("DynamicQuantizeLSTM", ["X", "W", "R"], ["Y"], domain="com.microsoft")
+    with pytest.raises(ModelFileError, match="got only DynamicQuantizeLSTM, which the engine hasn't"):
+        from_onnx(model_of([other], {}))
     other = node_of()
     other.domain = "somebody.else"
     with pytest.raises(ModelFileError, match="got none"):
@@ -935,7 +1040,7 @@ def assert_same(got, wanted):
                 k: v for k, v in right.items() if k not in initial
             }
     if isinstance(wanted, Stack):
-        for name in ("h0", "c0", "lengths"):
+        for name in (*wanted.initial_names, "lengths"):
             ones, others = getattr(got, name), getattr(wanted, name)
             assert (ones is None) == (others is None), name
             if others is not None:
@@ -962,14 +1067,19 @@ def compare_outputs(model, results, trace, tolerance, layout=0):
     assert not found
 
 
+CELLS = {
+    "lstm": {"cell": "lstm"}, "rnn": {"cell": "rnn"},
+    "gru": {"cell": "gru"}, "gru of 2014": {"cell": "gru", "reset_after": False},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize("merge", ["concat", "sum"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_written_stack_equals_the_reference_evaluator(cell, bidirectional, merge, layout):
-    stack = filled(
-        Stack(I, (H, H, H), bidirectional=bidirectional, merge=merge, cell=cell, dtype=np.float64, seed=0), seed=1
-    )
+    options = CELLS[cell] | {"bidirectional": bidirectional, "merge": merge}
+    stack = filled(Stack(I, (H, H, H), dtype=np.float64, seed=0, **options), seed=1)
     model = to_onnx(stack, layout=layout, initial_state=True)
     D = 1 + bidirectional
     rng = np.random.default_rng(2)
@@ -1001,14 +1111,15 @@ def test_written_stack_of_several_sizes():
     assert_same(from_onnx(model), stack)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("merge", ["concat", "sum"])
 @pytest.mark.parametrize("given", [False, True], ids=["alone", "lengths-and-states"])
 def test_written_stack_equals_onnx_runtime(cell, bidirectional, merge, given):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
-    functions = {"lstm": {"cell_input": "identity", "cell_output": "relu"}, "rnn": {"nonlinearity": "identity"}}[cell]
-    stack = Stack(I, (H, H), bidirectional=bidirectional, merge=merge, cell=cell, seed=0, **functions)
+    functions = {"lstm": {"cell_input": "identity", "cell_output": "relu"}, "rnn": {"nonlinearity": "identity"}}
+    options = CELLS[cell] | functions.get(cell, {"candidate": "relu"})
+    stack = Stack(I, (H, H), bidirectional=bidirectional, merge=merge, seed=0, **options)
     filled(stack, seed=4).parameters().flat[:] *= 0.5
     case = make_case(T, B, I, H, lengths=given)
     model = to_onnx(stack, lengths=given, initial_state=given)
@@ -1028,7 +1139,7 @@ def test_written_stack_equals_onnx_runtime(cell, bidirectional, merge, given):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("kind", [LSTM, SimpleRNN])
+@pytest.mark.parametrize("kind", [LSTM, partial(GRU, reset_after=False), SimpleRNN])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_bare_layer_makes_the_round_trip_through_a_file(kind, reverse, dtype, tmp_path):
     layer = filled(kind(I, H, reverse=reverse, dtype=dtype, seed=0))
@@ -1089,16 +1200,18 @@ def test_round_trips_of_all_options():
     @given(st.data())
     def check(data):
         draw = data.draw
-        cell = draw(st.sampled_from(["lstm", "rnn"]))
-        options = {"bias": draw(st.booleans())}
+        cell = draw(st.sampled_from(sorted(CELLS)))
+        options = CELLS[cell] | {"bias": draw(st.booleans())}
         if cell == "lstm":
             options |= {name: draw(functions) for name in ("gate", "cell_input", "cell_output")}
             options["peepholes"] = draw(st.booleans())
+        elif cell != "rnn":
+            options |= {name: draw(functions) for name in ("gate", "candidate")}
         else:
             options["nonlinearity"] = draw(functions)
         sizes = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
         stack = Stack(
-            draw(st.integers(1, 4)), sizes, cell=cell, seed=0,
+            draw(st.integers(1, 4)), sizes, seed=0,
             bidirectional=draw(st.booleans()), dtype=draw(st.sampled_from([np.float32, np.float64])), **options,
         )  # fmt: skip
         filled(stack, draw(st.integers(0, 99)))
@@ -1121,6 +1234,24 @@ def test_what_cant_be_written():
     for name in ("lengths", "initial_state"):
         with pytest.raises(TypeError, match=f"{name}: expected True or False"):
             to_onnx(layer, **{name: 1})
+
+
+def test_a_gru_keeps_the_bias_inside_its_reset_apart(tmp_path):
+    layer = filled(GRU(I, H, dtype=np.float64, seed=0))
+    model = to_onnx(layer, tmp_path / "gru.onnx")
+    biases = next(numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "layers.0.B")
+    assert not biases[0, 3 * H : 5 * H].any()
+    assert np.array_equal(biases[0, 5 * H :], layer["bw_n"])
+    assert_same(from_onnx(tmp_path / "gru.onnx"), layer)
+    x = make_case(T, B, I, H).x
+    compare_outputs(model, oracles.run_onnx_reference(model, {"X": x}), layer.forward(x), 1e-12)
+
+
+def test_cells_that_onnx_has_not():
+    own = Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", I, H, seed=0)
+    text = "cell: ONNX has no cell with the equations of 'mine'; expected one of lstm, rnn, gru, gru_2014"
+    with pytest.raises(ValueError, match=text):
+        to_onnx(own)
 
 
 def test_directions_with_other_options():
@@ -1163,7 +1294,7 @@ def exported(module, x, **options):
 
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_what_torch_exports_is_a_stack(kind, bidirectional, batch_first, fold):
     torch = pytest.importorskip("torch", reason="torch is not installed: nothing exports a model")
@@ -1177,7 +1308,7 @@ def test_what_torch_exports_is_a_stack(kind, bidirectional, batch_first, fold):
     model = exported(module, x, do_constant_folding=fold, dynamic_axes=dynamic)
     stack = from_onnx(model)
     assert isinstance(stack, Stack)
-    assert (stack.h0, stack.c0, stack.lengths) == (None, None, None)
+    assert (*stack.initial().values(), stack.lengths) == (None,) * (len(stack.states) + 1)
     with torch.no_grad():
         output, _ = module(x)
     wanted = output.numpy().astype(np.float64)
