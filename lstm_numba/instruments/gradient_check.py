@@ -77,12 +77,17 @@ class GradcheckResult:
         One `GradcheckRow` for each parameter, input and initial state.
     tolerance, step
         As given to `gradcheck`.
+    wrong_in_one_step
+        If a row failed: names of those that fail for a sequence of a single step, too. There an error in one gate does
+        not spread to the others, as it does on its way to earlier steps. Of several layers those of the highest in
+        which some fail; x and initial states only where no parameter fails. None if all passed.
     """
 
     subject: str
     rows: list[GradcheckRow]
     tolerance: float
     step: float
+    wrong_in_one_step: list[str] | None = None
 
     @property
     def passed(self) -> bool:
@@ -110,6 +115,7 @@ class GradcheckResult:
             "passed": self.passed,
             "tolerance": self.tolerance,
             "step": self.step,
+            "wrong_in_one_step": self.wrong_in_one_step,
             "rows": [{name: _jsonable(value) for name, value in row._asdict().items()} for row in self.rows],
         }
 
@@ -134,11 +140,20 @@ class GradcheckResult:
     def _verdict(self) -> str:
         if not self.passed:
             count = f"{len(self.failed)} of {len(self.rows)}"
-            return (
-                f"FAILED: {count} gradients differ by more than {self.tolerance:g}: {', '.join(self.failed)}"
-            )
+            found = f"FAILED: {count} gradients differ by more than {self.tolerance:g}: {', '.join(self.failed)}"
+            return f"{found}\n{self._where_to_look()}".rstrip()
         worst = f"the largest error is {self.worst.error:.1e}, in {self.worst.name}"
         return f"passed: all {len(self.rows)} gradients agree to {self.tolerance:g}; {worst}"
+
+
+    def _where_to_look(self) -> str:
+        names = self.wrong_in_one_step
+        if names is None:
+            return ""
+        if not names:
+            return "a single step is right: look at what passes from one step to the next"
+        verb = "is" if len(names) == 1 else "are"
+        return f"in a single step only {', '.join(names)} {verb} wrong: look there first"
 
 
 def _jsonable(value: Any) -> Any:
@@ -175,14 +190,14 @@ def gradcheck(
 ) -> GradcheckResult:
     """Compare the gradients of a layer, a stack or a network with differences of its forward pass.
 
-    A layer is checked with a loss that reads all it returns, with random weights r, p, q (p and q for the
-    last state):
+    A layer is checked with a loss that reads all it returns, with random weights r and p_s, s the states of its cell (h
+    and c in an LSTM):
 
-        L = Σₜ rᵗ · hᵗ + p · h_T + q · c_T
+        L = Σₜ rᵗ · hᵗ + Σₛ p_s · s_T
 
-    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and c⁰. So is a stack, with the
-    states of all its layers; where their sizes differ, each has a row of its own: "h0[0]", "h0[1]", … A network
-    is checked with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's
+    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and the other initial states. So is a
+    stack, with the states of all its layers; where their sizes differ, each has a row of its own: "h0[0]", "h0[1]", … A
+    network is checked with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's
     page), and the relative error is
 
         |analytic - numeric| / max(|analytic|, |numeric|, floor)
@@ -202,9 +217,9 @@ def gradcheck(
     Parameters
     ----------
     layer_or_network
-        An `LSTM`, a `SimpleRNN`, a `Stack`, a `Network`, or an object with the same methods. float32 is checked in a
-        float64 copy (its ``astype``). The numbers of a float64 one are moved one by one, and put back to the
-        last bit.
+        A layer of any cell, a `Stack`, a `Network`, or an object with the same methods and, for a layer, ``states``.
+        float32 is checked in a float64 copy (its ``astype``). The numbers of a float64 one are moved one by one, and
+        put back to the last bit.
     x : (T, B, I), optional
         Input; random numbers in ±1 with T = 4, B = 3 if left out. For a network with an embedding: word
         numbers (T, B).
@@ -248,19 +263,19 @@ def gradcheck(
     subject = _in_float64(layer_or_network)
     problem: _Problem
     if hasattr(subject, "loss"):
-        problem = _NetworkProblem(subject, x, y, lengths, rng)
+        problem = _NetworkProblem(subject, x, lengths, rng, y)
     elif y is not None:
         raise ValueError(
             "y: expected None, a layer has no classes of its own; give a network to check a loss with y"
         )
     else:
         problem = _LayerProblem(subject, x, lengths, rng)
-    differences = _Differences(problem.loss, step, tolerance)
-    rows = [
-        _row(name, array, gradient, differences, max_entries, rng)
-        for name, array, gradient in _by_gates(problem.arrays, problem.gradients, problem.gates)
-    ]
-    return GradcheckResult(problem.describe(), rows, tolerance, step)
+    rows = problem.compare(step, tolerance, max_entries)
+    wrong = None
+    if not all(row.passed for row in rows):
+        one_step = problem.one_step()
+        wrong = one_step.blamed(one_step.compare(step, tolerance, max_entries))
+    return GradcheckResult(problem.describe(), rows, tolerance, step, wrong)
 
 
 def _positive(name: str, value: Any) -> float:
@@ -326,6 +341,26 @@ class _Problem(ABC):
     def loss(self) -> float:
         """L of the arrays' present values."""
 
+    @abstractmethod
+    def one_step(self) -> _Problem:
+        """The same for sequences that end after one step."""
+
+    def compare(self, step: float, tolerance: float, max_entries: int | None) -> list[GradcheckRow]:
+        """Compare every gradient with differences."""
+        differences = _Differences(self.loss, step, tolerance)
+        return [
+            _row(name, array, gradient, differences, max_entries, self.rng)
+            for name, array, gradient in _by_gates(self.arrays, self.gradients, self.gates)
+        ]
+
+    def blamed(self, rows: Sequence[GradcheckRow]) -> list[str]:
+        """Names of the rows that failed in the highest layer; x and initial states, if nothing else did."""
+        failed = [row.name for row in rows if not row.passed]
+        others = set(self.arrays) - set(self.subject.parameters())
+        own = [name for name in failed if name not in others]
+        layers = [name.rpartition(".")[0] for name in own]
+        return [name for name, layer in zip(own, layers, strict=True) if layer == layers[-1]] or failed
+
     def describe(self) -> str:
         count = sum(array.size for array in self.subject.parameters().values())
         T, B = self.x.shape[:2]
@@ -333,17 +368,19 @@ class _Problem(ABC):
 
 
 class _LayerProblem(_Problem):
-    """A layer under L = Σₜ rᵗ·hᵗ + p·h_T + q·c_T, from a random state."""
+    """A layer or a stack under L = Σₜ rᵗ·hᵗ + Σₛ p_s·s_T, from random states."""
 
     def __init__(
         self, layer: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
     ) -> None:
         super().__init__(layer, x, lengths, rng)
-        trace = layer.forward(self.x, lengths=lengths)
-        last = [f"{state}_last" for state in layer.states]
-        self.state: dict[str, Any] = {f"{name.removesuffix('_last')}0": _like(getattr(trace, name), rng.uniform, -1, 1) for name in last}
+        trace = layer.forward(self.x, lengths=self.lengths)
+        last = {state: f"{state}_last" for state in layer.states}
+        self.state: dict[str, Any] = {
+            f"{state}0": _like(getattr(trace, name), rng.uniform, -1, 1) for state, name in last.items()
+        }
         scale = 1 / math.sqrt(trace.h.size)  # keeps L of order one, whatever the sizes
-        names = {"h": "dh"} | {name: f"d{name}" for name in last}
+        names = {"h": "dh"} | {name: f"d{name}" for name in last.values()}
         self.seeds: dict[str, Any] = {name: _like(getattr(trace, name), rng.normal, 0, scale) for name in names}
         gradients = layer.backward(
             self._forward(), **{names[name]: seed for name, seed in self.seeds.items()}
@@ -354,6 +391,9 @@ class _LayerProblem(_Problem):
             self.arrays |= _named(name, state)
             found |= _named(name, getattr(gradients, name))
         self._collect(gradients, found)
+
+    def one_step(self) -> _Problem:
+        return _LayerProblem(self.subject, self.x[:1], np.ones(self.x.shape[1], int), self.rng)
 
     def _forward(self) -> Any:
         return self.subject.forward(self.x, **self.state, lengths=self.lengths)
@@ -392,9 +432,9 @@ class _NetworkProblem(_Problem):
         self,
         network: Any,
         x: ArrayLike | None,
-        y: ArrayLike | None,
         lengths: ArrayLike | None,
         rng: np.random.Generator,
+        y: ArrayLike | None,
     ) -> None:
         self.embedding = getattr(network, "embedding", None)
         super().__init__(network, x, lengths, rng)
@@ -405,6 +445,12 @@ class _NetworkProblem(_Problem):
             self.arrays["x"] = self.x
             others["x"] = gradients.x
         self._collect(gradients, others)
+
+    def one_step(self) -> _Problem:
+        t = int((self.y >= 0).any(axis=1).argmax())  # the first step that has a class
+        return _NetworkProblem(
+            self.subject, self.x[t : t + 1], np.ones(self.x.shape[1], int), self.rng, self.y[t : t + 1]
+        )
 
     def _given_x(self, x: ArrayLike) -> NDArray:
         return np.asarray(x) if self.embedding is not None else super()._given_x(x)

@@ -111,6 +111,85 @@ def test_layer_is_whole_again_after_an_interruption():
         assert np.array_equal(value, before[name]), name
 
 
+# A line of a backward step written by hand
+
+GATED = """
+def gated(a_i, a_f, u_g, w_g, h_prev, c_prev):
+    i = sigmoid(a_i)
+    f = sigmoid(a_f)
+    g = tanh(u_g + f * w_g)
+    c = f * c_prev + i * g
+    h = tanh(c)
+    return h, c
+"""
+GATED_BACKWARD = """
+def gated_backward(i, f, g, c, w_g, h, c_prev, epsilon_h, epsilon_c):
+    epsilon_c = epsilon_c + slope(tanh, h) * epsilon_h
+    delta_i = slope(sigmoid, i) * g * epsilon_c
+    delta_g = slope(tanh, g) * i * epsilon_c
+    delta_f = slope(sigmoid, f) * (c_prev * epsilon_c + w_g * delta_g)
+    delta_w_g = f * delta_g
+    epsilon_c_prev = f * epsilon_c
+    return delta_i, delta_f, delta_g, delta_w_g, epsilon_c, epsilon_c_prev
+"""
+BROKEN = {
+    "delta_i = slope(sigmoid, i) * g": ("delta_i = slope(sigmoid, i) * c", ["U_i", "W_i", "b_i"]),
+    "(c_prev * epsilon_c + w_g * delta_g)": ("c_prev * epsilon_c", ["U_f", "W_f", "b_f"]),
+    "delta_w_g = f * delta_g": ("delta_w_g = delta_g", ["W_g", "bw_g"]),
+    "epsilon_c_prev = f * epsilon_c": ("epsilon_c_prev = i * epsilon_c", ["c0"]),
+}
+
+
+def gated(backward):
+    cell = ln.cell(GATED)
+    cell.backward(backward)
+    return cell
+
+
+def test_a_backward_step_written_by_hand_passes():
+    result = gradcheck(ln.Recurrent(gated(GATED_BACKWARD), 2, 3, seed=0))
+    assert result.passed, str(result)
+    assert result.wrong_in_one_step is None
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_is_found_and_its_gate_named(line):
+    broken, names = BROKEN[line]
+    assert GATED_BACKWARD.count(line) == 1
+    cell = gated(GATED_BACKWARD.replace(line, broken))
+    result = gradcheck(ln.Recurrent(cell, 2, 3, seed=0))
+    assert not result.passed
+    assert set(names) <= set(result.failed)
+    assert result.wrong_in_one_step == names
+    verb = "is" if len(names) == 1 else "are"
+    assert str(result).endswith(f"in a single step only {', '.join(names)} {verb} wrong: look there first")
+    assert result.to_dict()["wrong_in_one_step"] == names
+    if names != ["c0"]:  # of a stack the highest layer is named: its error reaches all that lies below
+        stack = gradcheck(ln.Stack(2, (3, 3), cell=cell, seed=0))
+        assert stack.wrong_in_one_step == [f"layers.1.forward.{name}" for name in names]
+
+
+def test_a_networks_gate_is_named_too():
+    """A network begins with states of zero, so that no W has a gradient in its first step."""
+    line = "delta_i = slope(sigmoid, i) * g"
+    cell = gated(GATED_BACKWARD.replace(line, BROKEN[line][0]))
+    result = gradcheck(Network(2, 3, hidden_sizes=(3, 3), bidirectional=False, cell=cell, seed=0))
+    assert result.wrong_in_one_step == ["layers.1.forward.U_i", "layers.1.forward.b_i"]
+
+
+def test_an_error_between_steps_is_told_from_one_within():
+    class Cut(ln.SimpleRNN):
+        def backward(self, trace, dh=None, *last, **named):
+            grads = super().backward(trace, dh, *last, **named)
+            if trace.T > 1:
+                grads["W"][:] -= grads.delta[1:].reshape(-1, 3).T @ trace.h[:-1].reshape(-1, 3)
+            return grads
+
+    result = gradcheck(Cut(2, 3, seed=0))
+    assert result.failed == ["W"]
+    assert str(result).endswith("a single step is right: look at what passes from one step to the next")
+
+
 # What is wrong is found, in the gradients that are wrong and in no other
 
 
