@@ -1,8 +1,9 @@
 """Networks that learn: layers with a softmax on top, what trains them, and models for words and for letters.
 
 Read `network` first: recurrent layers, an output layer and their loss as one thing with gradients. `losses` and
-`embedding` are its ends; `optimizers` and `training` make it learn. On top of it stand `tagger` (a label for each word;
-`presets` are settings that work) and `character_model` (the next letter; `ngrams` does it by counting).
+`embedding` are its ends; `batches`, `optimizers` and `training`, the one fit loop, make it learn. On top of it stand
+`tagger` (a label for each word; `presets` are settings that work) and `character_model` (the next letter, by a
+`character_network`; `ngrams` does it by counting). `learner` is what these two share: fitting, files, going on.
 """
 
 from __future__ import annotations

@@ -100,11 +100,8 @@ class CharacterNetwork(Network):
         own = {name: value for name, value in self.layers[0].config().items() if name not in of_layers}
         return {"n_characters": self.n_characters, "hidden_sizes": list(self.hidden_sizes), "cell": self.cell, **own}
 
-    def astype(self, dtype: DTypeLike) -> Self:
-        """Return a network with the same weights, held as `dtype`."""
-        other = type(self)(**(self.config() | {"dtype": dtype}), seed=0)
-        other.parameters().flat[:] = self.parameters().flat
-        return other
+    def _remade(self, **changes: Any) -> Self:
+        return type(self)(**(self.config() | changes), seed=0)
 
     def _divisor(self, y: NDArray) -> int:
         """Return N, the letters that count."""

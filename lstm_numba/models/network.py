@@ -280,9 +280,16 @@ class Network:
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a network with the same weights, held as `dtype`."""
-        other = type(self)(**(self.config() | {"dtype": dtype}), embedding=self.embedding, seed=0)
+        first = self.stack.layers[0][0]
+        # The text alone would lose a backward step that is written by hand.
+        cell = first.cell if self.stack.cell == first.cell.text else self.stack.cell
+        other = self._remade(cell=cell, dtype=dtype)
         other._parameters.flat[:] = self._parameters.flat
         return other
+
+    def _remade(self, **changes: Any) -> Self:
+        """Return a network of the same form, but for some arguments, with other weights."""
+        return type(self)(**(self.config() | changes), embedding=self.embedding, seed=0)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -293,7 +300,7 @@ class Network:
         rng: np.random.Generator | None = None,
         *,
         state: NetworkState | None = None,
-    ) -> Any:
+    ) -> NetworkTrace:
         """Run the network over a batch of sequences and keep every array.
 
         Parameters
@@ -357,7 +364,7 @@ class Network:
         steps: Steps,
         rng: np.random.Generator | None,
         initial: list[Any],
-    ) -> Any:
+    ) -> NetworkTrace:
         words = None
         if ids is not None:
             assert self.embedding is not None

@@ -331,3 +331,22 @@ def test_the_history_s_columns():
                                  *Batches.validation]
     model = characters("gru").fit(TEXT, TEXT, epochs=1, **FIT_TEXT)
     assert list(model.history) == ["epoch", "bits", "learning_rate", "clipped", "seconds", *Streams.validation]
+
+
+def test_a_backward_step_written_by_hand_is_the_one_that_is_checked():
+    """gradcheck takes a float32 network in a float64 copy, which must not derive the step anew."""
+
+    @ln.cell
+    def leaky(a, h_prev):
+        h = 0.9 * h_prev + tanh(a)  # noqa: F821
+        return h
+
+    @leaky.backward
+    def leaky_backward(a, h, epsilon_h):
+        delta = 2 * epsilon_h * (1 - tanh(a) * tanh(a))  # noqa: F821
+        epsilon_h_prev = 0.9 * epsilon_h
+        return delta, epsilon_h_prev
+
+    for net in (network(leaky, dtype=np.float32, hidden_sizes=(3,)), CharacterNetwork(5, (3,), cell=leaky, seed=0)):
+        result = ln.gradcheck(net)
+        assert not result and any(name.endswith(".W") for name in result.failed)
