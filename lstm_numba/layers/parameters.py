@@ -48,9 +48,7 @@ class Parameters(Mapping[str, NDArray]):
             start, end = end, end + math.prod(shape)
             self._places.append((name, slice(start, end), shape))
         self._parts = {
-            f"{name}_{gate}": (name, number)
-            for name, each in self.gates.items()
-            for number, gate in enumerate(each)
+            f"{name}_{gate}": (name, number) for name, each in self.gates.items() for number, gate in enumerate(each)
         }
         self._lie_in(np.zeros(end, dtype) if flat is None else flat)
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks
-from lstm_numba.cells import Cell, cell, joined
+from lstm_numba import _checks, cells
+from lstm_numba.cells import Cell, joined
 from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
 from lstm_numba.engine import buffers, pool, recurrence
@@ -98,15 +98,15 @@ class _Names:
 class _Rows:
     """What the arrays of a forward and of a backward pass have in common: states by name, at every step and before."""
 
-    _layer: Recurrent
+    layer: Recurrent
     _states: NDArray  # (S, T + 1, B, H), with the row of the initial state
 
     def _at(self, number: int) -> NDArray:
         rows = self._states[number]
-        return rows[:-1] if self._layer.reverse else rows[1:]
+        return rows[:-1] if self.layer.reverse else rows[1:]
 
     def _first(self, number: int) -> NDArray:
-        return self._states[number, -1 if self._layer.reverse else 0]
+        return self._states[number, -1 if self.layer.reverse else 0]
 
 
 class Trace(_Rows):
@@ -144,7 +144,7 @@ class Trace(_Rows):
         states: NDArray,
         operands: NDArray,
     ) -> None:
-        self.layer = self._layer = layer
+        self.layer = layer
         self._names = layer.names
         self.x = x
         self.steps = steps
@@ -174,7 +174,7 @@ class Trace(_Rows):
 
     def __getattr__(self, name: str) -> NDArray:
         """Return an array by its name."""
-        if name.startswith("__") or "_layer" not in self.__dict__:
+        if name.startswith("__") or "layer" not in self.__dict__:
             raise AttributeError(name)
         found = self._found(name)
         self.__dict__[name] = found
@@ -189,14 +189,14 @@ class Trace(_Rows):
                 return self.steps.without_padding(self._at(number))
             if name == f"{state}_prev":
                 rows = self._states[number]
-                return self.steps.without_padding(rows[1:] if self._layer.reverse else rows[:-1])
+                return self.steps.without_padding(rows[1:] if self.layer.reverse else rows[:-1])
             if name == f"{state}0":
                 return self._first(number)
             if name == f"{state}_last":
-                return self._states[number, 0 if self._layer.reverse else -1]
+                return self._states[number, 0 if self.layer.reverse else -1]
         if name == "a" and names.gates:
             return self._gates_together()
-        kind = type(self._layer).__name__
+        kind = type(self.layer).__name__
         raise AttributeError(f"{name}: a trace of {kind} has {', '.join(self.names())}")
 
     def _array(self, name: str, number: int) -> NDArray:
@@ -251,7 +251,7 @@ class Trace(_Rows):
 
     def __repr__(self) -> str:
         """Return sizes and names."""
-        return f"<Trace of {self._layer.cell.name}: T={self.T}, B={self.B}; {', '.join(self.names())}>"
+        return f"<Trace of {self.layer.cell.name}: T={self.T}, B={self.B}; {', '.join(self.names())}>"
 
 
 class Gradients(_Rows):
@@ -274,7 +274,7 @@ class Gradients(_Rows):
 
     def __init__(self, parameters: Parameters, layer: Recurrent, x: NDArray, delta: NDArray, states: NDArray) -> None:
         self._parameters = parameters
-        self.layer = self._layer = layer
+        self.layer = layer
         self.x = x
         self._delta = delta
         self._states = states
@@ -282,13 +282,13 @@ class Gradients(_Rows):
     @property
     def delta(self) -> NDArray:
         """δᵗ of every pre-activation."""
-        return self._delta[0] if self._layer.names.gates == ["a"] else self._delta
+        return self._delta[0] if self.layer.names.gates == ["a"] else self._delta
 
     def __getattr__(self, name: str) -> NDArray:
         """Return a derivative by its name."""
-        if name.startswith("__") or "_layer" not in self.__dict__:
+        if name.startswith("__") or "layer" not in self.__dict__:
             raise AttributeError(name)
-        names = self._layer.names
+        names = self.layer.names
         found = None
         if name in names.deltas:
             found = self._delta[names.deltas[name]]
@@ -298,14 +298,14 @@ class Gradients(_Rows):
             elif name == f"{state}0":
                 found = self._first(number)
         if found is None:
-            kind = type(self._layer).__name__
+            kind = type(self.layer).__name__
             raise AttributeError(f"{name}: the gradients of {kind} have {', '.join(self.names())}")
         self.__dict__[name] = found
         return found
 
     def names(self) -> list[str]:
         """Return the names of the derivatives that are attributes."""
-        names = self._layer.names
+        names = self.layer.names
         states = [text for state in names.states for text in (f"epsilon_{state}", f"{state}0")]
         return ["x", "delta", *(each for each in names.deltas if each != "delta"), *states]
 
@@ -315,7 +315,7 @@ class Gradients(_Rows):
 
     def __repr__(self) -> str:
         """Return parameters and names."""
-        return f"<Gradients of {self._layer.cell.name}: {', '.join([*self._parameters, *self.names()])}>"
+        return f"<Gradients of {self.layer.cell.name}: {', '.join([*self._parameters, *self.names()])}>"
 
     def parameters(self) -> Parameters:
         """Return the parameters' gradients by name, as `Recurrent.parameters` names them."""
@@ -330,9 +330,9 @@ class Recurrent:
     """A layer of recurrent units with the equations of a cell.
 
     Parameters by name: U_k (H, I), W_k (H, H) and b_k (H,) for an argument ``a_k`` of the cell; U_k and b_k for
-    ``u_k``; W_k and bw_k for ``w_k``; W_k for a matrix ``W_k``; V_k (H,) for ``v_k``. Those of one letter lie stacked in
-    the order of the arguments, a before u and w: ``layer["W"]`` is (4, H, H) in an LSTM, ``layer["W_f"]`` a view of
-    its part. A cell with a lone ``a`` has U, W and b.
+    ``u_k``; W_k and bw_k for ``w_k``; W_k for a matrix ``W_k``; V_k (H,) for ``v_k``. Those of one letter lie stacked
+    in the order of the arguments, a before u and w: ``layer["W"]`` is (4, H, H) in an LSTM, ``layer["W_f"]`` a view
+    of its part. A cell with a lone ``a`` has U, W and b.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ class Recurrent:
         seed: int | np.random.Generator | None = None,
         **options: Any,
     ) -> None:
-        self.cell: Cell = _as_cell(cell)
+        self.cell: Cell = cells.cell(cell)
         self.input_size = _checks.size("input_size", input_size)
         self.hidden_size = _checks.size("hidden_size", hidden_size)
         self.bias = _checks.flag("bias", bias)
@@ -399,10 +399,15 @@ class Recurrent:
         self._parameters = self._initial_parameters(_checks.generator(seed))
 
     def _take_program(self) -> None:
-        """Take the cell's equations; again where its backward step has been written since."""
+        """Take the cell's equations under the layer's options."""
         self._program = self.cell.program(**self.options)
         self.names = _Names(self._program)
         self._prepare()
+
+    def _follow_cell(self) -> None:
+        """Take the equations again where the backward step has been written since."""
+        if self._program.written is not self.cell.written:
+            self._take_program()
 
     def _prepare(self) -> None:
         """Set what the engine takes; it follows from the cell and its options."""
@@ -422,20 +427,18 @@ class Recurrent:
 
     def _shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
         """Return shapes by name, and the gates that each stacked array holds."""
-        H, I, of = self.hidden_size, self.input_size, self._program.arguments
-        if of.a == ("",):
-            shapes: dict[str, tuple[int, ...]] = {"U": (H, I), "W": (H, H)}
-            gates: dict[str, tuple[str, ...]] = {}
-            bias = {"b": (H,)}
-        else:
-            gates = {"U": of.U_gates, "W": of.W_gates, "b": of.U_gates, "bw": of.w}
-            shapes = {"U": (len(of.U_gates), H, I), "W": (len(of.W_gates), H, H)}
-            bias = {"b": (len(of.U_gates), H), "bw": (len(of.w), H)}
-        if of.v:
-            shapes["V"] = (len(of.v), H)
-            gates = gates | {"V": of.v}
-        shapes |= bias if self.bias else {}
-        return {name: shape for name, shape in shapes.items() if shape[0]}, gates
+        H, I = self.hidden_size, self.input_size
+        of = self._program.arguments
+        gates = {"U": of.U_gates, "W": of.W_gates, "V": of.v, "b": of.U_gates, "bw": of.w}
+        if not self.bias:
+            gates = {name: gates[name] for name in "UWV"}
+
+        rows = {"U": (H, I), "W": (H, H)}
+        shapes = {name: (len(each), *rows.get(name, (H,))) for name, each in gates.items() if each}
+        if of.a == ("",):  # a lone `a`: only V has gates
+            shapes = {name: shape if name == "V" else shape[1:] for name, shape in shapes.items()}
+            gates = {"V": of.v}
+        return shapes, gates
 
     def _initial_parameters(self, rng: np.random.Generator) -> Parameters:
         shapes, gates = self._shapes()
@@ -656,10 +659,10 @@ class Recurrent:
         borrowed
             Whether x is the caller's: the backward pass needs it as it is now, so it is copied on the way.
         """
-        if self._program.written is not self.cell.written:
-            self._take_program()
+        self._follow_cell()
+        step = self._step
         T, B, I = x.shape
-        H, step = self.hidden_size, self._step
+        H = self.hidden_size
         own = buffers.empty(x.shape, self.dtype) if borrowed else self._nothing
         finite = _TRUE.copy()
         named = buffers.empty((step.kept if lean else step.kept + step.rest, T, B, H), self.dtype)
@@ -697,8 +700,11 @@ class Recurrent:
             (trace, gradients), bytes. Beside them weights are packed twice and a few time steps held at once, which
             does not grow with T.
         """
-        T, B, step = _checks.size("T", T), _checks.size("B", B), self._step
-        each, source = T * B * self.hidden_size, T * B * self.input_size
+        T = _checks.size("T", T)
+        B = _checks.size("B", B)
+        step = self._step
+        each = T * B * self.hidden_size
+        source = T * B * self.input_size
         states = len(self.states) * (T + 1) * B * self.hidden_size
         trace = source + (step.kept + step.p + (0 if lean else step.rest)) * each + states
         gradients = source + (step.row + step.p) * each + states + self._parameters.flat.size
@@ -711,8 +717,8 @@ class Recurrent:
     ) -> Gradients:
         """Carry a loss's derivatives back through all steps, by the cell's backward equations.
 
-        With eᵗ the loss's own ∂L/∂hᵗ, ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹ and what the cell adds; ``layer.cell.backward_equations``
-        shows the rest.
+        With eᵗ the loss's own ∂L/∂hᵗ, ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹ and what the cell adds;
+        ``layer.cell.backward_equations`` shows the rest.
 
         Parameters
         ----------
@@ -826,8 +832,7 @@ class Recurrent:
         weight_decay
             λ of ½ λ θ², whose own derivative is added for U, W and V.
         """
-        if self._program.written is not self.cell.written:
-            self._take_program()
+        self._follow_cell()
         if trace.made_by is not self._program:
             raise ValueError("trace: the cell's backward step was written after it was made; call forward again")
         T, B, H, I = trace.T, trace.B, self.hidden_size, self.input_size
@@ -860,10 +865,6 @@ def decay_of(dtype: np.dtype, weight_decay: float, squared: bool) -> tuple[np.fl
     """(factor of θ, constant) in the derivative of ½ λ θ²: (λ, 0), and in the second derivative (0, λ)."""
     number = dtype.type
     return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
-
-
-def _as_cell(given: Any) -> Cell:
-    return given if isinstance(given, Cell) else cell(given)
 
 
 __all__ = ["Gradients", "MemoryNeeded", "Recurrent", "Steps", "Trace", "decay_of"]

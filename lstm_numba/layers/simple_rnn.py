@@ -14,8 +14,8 @@ from lstm_numba.layers.recurrent import Recurrent
 class SimpleRNN(Recurrent):
     """A layer of simple recurrent units: hᵗ = φ(U xᵗ + W hᵗ⁻¹ + b).
 
-    Source: J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990); A. Graves, *Supervised Sequence Labelling
-    with Recurrent Neural Networks* (2012), section 3.2.
+    Sources: J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990); A. Graves, *Supervised Sequence
+    Labelling with Recurrent Neural Networks* (2012), section 3.2.
 
     Parameters
     ----------

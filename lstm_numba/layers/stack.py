@@ -71,7 +71,9 @@ def layer_maker(cell: Any) -> Callable[..., Recurrent]:
     Raises
     ------
     ValueError
-        For an unknown name.
+        For an unknown name, or a text that holds no cell.
+    TypeError
+        For something else.
     """
     if isinstance(cell, str) and "def " not in cell:
         name = _checks.choice("cell", cell, cells.CELLS)
@@ -98,7 +100,7 @@ def merged(outputs: Sequence[NDArray], merge: str) -> NDArray:
 
 
 def unmerged(dz: NDArray | None, n: int, merge: str) -> list[NDArray | None]:
-    """Return the derivatives by the outputs of a layer's n directions from that by what `merged` made of them."""
+    """Return the derivatives with respect to the outputs of n directions, from that of what `merged` made of them."""
     if n == 1 or dz is None:
         return [dz] * n
     return list(np.split(dz, 2, axis=2)) if merge == "concat" else [dz, dz]
@@ -375,9 +377,11 @@ class Stack:
             self.move_to(self._parameters.flat)
 
     def _shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
-        shapes, gates = {}, {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        gates: dict[str, tuple[str, ...]] = {}
         for number, direction, layer in self.each_layer():
-            prefix, own = f"layers.{number}.{direction}.", layer.parameters()
+            prefix = f"layers.{number}.{direction}."
+            own = layer.parameters()
             shapes |= {prefix + name: shape for name, shape in own.shapes.items()}
             gates |= {prefix + name: each for name, each in own.gates.items()}
         return shapes, gates
@@ -435,7 +439,7 @@ class Stack:
         return {name: getattr(self, name) for name in self.initial_names}
 
     def together(self, states: list[NDArray]) -> States:
-        """One array for states of the same size, or the list."""
+        """Return one array for states of the same size, else the list."""
         return np.stack(states) if len(set(self.state_sizes)) == 1 else states
 
     def _states(self, name: str, value: Any, B: int | str, one: bool = False) -> list[NDArray | None]:
@@ -491,9 +495,9 @@ class Stack:
         x : (T, B, I)
             Input, time first; any real floating-point dtype, computed in the stack's.
         h0, c0, ... : (L·D, 1 or B, H), optional
-            Initial states in the cell's order or by name, each in the order layer 0 forward, layer 0 backward, layer 1 forward, …; a list of arrays
-            (1 or B, H_l) where the layers have different sizes. Where left out, the stack's own (`h0`, …); where
-            it has none, zero.
+            Initial states in the cell's order or by name, each in the order layer 0 forward, layer 0 backward, layer 1
+            forward, …; a list of arrays (1 or B, H_l) where the layers have different sizes. Where left out, the
+            stack's own (`h0`, …); where it has none, zero.
         lengths : (B,) whole numbers, optional
             Steps of each sequence, 1 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
             beyond them is ignored, and every array is zero there. A layer that runs backward begins at each sequence's
@@ -551,8 +555,7 @@ class Stack:
         for number, directions in enumerate(self.layers):
             source = np.ascontiguousarray(z if entering is None else entering(number, z))
             passes = [
-                partial(layer.run, source, next(states), steps, from_zero=from_zero, lean=lean)
-                for layer in directions
+                partial(layer.run, source, next(states), steps, from_zero=from_zero, lean=lean) for layer in directions
             ]
             traces.append(pool.run(passes))
             last = number == len(self.layers) - 1
@@ -584,9 +587,7 @@ class Stack:
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
-    def backward(
-        self, trace: StackTrace, dh: ArrayLike | None = None, *last: Any, **named: Any
-    ) -> StackGradients:
+    def backward(self, trace: StackTrace, dh: ArrayLike | None = None, *last: Any, **named: Any) -> StackGradients:
         """Carry a loss's derivatives back through all layers and steps.
 
         Parameters
@@ -770,7 +771,7 @@ def simplest(stack: Stack) -> Recurrent | Stack:
 
 
 def _copies(layers: Any) -> list[list[Any]]:
-    """Check the form of what `Stack.of` is given; copies of the layers, whose parameters are still the old ones."""
+    """Check the form of what `Stack.of` is given; return copies of the layers, which still share their parameters."""
     if not isinstance(layers, list | tuple) or not layers:
         raise TypeError(f"layers: expected a list such as [[forward, backward]], got {layers!r}")
     copies = []
@@ -793,7 +794,8 @@ def _check_fit(layers: list[list[Any]], merge: str) -> None:
         where = f"layers[{number}]"
         for layer in directions:
             if layer.cell != first.cell:
-                raise ValueError(f"{where}: expected cells of one kind, {first.cell.name}, got {layer.cell.name}")
+                got = layer.cell.name if layer.cell.name != first.cell.name else "another cell of that name"
+                raise ValueError(f"{where}: expected cells of one kind, {first.cell.name}, got {got}")
             if layer.dtype != first.dtype:
                 raise ValueError(f"{where}: expected the first layer's dtype {first.dtype}, got {layer.dtype}")
             if layer.input_size != size:
