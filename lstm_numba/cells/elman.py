@@ -8,7 +8,11 @@ __all__ = ["rnn"]
 
 @cell
 def rnn(a, h_prev, *, nonlinearity=tanh):
-    """J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990)."""
+    """Simple recurrent net.
+
+    J. Elman, *Finding Structure in Time* (Cognitive Science 14, 1990). U is torch's ``weight_ih``, W its ``weight_hh``,
+    b its ``bias_ih`` + ``bias_hh``; in Keras ``kernel`` and ``recurrent_kernel``, transposed, and ``bias``.
+    """
     h = nonlinearity(a)
     return h
 

@@ -15,6 +15,9 @@ def lstm(
 
     A. Graves, *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), ch. 4; the peepholes are those of
     F. Gers, N. Schraudolph & J. Schmidhuber, *Learning Precise Timing with LSTM Recurrent Networks* (JMLR 3, 2002).
+    torch and Keras have it without peepholes, gates in the order i, f, c, o: U is torch's ``weight_ih``, W its
+    ``weight_hh``, b its ``bias_ih`` + ``bias_hh``; in Keras ``kernel`` and ``recurrent_kernel``, transposed, and
+    ``bias``.
     """
     if peepholes:
         a_i = a_i + v_i * c_prev

@@ -121,8 +121,7 @@ def no_peepholes(a_i, a_f, a_o, a_c, h_prev, c_prev):
     """NP, no peepholes: the LSTM of torch and Keras, and `lstm` with ``peepholes=False``.
 
     K. Greff, R. Srivastava, J. Koutník, B. Steunebrink & J. Schmidhuber, *LSTM: A Search Space Odyssey* (IEEE TNNLS 28,
-    2017). torch stacks its weights in the order i, f, c, o (U is ``weight_ih``, W ``weight_hh``, b ``bias_ih`` +
-    ``bias_hh``); so does Keras, with each matrix transposed (``kernel``, ``recurrent_kernel``, ``bias``).
+    2017). `lstm` says what torch and Keras call its weights.
     """
     i = sigmoid(a_i)
     f = sigmoid(a_f)
