@@ -52,6 +52,10 @@ def _module(source: torch.nn.Module) -> Source:
     classes = (nn.RNNBase, nn.RNNCellBase, *filter(None, own_classes))
     tensors: dict[str, Any] = {}
     nonlinearities: dict[str, str] = {}
+    nothing = (
+        f"source: {type(source).__name__} holds no nn.LSTM, nn.GRU, nn.RNN or cell of one; if a module of its own has "
+        "weights with their names, and their meaning, pass source.state_dict()"
+    )
     for name, module in source.named_modules():
         if isinstance(module, classes):
             prefix = f"{name}." if name else ""
@@ -60,10 +64,8 @@ def _module(source: torch.nn.Module) -> Source:
             tensors |= {prefix + key: tensor for key, tensor in own.items()}
             if hasattr(module, "nonlinearity"):
                 nonlinearities[name] = module.nonlinearity
-    nothing = (
-        f"source: {type(source).__name__} holds no nn.LSTM, nn.GRU, nn.RNN or cell of one; if a module of its own has "
-        "weights with their names, and their meaning, pass source.state_dict()"
-    )
+        elif ours is not None and isinstance(module, ours.Recurrent):
+            nothing = f"source: {name!r} is a lstm_numba.torch.Recurrent; its method stack() gives layers of its cell"
     return Source(list(tensors), lambda name: _array(name, tensors[name]), nonlinearities, nothing)
 
 
