@@ -1,7 +1,8 @@
 """Any cell's layer in plain NumPy, one time step after the other: the twin of the engine's loops.
 
 Forward, a step is the cell itself, called on arrays. Backward, it is the cell's backward equations, evaluated line by
-line; what a loop adds to them is written out here. All sequences have T steps.
+line; what a loop adds to them is written out here. In a `Twin` all sequences have T steps; `forward` and `backward`
+take lengths, and run each sequence alone.
 """
 
 from __future__ import annotations
@@ -139,3 +140,45 @@ class Twin:
         if kind in self.sums:
             stacked = self.sums[kind]
             (stacked[self.gates[kind].index(gate)] if kind in self.gates else stacked)[...] += value
+
+
+def forward(layer, x, initial, lengths=None):
+    """Every named array, zero beyond a sequence's end, and the last states."""
+    runs = [Twin(layer).forward(x[:length, one], only(initial, one)) for one, length in each_sequence(x, lengths)]
+    return together(runs, len(x), set())
+
+
+def backward(layer, x, initial, dh, last, lengths=None):
+    """Every derivative, as `Gradients` names them."""
+    runs = []
+    for one, length in each_sequence(x, lengths):
+        twin = Twin(layer)
+        twin.forward(x[:length, one], only(initial, one))
+        runs.append(twin.backward(dh[:length, one], only(last, one)))
+    return together(runs, len(x), set(layer.parameters()))
+
+
+def each_sequence(x, lengths):
+    """Iterate over a slice that takes one sequence, and its length."""
+    T, B = x.shape[:2]
+    for n in range(B):
+        yield slice(n, n + 1), T if lengths is None else lengths[n]
+
+
+def only(states, one):
+    return {state: value[one] for state, value in states.items()}
+
+
+def together(runs, T, summed):
+    """The runs' arrays side by side; those of parameters are added."""
+    found = {}
+    for name, first in runs[0].items():
+        arrays = [run[name] for run in runs]
+        if name in summed:
+            found[name] = sum(arrays)
+        elif first.ndim == 2:
+            found[name] = np.concatenate(arrays)
+        else:
+            rows = [np.concatenate([each, np.zeros((T - len(each), *each.shape[1:]))]) for each in arrays]
+            found[name] = np.concatenate(rows, axis=1)
+    return found

@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import naive
+import naive_cells
 from cases import held_by_gradients, held_by_trace, memory_of, norm_error, worst
-from lstm_numba import LSTM, ModelFileError, Network, SimpleRNN, gradcheck, jacobian, sensitivity
+from lstm_numba import GRU, LSTM, ModelFileError, Network, Recurrent, SimpleRNN, gradcheck, jacobian, sensitivity
 from lstm_numba.engine import pool
 from lstm_numba.instruments.stack_jacobians import StackChain
 from lstm_numba.layers import checkpoints
@@ -24,6 +26,14 @@ from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 T, B, I = 4, 3, 2
 LENGTHS = np.array([3, 4, 1])
+
+OWN = """
+def own(a_g, a_n, h_prev, m_prev, v_g):
+    g = sigmoid(a_g + v_g * m_prev)
+    m = g * m_prev + (1 - g) * tanh(a_n)
+    h = g * tanh(m)
+    return h, m
+"""
 
 # Every form of a stack at least once; "reverse": all its layers run backward, and none forward.
 STACKS = {
@@ -41,6 +51,9 @@ STACKS = {
     "relu": {"hidden_sizes": (2, 2), "bidirectional": True, "cell_output": "relu", "cell_input": "identity"},
     "simple cells": {"hidden_sizes": (3, 3), "bidirectional": True, "cell": "rnn"},
     "simple cells, sizes, sum": {"hidden_sizes": (3, 2), "bidirectional": True, "cell": "rnn", "merge": "sum"},
+    "gated units": {"hidden_sizes": (3, 3), "bidirectional": True, "cell": "gru"},
+    "gated units of 2014": {"hidden_sizes": (3, 2), "bidirectional": True, "cell": "gru_2014", "merge": "sum"},
+    "a cell of one's own": {"hidden_sizes": (2, 3), "bidirectional": (True, False), "cell": OWN},
     "reverse": {"hidden_sizes": (3,), "reverse": True},
     "two layers, reverse": {"hidden_sizes": (3, 2), "reverse": True},
     "simple cells, reverse": {"hidden_sizes": (3, 3), "reverse": True, "cell": "rnn", "nonlinearity": "relu"},
@@ -77,23 +90,45 @@ class Problem:
         top = sum(layer.hidden_size for layer in stack.layers[-1])
         self.x = rng.standard_normal((T, B, stack.input_size))
         self.dh = rng.standard_normal((T, B, top))
-        names = ("h0", "dh_last") + ("c0", "dc_last") * isinstance(layers[0], LSTM)
+        self.names = layers[0].states
+        names = [name for state in self.names for name in (f"{state}0", f"d{state}_last")]
         self.states = {name: [rng.standard_normal((B, layer.hidden_size)) for layer in layers] for name in names}
 
     def initial(self):
-        return {name: self.states[name] for name in ("h0", "c0") if name in self.states}
+        return {f"{state}0": self.states[f"{state}0"] for state in self.names}
 
     def seeds(self):
-        last = {name: self.states[name] for name in ("dh_last", "dc_last") if name in self.states}
-        return {"dh": self.dh} | last
+        return {"dh": self.dh} | {f"d{state}_last": self.states[f"d{state}_last"] for state in self.names}
 
 
 # The twin
 
 
+LOOPS = {
+    "lstm": (naive.lstm_forward, naive.lstm_backward),
+    "rnn": (naive.rnn_forward, naive.rnn_backward),
+}
+
+
 def options_of(layer):
     names = ("gate", "cell_input", "cell_output", "nonlinearity", "reverse")
     return {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+
+
+def layer_forward(layer, x, initial, lengths):
+    """A layer's arrays: by loops over numbers for the LSTM and the RNN, by arrays for other cells."""
+    if layer.cell.name not in LOOPS:
+        return naive_cells.forward(layer, x, dict(zip(layer.states, initial, strict=True)), lengths)
+    forward, _ = LOOPS[layer.cell.name]
+    return forward(layer.parameters(), x, *initial, lengths=lengths, **options_of(layer))
+
+
+def layer_backward(layer, x, run, initial, dh, last, lengths):
+    if layer.cell.name not in LOOPS:
+        states = [dict(zip(layer.states, each, strict=True)) for each in (initial, last)]
+        return naive_cells.backward(layer, x, states[0], dh, states[1], lengths)
+    _, backward = LOOPS[layer.cell.name]
+    return backward(layer.parameters(), x, run, dh, *last, lengths=lengths, **options_of(layer))
 
 
 def twin(stack, problem, lengths):
@@ -102,11 +137,8 @@ def twin(stack, problem, lengths):
     for directions in stack.layers:
         runs.append([])
         for layer in directions:
-            parameters = {name: np.array(array) for name, array in layer.parameters().items()}
-            initial = [problem.states[name][k] for name in ("h0", "c0") if name in problem.states]
-            forward = naive.lstm_forward if len(initial) == 2 else naive.rnn_forward
-            options = options_of(layer) | {"lengths": lengths}
-            runs[-1].append((parameters, z, forward(parameters, z, *initial, **options), options))
+            initial = [states[k] for states in problem.initial().values()]
+            runs[-1].append((layer, z, layer_forward(layer, z, initial, lengths), initial))
             k += 1
         outputs = [run[2]["h"] for run in runs[-1]]
         summed = stack.merge == "sum" and len(runs) < len(stack.layers)
@@ -117,13 +149,12 @@ def twin(stack, problem, lengths):
         k -= len(runs[number])
         summed = stack.merge == "sum" and number < len(runs) - 1
         total, column = 0, 0
-        for d, (parameters, source, run, options) in enumerate(runs[number]):
+        for d, (layer, source, run, initial) in enumerate(runs[number]):
             H = run["h"].shape[2]
             dh = dz if summed else dz[:, :, column : column + H]
             column += H
-            last = [problem.states[name][k + d] for name in ("dh_last", "dc_last") if name in problem.states]
-            backward = naive.lstm_backward if len(last) == 2 else naive.rnn_backward
-            gradients[0].append(backward(parameters, source, run, dh, *last, **options))
+            last = [problem.states[f"d{state}_last"][k + d] for state in problem.names]
+            gradients[0].append(layer_backward(layer, source, run, initial, dh, last, lengths))
             total = total + gradients[0][-1]["x"]
         dz = total
     return [[run[2] for run in directions] for directions in runs], gradients, output, dz
@@ -143,13 +174,14 @@ def test_equals_the_twin(name, lengths):
         for d, layer in enumerate(directions):
             where = f"layers.{number}.{'backward' if layer.reverse else 'forward'}"
             own, run, wanted = trace.layers[number][d], forward[number][d], backward[number][d]
-            arrays = ("i", "f", "o", "g", "c", "h", "a_o") if stack.cell == "lstm" else ("a", "h")
+            arrays = [name for name in own.names() if run.get(name, own.h0).ndim == 3 and not name.endswith("_prev")]
             errors |= {f"{where} {a}": norm_error(getattr(own, a), run[a]) for a in arrays}
             errors |= {f"{where} {a}": norm_error(got[f"{where}.{a}"], wanted[a]) for a in layer.parameters()}
-            for state in "hc" if stack.cell == "lstm" else "h":
+            for state in stack.states:
                 errors[f"{where} {state}_last"] = norm_error(getattr(trace, f"{state}_last")[k], run[f"{state}_last"])
                 errors[f"{where} d{state}0"] = norm_error(getattr(got, f"{state}0")[k], wanted[f"{state}0"])
-            errors[f"{where} ε"] = norm_error(got.layers[number][d].epsilon_h, wanted["epsilon_h"])
+                ε = f"epsilon_{state}"
+                errors[f"{where} {ε}"] = norm_error(getattr(got.layers[number][d], ε), wanted[ε])
             k += 1
     worst(errors, 1e-12)
 
@@ -243,8 +275,8 @@ def test_gradcheck_passes(name, lengths):
     result = gradcheck(make(name), lengths=lengths, max_entries=6)
     assert result.passed, str(result)
     rows = {row.name for row in result.rows}
-    assert "x" in rows and any(row.startswith("h0") for row in rows)
-    assert any(row.startswith("c0") for row in rows) == (STACKS[name].get("cell") != "rnn")
+    states = make(name).states
+    assert {"x", *(f"{state}0" for state in states)} <= {row.partition("[")[0] for row in rows}
 
 
 def test_gradcheck_sees_a_wrong_gradient():
@@ -268,9 +300,9 @@ def test_gradcheck_takes_a_stacks_own_lengths():
 
 
 def unit_jacobian(stack, problem, t, lengths):
-    """∂hᵗ/∂x, ∂hᵗ/∂h⁰ and ∂hᵗ/∂c⁰ by backward passes from unit vectors; (B, O, T, I) and (B, O, ΣH)."""
+    """∂hᵗ/∂x, and ∂hᵗ/∂ of each initial state, by backward passes from unit vectors; (B, O, T, I) and (B, O, ΣH)."""
     trace = stack.forward(problem.x, **problem.initial(), lengths=lengths)
-    rows = {"x": [], "h0": [], "c0": []}
+    rows = {name: [] for name in ("x", *problem.initial())}
     for unit in range(stack.output_size):
         dh = np.zeros(trace.h.shape)
         dh[t, :, unit] = 1
@@ -278,7 +310,7 @@ def unit_jacobian(stack, problem, t, lengths):
         rows["x"].append(gradients.x.transpose(1, 0, 2))
         for name in problem.initial():
             rows[name].append(np.concatenate(list(getattr(gradients, name)), axis=1))
-    return {name: np.stack(each, axis=1) for name, each in rows.items() if each}
+    return {name: np.stack(each, axis=1) for name, each in rows.items()}
 
 
 @padded
@@ -301,8 +333,7 @@ def test_both_ways_give_the_same_whatever_room_they_have(name, up, monkeypatch):
     stack = make(name)
     problem = Problem(stack)
     given = problem.initial() | {"lengths": LENGTHS}
-    of = "hc" if stack.cell == "lstm" else "h"
-    pairs = [(of_, wrt) for of_ in of for wrt in ("x", *problem.initial())]
+    pairs = [(of_, wrt) for of_ in stack.states for wrt in ("x", *problem.initial())]
     want = {pair: sensitivity(stack, problem.x, of=pair[0], wrt=pair[1], **given) for pair in pairs}
     monkeypatch.setattr(StackChain, "_rather_up", lambda self, n_sources, n_targets: up)
     for room in (2**24, 40):
@@ -313,11 +344,11 @@ def test_both_ways_give_the_same_whatever_room_they_have(name, up, monkeypatch):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("make_layer", [LSTM, SimpleRNN])
+@pytest.mark.parametrize("make_layer", [LSTM, SimpleRNN, GRU, partial(Recurrent, OWN)])
 def test_the_sensitivity_of_a_stack_of_one_layer_is_the_layers(make_layer, reverse):
     layer = make_layer(2, 3, reverse=reverse, dtype=np.float64, seed=0)
     x = np.random.default_rng(0).standard_normal((6, 2, 2))
-    of = "hc" if make_layer is LSTM else "h"
+    of = layer.states
     for norm in ("frobenius", "spectral"):
         for name in of:
             for wrt in ("x", *(f"{each}0" for each in of)):
@@ -405,7 +436,7 @@ def test_sensitivity_refuses_what_a_stack_has_not():
     for wrt in ("h", "c"):
         with pytest.raises(ValueError, match=r"^wrt: expected 'x' or an initial state .*, for every layer of a Stack"):
             sensitivity(stack, x, wrt=wrt)
-    with pytest.raises(ValueError, match=r"^of: expected 'h'"):
+    with pytest.raises(ValueError, match=r"^of: expected .*'h', got 'c'"):
         sensitivity(make("simple cells"), x, of="c")
     with pytest.raises(ValueError, match=r"^loss: expected shape"):
         sensitivity(stack, x, loss=np.zeros((T, 3)))
@@ -764,6 +795,12 @@ def lstm(I=2, H=3, **options):
     return LSTM(I, H, seed=0, **options)
 
 
+MINE = """
+def mine(a, h_prev):
+    h = tanh(a) + 0.5 * h_prev
+    return h
+"""
+
 BAD_LAYERS = {
     "no list": (TypeError, r"^layers: expected a list", lstm()),
     "no layer": (TypeError, r"^layers: expected a list", []),
@@ -771,6 +808,10 @@ BAD_LAYERS = {
     "three directions": (TypeError, r"^layers\[0\]", [[lstm(), lstm(), lstm()]]),
     "something else": (TypeError, r"^layers\[0\]: expected a recurrent layer, got str", [["lstm"]]),
     "two kinds": (ValueError, r"^layers\[1\]: expected cells of one kind", [[lstm()], [SimpleRNN(3, 3)]]),
+    "two cells of one name": (
+        ValueError, r"^layers\[1\]: expected cells of one kind, mine, got another cell of that name",
+        [[Recurrent(MINE, 2, 3)], [Recurrent(MINE.replace("0.5", "0.25"), 3, 3)]],
+    ),
     "two dtypes": (ValueError, r"^layers\[1\]: .*dtype float32", [[lstm()], [lstm(3, dtype=np.float64)]]),
     "input": (ValueError, r"^layers\[1\]: expected input_size 3, .* got 6", [[lstm()], [lstm(6)]]),
     "both forward": (ValueError, r"^layers\[0\]: expected one layer forward", [[lstm(), lstm()]]),
@@ -863,7 +904,7 @@ def test_any_stack_is_its_layers_one_after_the_other():
         shape=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)),
         answers=st.lists(st.booleans(), min_size=4, max_size=4),
         merge=st.sampled_from(["concat", "sum"]),
-        cell=st.sampled_from(["lstm", "rnn"]),
+        cell=st.sampled_from(["lstm", "rnn", "gru", OWN]),
         padded=st.booleans(),
         seed=st.integers(0, 2**16),
     )
