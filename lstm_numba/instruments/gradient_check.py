@@ -141,7 +141,7 @@ class GradcheckResult:
         if not self.passed:
             count = f"{len(self.failed)} of {len(self.rows)}"
             found = f"FAILED: {count} gradients differ by more than {self.tolerance:g}: {', '.join(self.failed)}"
-            return f"{found}\n{self._where_to_look()}".rstrip()
+            return f"{self._where_to_look()}\n{found}".lstrip()
         worst = f"the largest error is {self.worst.error:.1e}, in {self.worst.name}"
         return f"passed: all {len(self.rows)} gradients agree to {self.tolerance:g}; {worst}"
 
@@ -345,6 +345,9 @@ class _Problem(ABC):
     def one_step(self) -> _Problem:
         """The same for sequences that end after one step."""
 
+    def _lengths_of_one_step(self) -> NDArray | None:
+        return None if self.lengths is None else np.ones(self.x.shape[1], int)
+
     def compare(self, step: float, tolerance: float, max_entries: int | None) -> list[GradcheckRow]:
         """Compare every gradient with differences."""
         differences = _Differences(self.loss, step, tolerance)
@@ -393,7 +396,7 @@ class _LayerProblem(_Problem):
         self._collect(gradients, found)
 
     def one_step(self) -> _Problem:
-        return _LayerProblem(self.subject, self.x[:1], np.ones(self.x.shape[1], int), self.rng)
+        return _LayerProblem(self.subject, self.x[:1], self._lengths_of_one_step(), self.rng)
 
     def _forward(self) -> Any:
         return self.subject.forward(self.x, **self.state, lengths=self.lengths)
@@ -449,7 +452,7 @@ class _NetworkProblem(_Problem):
     def one_step(self) -> _Problem:
         t = int((self.y >= 0).any(axis=1).argmax())  # the first step that has a class
         return _NetworkProblem(
-            self.subject, self.x[t : t + 1], np.ones(self.x.shape[1], int), self.rng, self.y[t : t + 1]
+            self.subject, self.x[t : t + 1], self._lengths_of_one_step(), self.rng, self.y[t : t + 1]
         )
 
     def _given_x(self, x: ArrayLike) -> NDArray:
