@@ -77,7 +77,7 @@ def from_keras(
     name
         Of several recurrent layers the one to take, by Keras' name of it (in nested models also "outer/inner"); or the
         names of some that feed each other directly, from the input up, to make one stack; between them may only be what
-        does nothing in inference, such as Dropout. Files of weights and models of one's own class don't tell what
+        does nothing in inference, such as Dropout. Where all layers of a model do, no name is needed. Files of weights and models of one's own class don't tell what
         feeds what: there the caller's word is taken, and a warning says so.
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
@@ -231,7 +231,7 @@ def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]
     if name is None:
         if not usable:
             raise Refused(f"it has no layer that can be loaded; {found[0].name!r} is {found[0].described.problem}")
-        if len(usable) == 1:
+        if len(usable) == 1 or _is_one_stack(found):
             return usable
         raise ValueError(f"name: expected one of {_listed(found)}, as there are several, got None")
     names = [name] if isinstance(name, str) else list(name)
@@ -245,8 +245,7 @@ def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]
 def _check_chain(chosen: list[Found]) -> None:
     """Raise where a layer doesn't take the output of the one before; warn where the source doesn't tell."""
     for lower, upper in pairwise(chosen):
-        folders = [each.path.rpartition("/")[0] for each in (lower, upper)]
-        if upper.below is not None and (upper.below != lower.name or folders[0] != folders[1]):
+        if upper.below is not None and not _feeds(lower, upper):
             raise ValueError(
                 f"name: expected layers of which each takes the output of the one before, got {upper.name!r}, which "
                 f"doesn't take {lower.name!r}'s as it is; load them one by one, and Stack.of stacks them"
@@ -258,6 +257,19 @@ def _check_chain(chosen: list[Found]) -> None:
             f"named before it, and nothing else: {', '.join(map(repr, unknown))}",
             stacklevel=4,
         )
+
+
+def _is_one_stack(found: list[Found]) -> bool:
+    """Tell whether these are layers of one kind of which each takes the output of the one before."""
+    kinds = {cell.kind for each in found for cell in each.described.cells}
+    known = not any(each.described.problem for each in found)
+    return known and len(kinds) == 1 and all(_feeds(lower, upper) for lower, upper in pairwise(found))
+
+
+def _feeds(lower: Found, upper: Found) -> bool:
+    """Tell whether the source says that one layer takes the other's output: both in the same model within the model."""
+    lower_folder, upper_folder = (each.path.rpartition("/")[0] for each in (lower, upper))
+    return upper.below == lower.name and lower_folder == upper_folder
 
 
 def _named(found: list[Found], name: str) -> Found:

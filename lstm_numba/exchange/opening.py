@@ -174,5 +174,5 @@ def _own(path: Path, name: str | Sequence[str] | None) -> Recurrent | Stack:
     if kind == "tagger":
         return simplest(as_stack(Tagger.load(path).network))
     if kind == "character model":
-        return simplest(Stack.of([[layer] for layer in CharacterModel.load(path).network.layers]))
+        return simplest(as_stack(CharacterModel.load(path).network))
     return simplest(Stack.load(path))

@@ -613,12 +613,32 @@ def test_named_layers_have_to_feed_each_other(keras, tmp_path, feeds, ending):
             model.save(source := tmp_path / f"model{ending}")
         if feeds:
             stack = ln.from_keras(source, name=["below", "above"])
+            assert same_weights(ln.from_keras(source), stack)  # a plain chain needs no names
             x = series(3, 2, 1)
             np.testing.assert_allclose(stack.forward(x).h, run(keras, model, x)[0], rtol=0, atol=1e-6)
         else:
             with pytest.raises(ValueError, match=r"name: expected layers.*'above', which doesn't take 'b"):
                 ln.from_keras(source, name=["below", "above"])
+            with pytest.raises(ValueError, match="name: expected one of 'below', 'above', as there are several"):
+                ln.from_keras(source)
         assert ln.from_keras(source, name="above").hidden_size == 1
+
+
+def test_a_chain_of_two_kinds_is_asked_for_a_name(keras):
+    model = graph(keras, lambda h, x: h, upper="GRU")
+    with pytest.raises(ValueError, match="name: expected one of 'below', 'above', as there are several"):
+        ln.from_keras(model)
+    assert isinstance(ln.from_keras(model, name="above"), ln.GRU)
+
+
+def test_a_chain_with_a_layer_that_cant_be_loaded_is_asked_for_a_name(keras):
+    class OtherLSTM(keras.layers.LSTM):
+        pass
+
+    layers = [kind(2, return_sequences=True) for kind in (keras.layers.LSTM, keras.layers.LSTM, OtherLSTM)]
+    model = keras.Sequential([keras.Input((None, 2)), *layers])
+    with pytest.raises(ValueError, match="name: expected one of .*as there are several"):
+        ln.from_keras(model)
 
 
 def test_an_autoencoder_is_no_stack(keras):
