@@ -77,8 +77,9 @@ def from_keras(
     name
         Of several recurrent layers the one to take, by Keras' name of it (in nested models also "outer/inner"); or the
         names of some that feed each other directly, from the input up, to make one stack; between them may only be what
-        does nothing in inference, such as Dropout. Where all layers of a model do, no name is needed. Files of weights and models of one's own class don't tell what
-        feeds what: there the caller's word is taken, and a warning says so.
+        does nothing in inference, such as Dropout. Where all layers of a model do, no name is needed. Files of weights
+        and models of one's own class don't tell what feeds what: there the caller's word is taken, and a warning says
+        so.
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
     activation, recurrent_activation

@@ -637,7 +637,7 @@ def test_a_chain_with_a_layer_that_cant_be_loaded_is_asked_for_a_name(keras):
 
     layers = [kind(2, return_sequences=True) for kind in (keras.layers.LSTM, keras.layers.LSTM, OtherLSTM)]
     model = keras.Sequential([keras.Input((None, 2)), *layers])
-    with pytest.raises(ValueError, match="name: expected one of .*as there are several"):
+    with pytest.raises(ValueError, match=r"name: expected one of .*as there are several"):
         ln.from_keras(model)
 
 
