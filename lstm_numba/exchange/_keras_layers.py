@@ -31,8 +31,9 @@ from lstm_numba.exchange._kinds import KINDS
 ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "linear": "identity"}
 # Classes of layers and of cells → the layer's.
 CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in KINDS for end in ("", "Cell")}
-# Recurrent layers of Keras with other equations, or with weights in another layout.
-OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM|CuDNNLSTM|CuDNNGRU)(Cell)?$")
+CELLS |= {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}  # Keras 2's, with the weights in cuDNN's layout
+# Recurrent layers of Keras with other equations.
+OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM)(Cell)?$")
 # How Keras' own classes are known: by the package that they come from.
 PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
 
@@ -84,7 +85,7 @@ def activation_name(value: Any) -> str:
 def problem_of(kind: str) -> str:
     """Say why a layer of this class can't be loaded."""
     if OTHERS.match(kind):
-        return f"a {kind}, whose equations or weights are others; LSTM, GRU and SimpleRNN can be loaded"
+        return f"a {kind}, whose equations are others; LSTM, GRU and SimpleRNN can be loaded"
     return (
         f"a {kind}, which is not a class of Keras' own; if it computes what Keras' LSTM, GRU or SimpleRNN does, pass "
         "the arrays of its get_weights()"

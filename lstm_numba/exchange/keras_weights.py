@@ -9,6 +9,8 @@ LSTM's four are side by side in the order i, f, c, o:
 
 A GRU's three are in the order z, r, h (our n). With ``reset_after=True`` its bias is (2, 3 H), that of the input above
 that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay apart. A SimpleRNN's are (I, H), (H, H), (H,).
+Keras 2's CuDNNLSTM and CuDNNGRU keep, gate by gate, the bytes of U_k (H, I) in the kernel, W_k in the recurrent kernel,
+and both biases of each gate one after the other, (8 H,) or (6 H,).
 ``layer.get_weights()`` gives them in this order, a Bidirectional's forward direction first. There are no peepholes, one
 ``recurrent_activation`` for all gates, and one ``activation`` for both the cell's input and its output.
 
@@ -37,6 +39,7 @@ from lstm_numba.layers.stack import Stack, as_stack, simplest
 
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
+_CUDNN = Cell(None, "tanh", "sigmoid", None, None)  # it has no others
 _BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in KINDS}
 
 
@@ -348,7 +351,7 @@ def _check_shapes(arrays: list[NDArray]) -> None:
         raise Refused(f"expected a kernel (I, {columns}) {beside}, got {kernel.shape}")
     kinds = [kind for kind in KINDS if len(kind.gates["keras"]) * H == columns]
     biases = [(2, columns) if kind.two_biases else (columns,) for kind in kinds]
-    if len(arrays) == 3 and arrays[2].shape not in biases:
+    if len(arrays) == 3 and arrays[2].shape not in biases and not _is_cudnn(arrays):
         raise Refused(f"expected a bias {' or '.join(map(str, biases))} {beside}, got {arrays[2].shape}")
 
 
@@ -362,10 +365,33 @@ def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype
         if [cell.go_backwards for cell in cells] != [False, True]:
             raise Refused("a Bidirectional's forward layer has go_backwards=True; swap the two layers")
     doubt = found.described.gates_unknown
+    if all(map(_is_cudnn, weights)):
+        weights = [_from_cudnn(arrays) for arrays in weights]
+        cells = tuple(_filled(cell, _CUDNN) for cell in cells)
     return [
         _layer(*_settled(cell, given, arrays, doubt), arrays, dtype)
         for cell, arrays in zip(cells, weights, strict=True)
     ]
+
+
+def _is_cudnn(arrays: list[NDArray]) -> bool:
+    """Tell the layout of Keras 2's CuDNNLSTM and CuDNNGRU, which always have two biases one behind the other."""
+    columns = arrays[1].shape[1]
+    return len(arrays) == 3 and columns > len(arrays[1]) and arrays[2].shape == (2 * columns,)
+
+
+def _from_cudnn(arrays: list[NDArray]) -> list[NDArray]:
+    """Return the arrays of Keras' own layer.
+
+    Source: cuDNN's matrices are (H, I) and (H, H), and Keras' CuDNNLSTM hands it the bytes of each gate's kernel.
+    """
+    kernel, recurrent, bias = arrays
+    (I, columns), H = kernel.shape, len(recurrent)
+    own_kernel = [block.reshape(H, I).T for block in np.split(kernel, columns // H, axis=1)]
+    own_recurrent = [block.T for block in np.split(recurrent, columns // H, axis=1)]
+    both = bias.reshape(2, columns)
+    two = any(kind.two_biases for kind in KINDS if len(kind.gates["keras"]) * H == columns)
+    return [np.hstack(own_kernel), np.hstack(own_recurrent), both if two else both.sum(axis=0)]
 
 
 def _settled(cell: Cell, given: _Given, arrays: list[NDArray], doubt: str) -> tuple[Kind, Cell]:

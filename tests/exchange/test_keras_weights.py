@@ -252,7 +252,8 @@ def k(*shapes):
         (k((3, 8)), r"got \(3, 8\)"),
         (k((3, 8), (2, 8), (8,), (8,)), r"got \(3, 8\), \(2, 8\), \(8,\), \(8,\)"),
         (k((3, 8), (2, 8), (2, 8)), r"expected a bias \(8,\).*got \(2, 8\)"),
-        (k((3, 6), (2, 6), (12,)), r"expected a bias \(2, 6\) or \(6,\).*got \(12,\)"),
+        (k((3, 6), (2, 6), (13,)), r"expected a bias \(2, 6\) or \(6,\).*got \(13,\)"),
+        (k((3, 2), (2, 2), (4,)), r"expected a bias \(2,\).*got \(4,\)"),
         (k((3, 6), (2, 6), (3, 6)), r"expected a bias \(2, 6\) or \(6,\).*got \(3, 6\)"),
         (k((3, 6), (2, 6), (6, 1, 1)), "kernel, recurrent kernel and bias"),
         (k((3, 8), (3, 8), (8,)), r"expected a recurrent kernel \(H, 4 H\).*got \(3, 8\)"),
@@ -986,6 +987,38 @@ def test_a_gru_of_keras_2(h5py, tmp_path, reset_after):
     keras_2_file(h5py, tmp_path / "m.h5", {"one": named("one/gru_cell", weights)})
     layer = ln.from_keras(tmp_path / "m.h5")
     assert layer.reset_after == reset_after and same_weights(layer, ln.from_keras(weights))
+
+
+def as_cudnn(weights, bias):
+    """A layer's arrays in cuDNN's layout, as Keras 2 converts its own: each gate's kernel turned, its shape kept."""
+    n = weights[1].shape[1] // len(weights[1])
+
+    def turned(kernel):
+        return kernel.T.reshape(kernel.shape, order="C")
+
+    kernels = np.hstack([turned(block) for block in np.hsplit(weights[0], n)])
+    return [kernels, np.hstack([block.T for block in np.hsplit(weights[1], n)]), bias]
+
+
+@pytest.mark.parametrize("gates", [3, 4])
+def test_weights_in_the_layout_of_cudnn(h5py, tmp_path, gates):
+    """Its layers have sigmoid and tanh, whatever Keras' default was, and two biases one behind the other."""
+    weights = arrays(gates=gates, reset_after=gates == 3)
+    other = arrays(gates=gates, seed=5)[2]
+    bias = weights[2].ravel() if gates == 3 else np.concatenate([weights[2] - other, other])
+    if gates == 4:
+        weights[2] = (weights[2] - other) + other
+    want, theirs = ln.from_keras(weights), as_cudnn(weights, bias)
+    assert same_weights(ln.from_keras(theirs), want)
+    assert same_weights(ln.from_keras(theirs + theirs).layers[0][1], want)
+    keras_2_file(h5py, tmp_path / "m.h5", {"one": named("one", theirs)}, version="2.2.4")
+    assert same_weights(ln.from_keras(tmp_path / "m.h5"), want)
+    kind = "CuDNNGRU" if gates == 3 else "CuDNNLSTM"
+    config = {"class_name": "Sequential", "config": [{"class_name": kind, "config": {"name": "one"}}]}
+    keras_2_file(h5py, tmp_path / "m.h5", {"one": named("one", theirs)}, config, "model_weights", version="2.2.4")
+    assert same_weights(ln.from_keras(tmp_path / "m.h5"), want)
+    with pytest.raises(ValueError, match="activation: the source has 'tanh', so expected that or None, got 'relu'"):
+        ln.from_keras(theirs, activation="relu")
 
 
 def test_long_lists_of_names_are_spread_over_attributes(h5py, tmp_path):
