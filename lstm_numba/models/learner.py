@@ -182,9 +182,12 @@ class Learner(ABC):
         """Bring training to where `_training_state` found it; carried states are the subclass's to restore."""
         p, theta = self._progress, self.network.parameters().flat
         p.epoch, p.step, p.sums = (config[name] for name in ("epoch", "step", "sums"))
-        p.best_epoch, best_score = config.get("best_epoch", 0), config.get("best_score")
-        p.best_score = -np.inf if best_score is None else best_score
-        names = config["arrays"] if "arrays" in config else [f"optimizer/{name}" for name in config["memory"]]
+        if "arrays" in config:
+            names = config["arrays"]
+            p.best_epoch, best_score = config["best_epoch"], config["best_score"]
+            p.best_score = -np.inf if best_score is None else best_score
+        else:  # a character model's file from before it could be validated
+            names = [f"optimizer/{name}" for name in config["memory"]]
         own = {name: checkpoints.part(arrays, name, theta.shape, theta.dtype) for name in names}
         p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
         self._fit_options = dict(config["fit"])
