@@ -162,7 +162,7 @@ def test_a_broken_line_is_found_and_its_gate_named(line):
     assert set(names) <= set(result.failed)
     assert result.wrong_in_one_step == names
     verb = "is" if len(names) == 1 else "are"
-    assert str(result).endswith(f"in a single step only {', '.join(names)} {verb} wrong: look there first")
+    assert f"\nin a single step only {', '.join(names)} {verb} wrong: look there first\nFAILED: " in str(result)
     assert result.to_dict()["wrong_in_one_step"] == names
     if names != ["c0"]:  # of a stack the highest layer is named: its error reaches all that lies below
         stack = gradcheck(ln.Stack(2, (3, 3), cell=cell, seed=0))
@@ -187,7 +187,7 @@ def test_an_error_between_steps_is_told_from_one_within():
 
     result = gradcheck(Cut(2, 3, seed=0))
     assert result.failed == ["W"]
-    assert str(result).endswith("a single step is right: look at what passes from one step to the next")
+    assert "\na single step is right: look at what passes from one step to the next\nFAILED: " in str(result)
 
 
 # What is wrong is found, in the gradients that are wrong and in no other
