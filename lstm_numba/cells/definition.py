@@ -248,8 +248,8 @@ class _Matrix:
     def __init__(self, W: NDArray) -> None:
         self.W = np.asarray(W)
 
-    def __matmul__(self, x: NDArray) -> NDArray:
-        return x @ self.W.T
+    def __matmul__(self, x: Any) -> NDArray:
+        return (x if np.ndim(x) else np.full(self.W.shape[1], x, self.W.dtype)) @ self.W.T
 
 
 def cell(function: Callable[..., Any] | str) -> Cell:

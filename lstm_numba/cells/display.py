@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lstm_numba.cells import expressions
@@ -57,7 +57,8 @@ def _with_functions(program: Program) -> Program:
     """Return the program with the chosen functions in the place of the options, and numbers worked out."""
 
     def named(x: Expression) -> Expression:
-        return _worked_out(expressions.with_functions(x.rebuilt(named), program.functions))
+        x = _worked_out(expressions.with_functions(x.rebuilt(named), program.functions))
+        return x.args[1] if x.op == "call" and x.args[0] == "identity" else x
 
     return replace(program, lines=[(target, named(x)) for target, x in program.lines], functions={})
 
@@ -196,7 +197,7 @@ class _BackwardStep:
     def _terms(self, x: Expression) -> list[Term]:
         """Return a derivative as terms, in the names that are shown."""
         x = substituted(self._by_name(substituted(x, self.hidden)), self._renamed)
-        terms = [_last(each) for each in terms_of(x) if each.number]
+        terms = _collected(_last(each) for each in terms_of(x))
         for delta in self.deltas.values():
             whole = self.sums.get(delta, [])
             if len(whole) == 1 and whole[0].number == 1 and not whole[0].under:
@@ -311,6 +312,15 @@ def _gradients(step: _BackwardStep, write: Writer) -> list[Equation]:
 def _is_derivative(x: Expression) -> bool:
     """Tell whether something is a δ or ε, or such a one multiplied by a matrix."""
     return x.op == "transposed" or (x.op == "name" and x.args[0].startswith(("epsilon_", "delta", "e.")))
+
+
+def _collected(terms: Iterable[Term]) -> list[Term]:
+    """Return a sum in which no product occurs twice, nor times zero."""
+    numbers: dict[Term, float] = {}
+    for each in terms:
+        alike = each._replace(number=1.0)
+        numbers[alike] = numbers.get(alike, 0.0) + each.number
+    return [term._replace(number=value) for term, value in numbers.items() if value]
 
 
 def _last(term: Term) -> Term:

@@ -260,7 +260,7 @@ class Writer:
         inner = [self.sum(each, time) for each in arguments]
         if function == above.name:
             return f"[{' > '.join(inner)}]"
-        return f"({inner[0]})" if function == "identity" else self.style.function(function, "", ", ".join(inner))
+        return self.style.function(function, "", ", ".join(inner))
 
     def name(self, version: str, time: str = "t") -> str:
         """Write a name at a time."""
