@@ -1,13 +1,15 @@
 """What a stored recurrent layer does with a series: figures, and of each in one sentence what is to be seen in it.
 
     l = choose(model, x)          one layer in one direction, and the steps to draw
-    for picture in pictures(l):   its gates, cell state, output, sensitivities, and the gradient of its last output
+    for picture in pictures(l):   its gates, states, output, sensitivities, and the gradient of its last output
         picture.figure, picture.reading, picture.numbers
 
+Which names are gates, and what a step keeps of a state, the cell's equations say (`lstm_numba.instruments.roles`).
 Every sentence is made from the numbers that are drawn. Two measures are ours:
 
-- A cell keeps the factor fᵗ of cᵗ⁻¹ at step t. The half-life of what it holds is the number of steps after which half
-  is left at the geometric mean of f over the steps drawn: ln ½ / mean(ln f).
+- A step keeps a factor of a state: fᵗ of an LSTM's cᵗ⁻¹, zᵗ of a GRU's hᵗ⁻¹. The half-life of what the state holds is
+  the number of steps after which half is left at the geometric mean of that factor over the steps drawn:
+  ln ½ / mean(ln f).
 - A gate counts as open above 0.9 and as closed below 0.1, as in A. Karpathy, J. Johnson & L. Fei-Fei, *Visualizing and
   Understanding Recurrent Networks* (2015).
 """
@@ -22,9 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.instruments.jacobians import _SLOPES, sensitivity
-from lstm_numba.layers.lstm import LSTM
-from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.instruments.jacobians import sensitivity
+from lstm_numba.instruments.roles import Roles, flat_share
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, as_stack
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ STEPS = 200
 _OPEN, _CLOSED = 0.9, 0.1
 # Of the largest: below this a derivative counts as gone, a slope as flat, an output as silent.
 _GONE, _FLAT, _SILENT = 0.01, 0.1, 0.05
+
+# What names of equations are called in sentences; any other is called by its letters.
+_GATES = {"i": "input", "f": "forget", "o": "output", "r": "reset", "z": "update"}
+_PARTS = {"g": "squashed cell input", "n": "candidate"}
+_STATES = {"h": "output", "c": "cell state"}
 
 
 class Picture(NamedTuple):
@@ -65,7 +72,9 @@ class Chosen:
     Attributes
     ----------
     layer
-        The `LSTM` or `SimpleRNN`.
+        The layer, of any cell.
+    roles
+        What its equations' names are for.
     stack
         The model up to this layer, with this direction alone at the top.
     number, direction
@@ -77,7 +86,7 @@ class Chosen:
     start, stop
         The steps that are drawn, from 0: start ≤ t < stop.
     units, sorted
-        Numbers of the units in the order in which they are drawn; whether that is the order of their forget gates.
+        Numbers of the units in the order in which they are drawn; whether that is the order of their half-lives.
     """
 
     def __init__(self, stack: Stack, x: NDArray, start: int, stop: int) -> None:
@@ -87,7 +96,8 @@ class Chosen:
         self.start, self.stop = start, stop
         self._stack_trace = stack.forward(x[:, None])
         self.trace = self._stack_trace.layers[-1][0]
-        self.layer: LSTM | SimpleRNN = self.trace.layer
+        self.layer: Recurrent = self.trace.layer
+        self.roles = Roles(self.layer)
         self.direction = "backward" if self.layer.reverse else "forward"
         self.units: NDArray
         self.sorted = False
@@ -96,10 +106,16 @@ class Chosen:
         """Return an array of the trace at the steps that are drawn (steps, H), float64."""
         return np.asarray(getattr(self.trace, name)[self.start : self.stop, 0], np.float64)
 
-    @property
-    def is_lstm(self) -> bool:
-        """Whether there are gates and a cell."""
-        return isinstance(self.layer, LSTM)
+    @cached_property
+    def remembers(self) -> str | None:
+        """The state of which a step keeps a factor that gates decide on; None if there is none."""
+        return next((state for state, x in self.roles.kept.items() if x.op != "number" and not _unsteady(x)), None)
+
+    def kept(self) -> NDArray:
+        """The factor of that state which each step keeps (steps, H)."""
+        assert self.remembers is not None
+        factor = self.roles.values(self.roles.kept[self.remembers], self.trace)
+        return factor[self.start : self.stop, 0]
 
     @property
     def last(self) -> int:
@@ -113,9 +129,9 @@ class Chosen:
         return np.atleast_2d(sensitivity(self.stack, self.x, t=times, s=times))
 
     def of_last_output(self, wrt: str) -> NDArray:
-        """‖∂hᵀ/∂hˢ‖ or ‖∂hᵀ/∂cˢ‖ of the layer's output at the last step by its own earlier states (steps,)."""
+        """‖∂hᵀ/∂sˢ‖ of the layer's output at the last step with respect to one of its own earlier states (steps,)."""
         trace = self.trace
-        states = {"h0": trace.h0} | ({"c0": trace.c0} if self.is_lstm else {})
+        states = {f"{state}0": getattr(trace, f"{state}0") for state in self.layer.states}
         times = range(self.start, self.stop)
         return np.atleast_1d(sensitivity(self.layer, trace.x, t=self.last, s=times, wrt=wrt, **states))
 
@@ -135,7 +151,7 @@ def choose(
     Parameters
     ----------
     model
-        An `LSTM`, `SimpleRNN`, `Stack` or `Network`.
+        A layer of any cell, a `Stack` or a `Network`.
     x : (T, B, I)
         Input.
     layer
@@ -147,8 +163,8 @@ def choose(
     steps
         The first and the last step to draw, from 1. By default the last `STEPS`. The model always runs over all.
     units
-        Units in the order in which they are drawn. By default all: those of an LSTM by their forget gates, what holds
-        longest at the top.
+        Units in the order in which they are drawn. By default all: what holds longest at the top, where gates decide
+        on that.
 
     Raises
     ------
@@ -167,7 +183,7 @@ def choose(
     part = _part(stack, number, _direction(stack, number, direction), b)
     chosen = Chosen(part, np.ascontiguousarray(x[:T, b]), start, stop)
     chosen.units = _ordered(chosen) if units is None else _units(units, chosen.layer.hidden_size)
-    chosen.sorted = units is None and chosen.is_lstm
+    chosen.sorted = units is None and chosen.remembers is not None
     return chosen
 
 
@@ -212,7 +228,7 @@ def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
     layers = [list(each) for each in stack.layers[:number]] + [[stack.layers[number][d]]]
     below = sum(len(each) for each in layers[:-1])
     states = {}
-    for name in ("h0", "c0"):
+    for name in stack.initial_names:
         given = getattr(stack, name)
         if given is not None:
             rows = [*list(given)[:below], given[below + d]]
@@ -223,17 +239,35 @@ def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
 def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Iterator[str]:
     """Say in two lines what is looked at."""
     stack, layer = as_stack(model), chosen.layer
-    kinds = ["peepholes" if layer.peepholes else "no peepholes"] if isinstance(layer, LSTM) else [layer.nonlinearity]
-    kinds.append("bias" if layer.bias else "no bias")
+    kinds = [*_options(layer), "bias" if layer.bias else "no bias"]
     sizes = [_size(directions) for directions in stack.layers]
     layers = f"{_plural(len(sizes), 'layer')} of " + (sizes[0] if len(set(sizes)) == 1 else _list(sizes))
-    yield f"{weights}: {type(layer).__name__} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
+    yield f"{weights}: {kind_of(layer)} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
     T = len(chosen.x)
     drawn = f"steps {chosen.start + 1} to {chosen.stop} of " + (f"{T} in " if chosen.stop - chosen.start < T else "")
     yield f"layer {chosen.number}, {chosen.direction}, {drawn}{series}; layers and units are numbered from 0"
 
 
-def _size(directions: Sequence[LSTM | SimpleRNN]) -> str:
+def kind_of(layer: Recurrent) -> str:
+    """Return what a layer is called: by its class, or by its cell where the class is that of all."""
+    return layer.cell.name if type(layer) is Recurrent else type(layer).__name__
+
+
+def _options(layer: Recurrent) -> Iterator[str]:
+    """Name choices, numbers, and functions other than the usual ones; a cell's only function always."""
+    functions = [value for value in layer.options.values() if isinstance(value, str)]
+    for key, value in layer.options.items():
+        if isinstance(value, bool):
+            yield key if value else f"no {key}"
+        elif not isinstance(value, str):
+            yield f"{key} {value:g}"
+        elif len(functions) == 1:
+            yield value
+        elif value != layer.cell.options[key]:
+            yield f"{key} {value}"
+
+
+def _size(directions: Sequence[Recurrent]) -> str:
     """How many units a layer has."""
     return _plural(directions[0].hidden_size, "unit") + " each way" * (len(directions) == 2)
 
@@ -251,12 +285,12 @@ def description(chosen: Chosen) -> dict[str, Any]:
 
 
 def half_lives(f: NDArray) -> NDArray:
-    """Steps after which half of a cell's content is left, ln ½ / mean(ln |f|) over the steps; ∞ where it doesn't fade.
+    """Steps after which half of a state's content is left, ln ½ / mean(ln |f|) over the steps; ∞ where it doesn't fade.
 
     Parameters
     ----------
     f : (T, H)
-        Forget gates.
+        The factor that each step keeps, such as forget gates.
 
     Returns
     -------
@@ -268,8 +302,9 @@ def half_lives(f: NDArray) -> NDArray:
 
 
 def _ordered(chosen: Chosen) -> NDArray:
-    H = chosen.layer.hidden_size
-    return np.argsort(-half_lives(chosen.of("f")), kind="stable") if chosen.is_lstm else np.arange(H)
+    if chosen.remembers is None:
+        return np.arange(chosen.layer.hidden_size)
+    return np.argsort(-half_lives(chosen.kept()), kind="stable")
 
 
 def reach(profile: NDArray) -> int | None:
@@ -290,12 +325,9 @@ def directions_of(stack: Stack) -> str:
     return "both" if len(found) == 2 else "backward" if found == {True} else "forward"
 
 
-def _flat_share(function: str, a: NDArray) -> float | None:
-    """Share of values at which a non-linearity's slope is below a tenth of its largest; None for the identity."""
-    if function == "identity":
-        return None
-    largest = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}[function]
-    return float((_SLOPES[function](a) < _FLAT * largest).mean())
+def _unsteady(x: Any) -> bool:
+    """Whether an expression reads a state before the step: no factor that a gate decides on."""
+    return any(each.endswith("_prev") for each in x.names())
 
 
 # Pictures
@@ -314,11 +346,14 @@ def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Pictu
     Yields
     ------
     Picture
-        "gates" and "cell" of an LSTM, and of both kinds of layer "output", "sensitivity" and "gradient".
+        "gates", if there are any; one of each state other than h: "cell" of c, and "state_n" of any n; and of every
+        layer "output", "sensitivity" and "gradient".
     """
-    if chosen.is_lstm:
+    if chosen.roles.gates:
         yield _gates(chosen, x_names)
-        yield _cell(chosen, x_names)
+    for state in chosen.layer.states[1:]:
+        if state not in chosen.roles.gates:
+            yield _state(chosen, state, x_names)
     yield _output(chosen, x_names)
     yield _sensitivity(chosen)
     yield _gradient(chosen)
@@ -355,47 +390,82 @@ def _broken(chosen: Chosen, names: Sequence[str]) -> str | None:
 
 
 def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
-    what = f"Heat maps of the input, forget and output gates {_where(chosen)}"
-    figure, broken = _maps(chosen, "ifo", x_names), _broken(chosen, "ifo")
+    names = chosen.roles.gates
+    words = _gate_words(names)
+    what = f"Heat map{'s' * (len(names) > 1)} of the {words} {_where(chosen)}"
+    figure, broken = _maps(chosen, names, x_names), _broken(chosen, names)
     if broken:
         return Picture("gates", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
-    units = chosen.units
-    lives = half_lives(chosen.of("f")[:, units])
-    order = np.argsort(-lives, kind="stable")
-    slowest = [f"{_after(lives[n])} in unit {units[n]}" for n in order[:3]]
-    reading = f"half of what a cell holds is gone {_list(slowest)}"
-    if len(units) > 3:
-        reading += f"; in the quickest, unit {units[order[-1]]}, {_after(lives[order[-1]])}"
-    numbers: dict[str, Any] = {"half_life": {int(unit): _finite(life) for unit, life in zip(units, lives, strict=True)}}
-    if chosen.layer.gate == "sigmoid":  # type: ignore[union-attr]
+
+    parts: list[str] = []
+    numbers: dict[str, Any] = {}
+    if chosen.remembers is not None:
+        text, numbers["half_life"] = _forgetting(chosen)
+        parts.append(text)
+    true = [name for name in names if chosen.roles.is_sigmoid(name)]
+    if true:
         for kind, counts in (("open", lambda gate: gate > _OPEN), ("closed", lambda gate: gate < _CLOSED)):
-            numbers[kind] = {name: float(counts(chosen.of(name)[:, units]).mean()) for name in "ifo"}
+            numbers[kind] = {name: float(counts(chosen.of(name)[:, chosen.units]).mean()) for name in true}
         is_open, closed = (_shares(numbers[kind]) for kind in ("open", "closed"))
-        reading += f". Of input, forget and output gates {is_open} are open (above 0.9), {closed} closed (below 0.1)"
+        which = _gate_words(true) if len(true) > 1 else f"the {_gate_words(true)}'s values"
+        parts.append(f"Of {which} {is_open} are open (above 0.9), {closed} closed (below 0.1)")
+    reading = ". ".join(parts) or "these gates are no sigmoids: any value can be theirs"
     return Picture("gates", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
 
 
-def _cell(chosen: Chosen, x_names: list[str] | None) -> Picture:
-    what = f"Heat maps of the squashed cell input and the cell state {_where(chosen)}"
-    figure, broken = _maps(chosen, "gc", x_names), _broken(chosen, "gc")
+def _gate_words(names: Sequence[str]) -> str:
+    """i, f → "input and forget gates"; k → "gate k"."""
+    if all(name in _GATES for name in names):
+        return f"{_list([_GATES[name] for name in names])} gate{'s' * (len(names) > 1)}"
+    return f"gate{'s' * (len(names) > 1)} {_list(list(names))}"
+
+
+def _forgetting(chosen: Chosen) -> tuple[str, dict[int, float | None]]:
+    """Say in which units a state lasts longest and shortest, and the half-life of each."""
+    units, state = chosen.units, chosen.remembers
+    lives = half_lives(chosen.kept()[:, units])
+    order = np.argsort(-lives, kind="stable")
+    slowest = [f"{_after(lives[n])} in unit {units[n]}" for n in order[:3]]
+    text = f"half of what {'a cell' if state == 'c' else state} holds is gone {_list(slowest)}"
+    if len(units) > 3:
+        text += f"; in the quickest, unit {units[order[-1]]}, {_after(lives[order[-1]])}"
+    return text, {int(unit): _finite(life) for unit, life in zip(units, lives, strict=True)}
+
+
+def _state(chosen: Chosen, state: str, x_names: list[str] | None) -> Picture:
+    """A state other than the output, beneath what it is made of."""
+    name = "cell" if state == "c" else f"state_{state}"
+    word = _state_word(state)
+    drawn = [*chosen.roles.parts(state), state]
+    parts = [*(_PARTS.get(each, each) for each in drawn[:-1]), word]
+    what = f"Heat map{'s' * (len(drawn) > 1)} of {_list([f'the {part}' for part in parts])} {_where(chosen)}"
+    figure, broken = _maps(chosen, drawn, x_names), _broken(chosen, drawn)
     if broken:
-        return Picture("cell", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
-    c, function = chosen.of("c")[:, chosen.units], chosen.layer.cell_output  # type: ignore[union-attr]
-    t, n = (int(place) for place in np.unravel_index(int(np.abs(c).argmax()), c.shape))
-    largest, unit, step = float(abs(c[t, n])), int(chosen.units[n]), chosen.start + t + 1
-    share = _flat_share(function, c)
+        return Picture(name, figure, f"{what}. In words: {broken}.", f"{broken}.", {})
+
+    values, function = chosen.of(state)[:, chosen.units], chosen.roles.squashed(state)
+    t, n = (int(place) for place in np.unravel_index(int(np.abs(values).argmax()), values.shape))
+    largest, unit, step = float(abs(values[t, n])), int(chosen.units[n]), chosen.start + t + 1
+    share = None if function is None else flat_share(function, values, _FLAT)
     numbers = {"largest": largest, "unit": unit, "step": step, "flat": share}
-    reading = f"the largest |c| is {largest:.3g}, in unit {unit} at step {step}"
-    if share is not None:
-        reading += f". {_flat('cell states', share, function)}"
+    reading = f"the largest |{state}| is {largest:.3g}, in unit {unit} at step {step}"
+    if function is not None and share is not None:
+        what_lies = "cell states" if state == "c" else f"values of {state}"
+        reading += f". {_flat(what_lies, share, function)}"
     if share:
         reading += ": what changes there is hardly seen outside, and gets little gradient"
-    return Picture("cell", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+    return Picture(name, figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+
+
+def _state_word(state: str) -> str:
+    return _STATES.get(state, f"state {state}")
 
 
 def _output(chosen: Chosen, x_names: list[str] | None) -> Picture:
-    what = f"Heat map of the output {_where(chosen)}"
-    figure, broken = _maps(chosen, "h", x_names), _broken(chosen, "h")
+    drawn = [*chosen.roles.parts("h"), "h"]
+    parts = [f"the {_PARTS.get(each, each)}" for each in drawn[:-1]]
+    what = f"Heat map{'s' * (len(drawn) > 1)} of {_list([*parts, 'the output'])} {_where(chosen)}"
+    figure, broken = _maps(chosen, drawn, x_names), _broken(chosen, drawn)
     if broken:
         return Picture("output", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
     units, h = chosen.units, chosen.of("h")[:, chosen.units]
@@ -416,9 +486,11 @@ def _output(chosen: Chosen, x_names: list[str] | None) -> Picture:
             f"the strongest {'is unit' if len(units) == 1 else 'are units'} {_list(loudest)} (by root mean square);"
             f" {few} within a twentieth of the largest |h|, {peaks.max():.3g}, at every step"
         )
-    if not chosen.is_lstm:
-        function = chosen.layer.nonlinearity  # type: ignore[union-attr]
-        numbers["flat"] = share = _flat_share(function, chosen.of("a")[:, units])
+    outermost = chosen.roles.outermost("h")
+    if outermost is not None:
+        function, argument = outermost
+        a = chosen.roles.values(argument, chosen.trace)[chosen.start : chosen.stop, 0]
+        numbers["flat"] = share = flat_share(function, a[:, units], _FLAT)
         if share is not None:
             reading += f". {_flat('outputs', share, function)}"
     return Picture("output", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
@@ -481,8 +553,10 @@ def _gradient(chosen: Chosen) -> Picture:
 
     last, start = chosen.last, chosen.start
     curves = {"input $x^s$": chosen.S[:, last - start], "output $h^s$": chosen.of_last_output("h")}
-    if chosen.is_lstm:
-        curves["cell\nstate $c^s$"] = chosen.of_last_output("c")
+    others = chosen.layer.states[1:]
+    for state in others:
+        word = "cell\nstate" if state == "c" else "state"
+        curves[f"{word} ${state}^s$"] = chosen.of_last_output(state)
     label = f"norm of the derivative of the\noutput $h^t$ at step $t$ = {last + 1} by"
     ax = plots.decay(curves, ylabel=label)
     plots.number_steps(ax.xaxis, chosen.stop - start, start + 1, 1)
@@ -498,14 +572,15 @@ def _gradient(chosen: Chosen) -> Picture:
 
 def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, Any]]:
     """Tell how far back each curve reaches from the last step, and the numbers that say so."""
-    names = dict(zip(("input", "output", "cell state"), curves.values(), strict=False))
+    others = [_state_word(state) for state in chosen.layer.states[1:]]
+    names = dict(zip(("input", "output", *others), curves.values(), strict=True))
     back = {name: values if chosen.layer.reverse else values[::-1] for name, values in names.items()}
     numbers: dict[str, Any] = {"last_step": chosen.last + 1, "norms": {n: _all_finite(v) for n, v in names.items()}}
     numbers["below_1_percent_from"] = distances = {}
     gone: list[str] = []
     left: list[str] = []
     other: list[str] = []
-    for name in [name for name in ("cell state", "output", "input") if name in back]:
+    for name in (*others, "output", "input"):
         values = back[name]
         if not np.isfinite(values).all():
             other.append(f"is NaN or ∞ by the {name}: it explodes")

@@ -21,6 +21,7 @@ from lstm_numba.cli import main, parser
 from lstm_numba.data import DataError, generate_news, read_series
 from lstm_numba.exchange.opening import open_weights
 from lstm_numba.instruments import report
+from lstm_numba.instruments.roles import Roles
 from lstm_numba.layers.stack import Stack, as_stack
 from pictures import assert_readable, bar_of, smallest_type
 
@@ -450,7 +451,7 @@ def test_what_isnt_there_cant_be_looked_at(name):
 
 
 def test_something_else_than_a_model_or_its_input_is_refused():
-    with pytest.raises(TypeError, match="model: expected an LSTM"):
+    with pytest.raises(TypeError, match="model: expected a recurrent layer, a Stack or a Network, got str"):
         report.choose("lstm", some_input())
     with pytest.raises(ValueError, match="x: expected 3 numbers a step, as the model takes, got 2"):
         report.choose(ln.LSTM(3, 2, seed=0), some_input())
@@ -556,6 +557,71 @@ def test_a_simple_recurrent_net_is_told_by_its_outputs():
     assert "is 0 by the input" in found["gradient"].reading
 
 
+def test_a_gru_is_told_by_what_its_update_gate_keeps():
+    """z stands still at 0.5 and 0.95; hᵗ = (1 - z) tanh(x) + z hᵗ⁻¹."""
+    z = np.array([0.5, 0.95])
+    layer = ln.GRU(1, 2, dtype=np.float64, seed=0)
+    layer.parameters().flat[:] = 0
+    layer["b_z"][:] = np.log(z) - np.log1p(-z)
+    layer["b_r"][:] = 100
+    layer["U_n"][:] = 1
+    chosen = report.choose(layer, np.ones((30, 1, 1)))
+    assert (chosen.units.tolist(), chosen.remembers, chosen.roles.gates) == ([1, 0], "h", ("r", "z"))
+    found = readings(layer, np.ones((30, 1, 1)))
+    assert list(found) == ["gates", "output", "sensitivity", "gradient"]
+    half = np.log(0.5) / np.log(0.95)
+    assert found["gates"].numbers["half_life"] == pytest.approx({1: half, 0: 1.0})
+    assert found["gates"].numbers["open"] == {"r": 1.0, "z": 0.5}
+    assert found["gates"].reading.startswith("half of what h holds is gone after 14 steps in unit 1 and after 1 step")
+    assert "Of reset and update gates 100 % and 50 % are open (above 0.9), none closed" in found["gates"].reading
+    assert found["output"].alt.startswith("Heat maps of the candidate and the output of 2 units")
+    assert next(report.introduction(layer, chosen, "w", "x")) == "w: GRU with bias; 1 input, 1 layer of 2 units"
+
+
+ROLES = {
+    "lstm": (("i", "f", "o"), {"c": "f"}, {"c": ["g"], "h": []}, {"c": "tanh", "h": None}),
+    "gru_2014": (("r", "z"), {"h": "z"}, {"h": ["n"]}, {"h": None}),
+    "rnn": ((), {}, {"h": []}, {"h": None}),
+    "mgu": (("f",), {"h": "1 - f"}, {"h": ["n"]}, {"h": None}),
+    "cifg": (("i", "f", "o"), {"c": "f"}, {"c": ["g"]}, {"c": "tanh"}),
+    "lstm_1997": (("i", "o"), {"c": "1"}, {"c": ["g"]}, {"c": "sigmoid"}),
+    "minlstm": (("f", "i"), {"h": "f / (f + i)"}, {"h": []}, {"h": None}),
+    "leaky": ((), {"h": "0.9"}, {"h": []}, {"h": None}),
+    "slstm": (("o",), {"c": "f"}, {"c": ["f", "i", "g"]}, {"m": None}),  # its f looks at n, too
+}
+
+
+@pytest.mark.parametrize("cell", ROLES)
+def test_roles_are_read_from_the_equations(cell):
+    gates, kept, parts, squashed = ROLES[cell]
+    layer = ln.Recurrent(ln.cells.CELLS[cell], 2, 3, seed=0, dtype=np.float64)
+    roles = Roles(layer)
+    assert roles.gates == gates
+    assert list(roles.kept) == list(kept)
+    trace = layer.forward(some_input(4))
+    known = {name: getattr(trace, name) for name in trace.names()}
+    for state, text in kept.items():
+        np.testing.assert_allclose(roles.values(roles.kept[state], trace), np.broadcast_to(
+            eval(text, known), trace.h.shape), rtol=1e-12)  # fmt: skip
+    for state, names in parts.items():
+        assert roles.parts(state) == names
+    for state, function in squashed.items():
+        assert roles.squashed(state) == function
+
+
+@pytest.mark.parametrize("cell", ["mgu", "slstm", "fgr", "indrnn", "minlstm", "ran"])
+def test_any_cell_is_told(cell):
+    layer = ln.Recurrent(ln.cells.CELLS[cell], 2, 3, seed=0)
+    found = readings(Stack.of([layer]), some_input(12))
+    own = [state for state in layer.states[1:] if state not in Roles(layer).gates]
+    expected = ["gates"] * bool(Roles(layer).gates) + ["cell" if s == "c" else f"state_{s}" for s in own]
+    assert list(found) == [*expected, "output", "sensitivity", "gradient"]
+    assert set(found["gradient"].numbers["norms"]) >= {"input", "output"}
+    assert len(found["gradient"].numbers["norms"]) == 1 + len(layer.states)
+    chosen = report.choose(layer, some_input(12))
+    assert next(report.introduction(layer, chosen, "w", "x")).startswith(f"w: {cell} with ")
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 def test_what_explodes_is_told_so():
     rnn = ln.SimpleRNN(1, 1, nonlinearity="identity", seed=0)
@@ -632,7 +698,7 @@ DRAWN = {
 }
 
 
-@pytest.mark.parametrize("cell", [ln.LSTM, ln.SimpleRNN])
+@pytest.mark.parametrize("cell", [ln.LSTM, ln.SimpleRNN, ln.GRU])
 @pytest.mark.parametrize("name", DRAWN)
 def test_all_words_in_the_figures_can_be_read(monkeypatch, name, cell):
     options = dict(DRAWN[name])
@@ -696,6 +762,16 @@ def fails(capsys, *arguments):
 
 
 FIGURES = ("gates", "cell", "output", "sensitivity", "gradient")
+
+
+def test_look_opens_a_gru_of_torch(files, capsys):
+    save_file(ln.torch_state_dict(ln.GRU(2, 3, seed=0)), "gru.safetensors")
+    code, out, err = run(capsys, "gru.safetensors", "--input", "x.npy", "--format", "svg", "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert [each["name"] for each in result["figures"]] == ["gates", "output", "sensitivity", "gradient"]
+    assert "Of reset and update gates" in result["figures"][0]["reading"]
+    assert result["layer"]["reset_after"] is True
 
 
 def test_look_draws_the_figures_and_says_what_to_read_in_them(capsys, files):
