@@ -2,7 +2,8 @@
 
 Read `parser` first: what can be typed, and the exit codes. It imports nothing heavy; when a command runs, it asks the
 command's own module: `train`, `evaluate`, `tag`, `check_gradients`, `map_sensitivity`, `look_inside`, `draw_figures`,
-`demo`. These share `corpus` (the data that the options name), `cell_kinds` and `output` (what is printed).
+`demo`. These share `corpus` and `chosen_cell` (the data and the cell that the options name) and `output` (what is
+printed).
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import LSTM, SimpleRNN, _checks
-from lstm_numba.cli.cell_kinds import check_cell, make_layer
+from lstm_numba import _checks
+from lstm_numba.cli.chosen_cell import NamedCell, cell_options, check_options, chosen_cell, make_layer, options_of
 from lstm_numba.cli.output import print_json
-from lstm_numba.cli.parser import FAILED, FINE, LAYER, NETWORK, ONLY_LSTM, UsageError, given, option
+from lstm_numba.cli.parser import CELLS, FAILED, FINE, LAYER, NETWORK, OF_CELLS, UsageError, option
 from lstm_numba.instruments.gradient_check import GradcheckResult, gradcheck
+from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.models.network import Network
 from lstm_numba.models.tagger import Tagger
 
@@ -61,48 +62,52 @@ def _random_input(arguments: Namespace, subject: Any, seed: int) -> NDArray | No
 
 def _gradcheck_subjects(arguments: Namespace, seed: int) -> Iterator[tuple[Any, int | None]]:
     """Layers and networks that are meant, each with how many entries of an array to compare if nothing is said."""
-    kinds = ("lstm", "rnn", "network") if arguments.what == "all" else (arguments.what,)
-    options = given(arguments, NETWORK)
+    options = cell_options(arguments, NETWORK)
     if arguments.max_entries is not None and arguments.max_entries < 1:
         raise UsageError(f"--max-entries: expected at least 1, got {arguments.max_entries}")
-    if kinds[0] not in ("lstm", "rnn", "network"):
-        yield _model_network(arguments, options), 10
-        return
-    for kind in kinds:
-        make = _gradcheck_network if kind == "network" else _gradcheck_layer
-        yield make(arguments, kind, options, seed), None
+    for kind in ("lstm", "rnn", "gru", "network") if arguments.what == "all" else (arguments.what,):
+        if kind == "network":
+            yield _gradcheck_network(arguments, options, seed), None
+        elif kind in CELLS or kind.endswith(".py"):
+            yield _gradcheck_layer(arguments, kind, options, seed), None
+        else:
+            yield _model_network(arguments, options), 10
 
 
 def _model_network(arguments: Namespace, options: Mapping[str, Any]) -> Network:
     if not Path(arguments.what).exists():
-        raise UsageError(f"WHAT: expected lstm, rnn, network, all, or a model file, got {arguments.what!r}")
+        raise UsageError(
+            f"WHAT: expected {', '.join(CELLS)}, network, all, a .py file with a cell's equations, or a model file,"
+            f" got {arguments.what!r}"
+        )
     for name in options:
         raise UsageError(f"{option(name)}: expected only without a model file, which has its own")
     return Tagger.load(arguments.what).network
 
 
-def _fitting(options: Mapping[str, Any], cell: str) -> dict[str, Any]:
-    """What of the options a kind of cell has."""
-    foreign = ("nonlinearity",) if cell == "lstm" else ONLY_LSTM
-    return {name: value for name, value in options.items() if name not in foreign}
+def _fitting(options: Mapping[str, Any], cell: NamedCell) -> dict[str, Any]:
+    """What of the options a cell has."""
+    return {name: value for name, value in options.items() if name not in OF_CELLS or name in options_of(cell)}
 
 
-def _gradcheck_layer(arguments: Namespace, kind: str, options: Mapping[str, Any], seed: int) -> LSTM | SimpleRNN:
+def _gradcheck_layer(arguments: Namespace, kind: str, options: Mapping[str, Any], seed: int) -> Recurrent:
     sizes = options.get("hidden_sizes", (4,))
-    own = {name: value for name, value in options.items() if name in LAYER}
+    foreign = [name for name in options if name in NETWORK and name not in (*LAYER, "hidden_sizes")]
+    own = {name: value for name, value in options.items() if name not in (*foreign, "hidden_sizes")}
+    cell = chosen_cell(kind)
     if arguments.what == "all":  # each option goes to those that have it
-        own = _fitting(own, kind)
-    elif foreign := [name for name in options if name not in (*LAYER, "hidden_sizes")]:
+        own = _fitting(own, cell)
+    elif foreign:
         raise UsageError(f"{option(foreign[0])}: expected only with a network, got {kind}")
     elif len(sizes) > 1:
         raise UsageError(f"--hidden-sizes: expected one size for a layer, got {len(sizes)}")
-    check_cell(own, kind)
-    return make_layer(kind, arguments.input_size, sizes[0], own | {"dtype": "float64"}, arguments.reverse, seed)
+    check_options(own, cell, arguments)
+    return make_layer(cell, arguments.input_size, sizes[0], own | {"dtype": "float64"}, arguments.reverse, seed)
 
 
-def _gradcheck_network(arguments: Namespace, kind: str, options: Mapping[str, Any], seed: int) -> Network:
-    cell = options.get("cell", "lstm")
+def _gradcheck_network(arguments: Namespace, options: Mapping[str, Any], seed: int) -> Network:
+    cell = chosen_cell(options.get("cell", "lstm"))
     own = _fitting(options, cell) if arguments.what == "all" else dict(options)
-    check_cell(own, cell)
-    own = {"hidden_sizes": (4,)} | own | {"dtype": "float64"}
+    check_options(own, cell, arguments)
+    own = {"hidden_sizes": (4,)} | own | {"cell": cell, "dtype": "float64"}
     return Network(arguments.input_size, arguments.classes, seed=seed, **own)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba import _checks
-from lstm_numba.cli.cell_kinds import check_cell, make_layer
+from lstm_numba.cli.chosen_cell import cell_options, check_options, chosen_cell, make_layer
 from lstm_numba.cli.output import check_folder, print_json
-from lstm_numba.cli.parser import FINE, LAYER, UsageError, given, option
+from lstm_numba.cli.parser import FINE, LAYER, UsageError, option
 from lstm_numba.instruments.jacobians import sensitivity
+from lstm_numba.instruments.report import kind_of
 from lstm_numba.models.tagger import Tagger
 
 
@@ -60,16 +61,16 @@ def _map_of_untrained(arguments: Namespace) -> Map:
             raise UsageError(f"--{name}: expected only with a MODEL")
     if arguments.direction == "both":
         raise UsageError("--direction: expected forward or backward for a single layer, got both")
-    options = given(arguments, LAYER)
-    cell = arguments.cell or "lstm"
-    check_cell(options, cell)
+    options = cell_options(arguments, LAYER)
+    cell = chosen_cell(arguments.cell or "lstm")
+    check_options(options, cell, arguments)
     I = 16 if arguments.input_size is None else arguments.input_size
     H = 64 if arguments.hidden is None else arguments.hidden
     seed = _checks.size("seed", arguments.seed, 0)
     direction = arguments.direction or "forward"
     layer = make_layer(cell, I, H, options, direction == "backward", seed)
     x = _random_steps(arguments, I)
-    subject = f"an untrained {type(layer).__name__} of {H} units, {len(x)} random steps, seed {seed}"
+    subject = f"an untrained {kind_of(layer)} of {H} units, {len(x)} random steps, seed {seed}"
     return Map(_measure(arguments, [layer], x), direction, None, subject)
 
 
@@ -79,7 +80,7 @@ def _random_steps(arguments: Namespace, input_size: int) -> NDArray:
 
 
 def _map_of_model(arguments: Namespace) -> Map:
-    for name in (*LAYER, "cell", "hidden", "input_size"):
+    for name in (*LAYER, "cell", "option", "hidden", "input_size"):
         if getattr(arguments, name) is not None:
             raise UsageError(f"{option(name)}: expected only without a MODEL, which has its own")
     if bool(arguments.words) == arguments.random:
@@ -159,5 +160,5 @@ def _draw_map(arguments: Namespace, drawn: Map, stem: Path, formats: Sequence[st
 
 
 def _axis_name(symbol: str, time: str) -> str:
-    kind = {"x": "input", "h": "output", "c": "cell state"}[symbol]
+    kind = {"x": "input", "h": "output", "c": "cell state"}.get(symbol, "state")
     return f"{kind} ${symbol}^{time}$ at step ${time}$"

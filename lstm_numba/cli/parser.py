@@ -16,6 +16,7 @@ import importlib
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -25,7 +26,12 @@ FINE, FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 # Written out, so that --help needs none of the modules behind them; a test compares.
 NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity")
 INITS = ("glorot", "orthogonal", "uniform")
-CELLS = ("lstm", "rnn")
+CELLS = (
+    *("lstm", "rnn", "gru", "gru_2014"),
+    *("nig", "nfg", "nog", "niaf", "noaf", "cifg", "no_peepholes", "fgr"),
+    *("mgu", "janet", "ugrnn", "ran", "mingru", "minlstm"),
+    *("leaky", "indrnn", "lstm_1997", "slstm"),
+)
 OPTIMIZERS = ("sgd", "adam", "2015")
 SCHEDULES = ("constant", "linear", "cosine")
 RECIPES = ("queries", "windows", "2015")
@@ -47,8 +53,9 @@ GENERATED_QUERIES = 1000
 TRAIN_SHARE = 0.8
 
 # Arguments of layers, networks, taggers and `Tagger.fit`; each is the `dest` of an option.
-ONLY_LSTM = ("peepholes", "gate", "cell_input", "cell_output", "forget_bias")
-LAYER = (*ONLY_LSTM, "nonlinearity", "bias", "init", "dtype")
+# Those that some cells have; --option sets any other.
+OF_CELLS = ("peepholes", "gate", "cell_input", "cell_output", "forget_bias", "nonlinearity")
+LAYER = (*OF_CELLS, "bias", "init", "dtype")
 NETWORK = (*LAYER, "hidden_sizes", "bidirectional", "merge", "cell", "output_bias", "weight_decay", "loss")
 WORDS = ("window", "one_hot", "embedding_size", "numbers", "lowercase", "min_count")
 TAGGER = (*NETWORK, *WORDS, "dropout", "input_dropout", "word_dropout")
@@ -204,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
             ("tag a query", "tag news.safetensors show me sports news from the daily record"),
             ("is every gradient right", "gradcheck"),
             ("which output feels which input", "sensitivity -o map.svg"),
-            ("what an LSTM of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
+            ("what an LSTM or GRU of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
             ("every figure of the tutorials", "figures"),
         )
         + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 141 nobody reads the output",
@@ -231,6 +238,10 @@ def _version() -> str:
 
 def _examples(*pairs: tuple[str, str]) -> str:
     return "examples:\n" + "\n".join(f"  # {what}\n  lstm-numba {command}" for what, command in pairs)
+
+
+def _wrapped(names: Sequence[str]) -> str:
+    return textwrap.fill(", ".join(names), width=110, initial_indent="  ", subsequent_indent="  ")
 
 
 def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = "", /, **names: str) -> _Parser:
@@ -289,6 +300,23 @@ _directions = _one_or_each(
 )
 
 
+def _cell(text: str) -> str:
+    if text in CELLS or text.endswith(".py"):
+        return text
+    raise argparse.ArgumentTypeError(f"expected {', '.join(CELLS)}, or a file such as my_cell.py; got {text!r}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE: yes, no, a number or a function's name."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE such as candidate=relu, got {text!r}")
+    words = {"yes": True, "true": True, "no": False, "false": False}
+    with suppress(ValueError):
+        return name, words[value.lower()] if value.lower() in words else float(value)
+    return name, value
+
+
 def _separator(text: str) -> str:
     return {"tab": "\t", "\\t": "\t"}.get(text, text)
 
@@ -326,14 +354,15 @@ def _add_data_options(parser: Any) -> None:
 def _add_layer_options(parser: Any) -> Any:
     group = parser.add_argument_group("layers")
     add = group.add_argument
-    add("--cell", choices=CELLS, help="LSTM or simple recurrent net (lstm)")
+    add("--cell", type=_cell, metavar="CELL", help="lstm, rnn, gru, … or a .py file with a cell's equations (lstm)")
     add("--gate", choices=NONLINEARITIES, help="non-linearity of the gates (sigmoid)")
-    add("--cell-input", choices=NONLINEARITIES, help="squashes the cell's input (tanh)")
-    add("--cell-output", choices=NONLINEARITIES, help="squashes the cell's output (tanh)")
+    add("--cell-input", choices=NONLINEARITIES, help="squashes an LSTM cell's input (tanh)")
+    add("--cell-output", choices=NONLINEARITIES, help="squashes an LSTM cell's output (tanh)")
     add("--nonlinearity", choices=NONLINEARITIES, help="of a simple recurrent net (tanh)")
-    _switch(group, "peepholes", "from the cell to its gates (yes)")
-    _switch(group, "bias", "of gates and cells (yes)")
+    _switch(group, "peepholes", "from an LSTM's cell to its gates (yes)")
     add("--forget-bias", type=float, metavar="B", help="initial bias of the forget gate (1)")
+    add("--option", type=_setting, action="append", metavar="NAME=VALUE", help="another of the cell's own; repeatable")
+    _switch(group, "bias", "of every pre-activation (yes)")
     add("--init", choices=INITS, help="initial weights; uniform: ±0.12, as in 2015 (glorot)")
     add("--dtype", choices=("float32", "float64"), help="of all numbers (float32)")
     return group
@@ -364,6 +393,7 @@ def _add_train(commands: Any) -> _Parser:
         _examples(
             ("learn the news queries, or generated ones where those are not here", "train -o news.safetensors"),
             ("go on after Ctrl-C", "train --resume news.safetensors --epochs 25"),
+            ("a GRU, or a cell of your own", "train --cell gru"),
             ("your own data and word vectors", "train --data tagged.txt --vectors vectors.txt"),
             ("the network of 2015, with a longer window", "train --recipe 2015 --window 7"),
             (
@@ -469,12 +499,13 @@ def _add_tag(commands: Any) -> _Parser:
 def _add_gradcheck(commands: Any) -> _Parser:
     text = (
         "compare gradients with central differences",
-        "Compare every gradient of the backward pass with differences of the forward pass, in float64: of an LSTM\n"
-        "layer, of a simple recurrent layer, of a whole network, or of the network in a model file. Exits with 1 if\n"
-        "one is wrong.",
+        "Compare every gradient of the backward pass with differences of the forward pass, in float64: of a layer,\n"
+        "of a whole network, or of the network in a model file. Exits with 1 if one is wrong.\n\n"
+        f"cells:\n{_wrapped(CELLS)}",
         _examples(
-            ("a layer of each kind and a small network", "gradcheck"),
+            ("an LSTM, a simple recurrent net, a GRU and a small network", "gradcheck"),
             ("a layer with other non-linearities", "gradcheck lstm --gate tanh --cell-output identity"),
+            ("a cell of your own, with its backward step if that is written in the file", "gradcheck my_cell.py"),
             ("two layers joined as in 2015", "gradcheck network --hidden-sizes 4,3 --merge sum --no-bias"),
             ("a trained tagger, 20 numbers of each array", "gradcheck news.safetensors --max-entries 20"),
         ),
@@ -482,7 +513,8 @@ def _add_gradcheck(commands: Any) -> _Parser:
     names = {"step": "--difference", "hidden_size": "--hidden-sizes", "n_classes": "--classes", "x": "--steps, --batch"}
     parser = _command(commands, "gradcheck", text, "[WHAT] ", **names)
     add = parser.add_argument
-    add("what", nargs="?", default="all", metavar="WHAT", help="lstm, rnn, network, all or a model file (all)")
+    what = "a cell, a .py file with one, network, all or a model file (all)"
+    add("what", nargs="?", default="all", metavar="WHAT", help=what)
     group = parser.add_argument_group("sizes")
     add = group.add_argument
     add("--input-size", type=int, default=3, metavar="I", help="numbers in xᵗ (3)")
@@ -521,8 +553,8 @@ def _add_sensitivity(commands: Any) -> _Parser:
     add("--layer", type=int, metavar="N", help="of the MODEL, 0 is the first (0)")
     add("--direction", choices=("forward", "backward", "both"), help="of that layer (all it has)")
     add("--word", type=int, metavar="N", help="in window mode: the word in the middle, from 1 (the middle one)")
-    add("--of", choices=("h", "c"), default="h", help="output or cell state (h)")
-    add("--wrt", choices=("x", "h", "c"), default="x", help="with respect to what (x)")
+    add("--of", default="h", metavar="STATE", help="h, the output, or another state such as an LSTM's c (h)")
+    add("--wrt", default="x", metavar="STATE", help="with respect to what: x, the input, or a state (x)")
     add("--norm", choices=("frobenius", "spectral"), default="frobenius", help="of the matrices")
     add("--linear", action="store_true", help="linear colours from 0 (logarithmic)")
     add("--title", help="of the figure")
@@ -538,13 +570,13 @@ def _add_sensitivity(commands: Any) -> _Parser:
 
 def _add_look(commands: Any) -> _Parser:
     text = (
-        "look inside a stored LSTM: its gates, cell and sensitivities for a series",
-        "Run a stored LSTM or simple recurrent net over a series, and draw gates, cell state and output of a layer,\n"
-        "which output depends on which input, and how far back the gradient of the last output reaches. Each figure\n"
-        "comes with a line on what is to be seen in it.\n\n"
+        "look inside a stored LSTM or GRU: its gates, states and sensitivities for a series",
+        "Run a stored recurrent net over a series, and draw gates, states and output of a layer, which output depends\n"
+        "on which input, and how far back the gradient of the last output reaches. Each figure comes with a line on\n"
+        "what is to be seen in it.\n\n"
         "WEIGHTS is one of\n"
         "  .safetensors   a state dict of PyTorch, or a model of this package\n"
-        "  .onnx          a graph with LSTM or RNN nodes (needs onnx)\n"
+        "  .onnx          a graph with LSTM, GRU or RNN nodes (needs onnx)\n"
         "  .keras, .h5    a model of Keras, or its weights (needs h5py)\n\n"
         "The series must be scaled as it was when the model was trained. Steps are numbered from 1, units, layers and\n"
         "sequences from 0.",

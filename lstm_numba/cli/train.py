@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_numba import _checks
-from lstm_numba.cli.cell_kinds import check_cell
+from lstm_numba.cli.chosen_cell import cell_options, check_options, chosen_cell
 from lstm_numba.cli.corpus import Parts, learned_from, load_data, share_options, split_data
 from lstm_numba.cli.output import Talk, check_folder, made_folder, percent, print_json
 from lstm_numba.cli.parser import (
@@ -115,8 +115,11 @@ def _check_labels(parts: Parts) -> None:
 
 def _tagger_changes(arguments: Namespace, recipe: presets.Recipe) -> dict[str, Any]:
     """What the options change in a recipe's tagger."""
-    changes = given(arguments, TAGGER)
-    check_cell(changes, changes.get("cell", "lstm"))
+    changes = cell_options(arguments, TAGGER)
+    cell = chosen_cell(changes.get("cell", "lstm"))
+    check_options(changes, cell, arguments)
+    if "cell" in changes:
+        changes["cell"] = cell
     if changes.get("window") == 0:
         changes["window"] = None
     if changes.get("one_hot"):
@@ -139,7 +142,7 @@ def _optimizer(arguments: Namespace, recipe: presets.Recipe) -> Optimizer:
 
 def _resumed_job(arguments: Namespace) -> Job:
     """Go on with a file's training, with the settings it has."""
-    fixed = (*TAGGER, *FIT, *RULES, "recipe", "optimizer", "learning_rate", "vectors", "no_vectors", "seed")
+    fixed = (*TAGGER, "option", *FIT, *RULES, "recipe", "optimizer", "learning_rate", "vectors", "no_vectors", "seed")
     for name in given(arguments, fixed):
         raise UsageError(f"{option(name)}: expected only without --resume, which takes it from {arguments.resume}")
     tagger = Tagger.load(arguments.resume)

@@ -17,12 +17,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lstm_numba import LSTM
+from lstm_numba.cells import CELLS
 from lstm_numba.cli import corpus, demo, main, output, parser
 from lstm_numba.data import Vocabulary, generate_news, read_tagged, split, write_tagged
 from lstm_numba.engine import nonlinearities, pool
 from lstm_numba.instruments.jacobians import sensitivity
 from lstm_numba.layers import initial_weights
-from lstm_numba.layers.stack import CELLS
 from lstm_numba.models import presets
 from lstm_numba.models.optimizers import OPTIMIZERS
 from lstm_numba.models.tagger import SCHEDULES, Tagger
@@ -86,7 +86,7 @@ def weights(path):
 def test_the_choices_are_the_packages_own():
     assert set(parser.NONLINEARITIES) == set(nonlinearities.NAMES)
     assert parser.INITS == initial_weights.NAMES
-    assert set(parser.CELLS) == set(CELLS)
+    assert parser.CELLS == tuple(CELLS)
     assert set(parser.OPTIMIZERS) == set(OPTIMIZERS)
     assert set(parser.SCHEDULES) == set(SCHEDULES)
     assert set(parser.RECIPES) == set(presets.RECIPES)
@@ -271,6 +271,11 @@ SETTINGS = {
         ["--cell", "rnn", "--nonlinearity", "relu"],
         lambda t: t.network.layers[0][0].nonlinearity == "relu",
     ),
+    "GRU": (
+        ["--cell", "gru", "--gate", "tanh", "--option", "candidate=relu"],
+        lambda t: t.network.cell == "gru" and t.network.layers[0][0].options == {"gate": "tanh", "candidate": "relu"},
+    ),
+    "another of the package's cells": (["--cell", "mgu"], lambda t: t.network.cell == "mgu"),
     "switches": (
         ["--no-peepholes", "--no-bias", "--no-output-bias"],
         lambda t: not any(name.endswith((".V", ".b")) for name in t.network.parameters()),
@@ -615,10 +620,11 @@ def test_gradcheck_of_every_kind(capsys):
     assert [line.split()[0] for line in out.splitlines() if " parameters, T = 4, B = 3" in line] == [
         "LSTM",
         "SimpleRNN",
+        "GRU",
         "Network",
     ]
     assert re.search(r"^V_o +4 .* pass$", out, re.MULTILINE)
-    assert out.count("passed: all ") == 3
+    assert out.count("passed: all ") == 4
 
 
 @pytest.mark.parametrize(
@@ -639,6 +645,9 @@ def test_gradcheck_of_every_kind(capsys):
             "1",
         ],
         ["network", "--hidden-sizes", "3,2", "--merge", "sum", "--weight-decay", "0.1,0.2,0.3", "--loss", "last"],
+        ["gru", "--option", "candidate=sigmoid", "--option", "reset_after=no", "--gate", "tanh"],
+        ["janet", "--option", "beta=0.5", "--forget-bias", "2"],
+        ["network", "--cell", "gru", "--directions", "forward", "--hidden-sizes", "3"],
         ["network", "--cell", "rnn", "--directions", "forward", "--classes", "2", "--lengths", "3,1,5"],
         ["all", "--gate", "tanh", "--nonlinearity", "sigmoid", "--loss", "middle", "--seed", "4", "--init", "uniform"],
     ],
@@ -649,6 +658,66 @@ def test_gradcheck_with_the_options_of_networks(capsys, options):
     report = json.loads(out)
     assert (code, report["passed"]) == (0, True)
     assert all(row["checked"] == row["entries"] for check in report["checks"] for row in check["rows"])
+
+
+OWN_CELL = """
+import lstm_numba as ln
+from lstm_numba.cells import sigmoid, slope, tanh
+
+raise SystemExit("a file of a cell is never run")
+
+
+@ln.cell
+def leaky(a, h_prev, *, leak=0.25):
+    \"\"\"Forgets at a fixed rate.\"\"\"
+    n = tanh(a)
+    h = (1 - leak) * h_prev + leak * n
+    return h
+
+
+@leaky.backward
+def leaky_backward(n, epsilon_h, *, leak):
+    delta = leak * slope(tanh, n) * epsilon_h
+    epsilon_h_prev = (1 - leak) * epsilon_h
+    return delta, epsilon_h_prev
+"""
+
+
+def test_a_cell_in_a_file_is_read_and_never_run(capsys):
+    Path("own.py").write_text(OWN_CELL, encoding="utf-8")
+    code, out, err = run(capsys, "gradcheck", "own.py", "--option", "leak=0.5")
+    assert (code, err) == (0, "")
+    code, out, err = run(capsys, "train", *TINY, "--epochs", "1", "--cell", "own.py", "-o", "m.safetensors")
+    assert (code, err) == (0, "")
+    layer = Tagger.load("m.safetensors").network.layers[0][0]
+    assert (layer.cell.name, layer.leak) == ("leaky", 0.25)
+    options = ["--hidden", "3", "--steps", "4", "--input-size", "2", "-o", "map.svg"]
+    code, out, err = run(capsys, "sensitivity", "--cell", "own.py", *options)
+    assert (code, err) == (0, "")
+    assert out.startswith("an untrained leaky of 3 units, 4 random steps, seed 0\n")
+
+
+def test_a_wrong_backward_step_in_a_file_is_found(capsys):
+    Path("own.py").write_text(OWN_CELL.replace("delta = leak *", "delta = "), encoding="utf-8")
+    code, out, _ = run(capsys, "gradcheck", "own.py")
+    assert code == 1
+    assert "\nin a single step only U, W, b are wrong: look there first\nFAILED: " in out
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("def one(a, h_prev):\n    h = a * c\n    return h\n", "own.py: one, line 2: 'h = a * c': c is not defined"),
+        ("def leaky(a, h_prev)\n", "own.py: cell, line 1: 'def leaky(a, h_prev)': expected Python"),
+        ("x = 1\n", "own.py: expected one function, the cell's equations, got none"),
+        ("def a():\n  pass\n\ndef b():\n  pass\n", "own.py: expected one function, the cell's equations, got a, b"),
+        (b"# \xe4", "own.py: not utf-8 text"),
+    ],
+)
+def test_a_file_without_a_cell_is_one_line(capsys, text, says):
+    Path("own.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    for command in (["gradcheck", "own.py"], ["sensitivity", "-o", "map.svg", "--cell", "own.py"]):
+        assert fails(capsys, *command).startswith(says)
 
 
 def test_gradcheck_of_a_model(capsys, window_model):
@@ -745,8 +814,30 @@ BAD = {
     "an unknown direction": ("train --directions up", "expected both or forward, for all layers or each, got 'up'"),
     "one momentum of two": ("train --recipe 2015 --late 0.9", "expected two numbers such as 0.95,0.9, got '0.9'"),
     "a momentum of another rule": ("train --late 0.9,0.9", "--late: expected only with --optimizer 2015, got adam"),
-    "an LSTM's option for the other": ("train --cell rnn --gate relu", "--gate: expected only with an lstm, got rnn"),
-    "and the other way": ("train --nonlinearity relu", "--nonlinearity: expected only with an rnn, got lstm"),
+    "an LSTM's option for the other": (
+        "train --cell rnn --gate relu",
+        "--gate: expected only with a cell that has it (lstm, gru, gru_2014), got rnn",
+    ),
+    "and the other way": (
+        "train --nonlinearity relu",
+        "--nonlinearity: expected only with a cell that has it (rnn, indrnn), got lstm",
+    ),
+    "peepholes of a GRU": (
+        "sensitivity -o map.svg --cell gru --no-peepholes",
+        "--peepholes: expected only with a cell that has it (lstm), got gru",
+    ),
+    "a forget gate that isn't there": ("gradcheck gru --forget-bias 1", "--forget-bias: expected only with a cell"),
+    "an option that no cell has": (
+        "gradcheck lstm --option speed=3",
+        "--option speed: expected only with a cell that has it, got lstm",
+    ),
+    "an option without a value": ("gradcheck lstm --option speed", "expected NAME=VALUE such as candidate=relu"),
+    "an unknown cell": ("train --cell cake", "--cell: expected lstm, rnn, gru, gru_2014,"),
+    "no file of a cell": ("train --cell none.py", "none.py: No such file"),
+    "a state that the cell doesn't have": (
+        "sensitivity -o map.svg --cell gru --of c",
+        "--of: expected one of 'h', got 'c'",
+    ),
     "no words at all": ("train --embedding-size 0", "--embedding-size: expected "),
     "patience for nothing": ("train --patience 3", "--patience: expected only with --validation-share"),
     "a folder that isn't there": ("train -o nowhere/m.safetensors", "--output: there is no folder nowhere"),
@@ -772,7 +863,7 @@ BAD = {
     "no threads": ("tag none.safetensors word --threads 0", "--threads: expected at least 1, got 0"),
     "nothing to check": (
         "gradcheck elephant",
-        "WHAT: expected lstm, rnn, network, all, or a model file, got 'elephant'",
+        "network, all, a .py file with a cell's equations, or a model file, got 'elephant'",
     ),
     "no time": ("gradcheck --steps 0", "--steps: expected at least 1, got 0"),
     "a negative length": ("gradcheck --lengths 3,-1", "--lengths: expected 1 to 3"),
@@ -795,7 +886,7 @@ BAD = {
     "words for an untrained layer": ("sensitivity -o map.svg --words a", "--words: expected only with a MODEL"),
     "a cell that isn't there": (
         "sensitivity -o map.svg --cell rnn --of c",
-        "--of: expected 'h' or 'x', for a SimpleRNN",
+        "--of: expected one of 'h', got 'c'",
     ),
     "an unknown figure": ("figures --only gates --only cats", "--only: expected one of unfolded_network, "),
     "a folder that can't be": ("demo --out file.txt/figures", "file.txt/figures: Not a directory"),
