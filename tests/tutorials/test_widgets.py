@@ -28,7 +28,7 @@ def text_of(box):
 
 
 def pixels_of(box):
-    return base64.b64decode(re.search("base64,([^\"]*)", box.picture.value)[1])
+    return base64.b64decode(re.search('base64,([^"]*)', box.picture.value)[1])
 
 
 @pytest.fixture

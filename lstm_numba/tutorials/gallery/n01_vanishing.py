@@ -92,9 +92,7 @@ def factor_of_a_step() -> Drawn:
             "mean singular value × slope": np.median(simple_says, axis=1),
             "largest singular value": largest,
         }
-        plots.growth_rates(
-            GAINS, simple, left, predictions=lines, xlabel="gain on $W$", title="simple recurrent net"
-        )
+        plots.growth_rates(GAINS, simple, left, predictions=lines, xlabel="gain on $W$", title="simple recurrent net")
         lines = {
             "spectral radius of mean step": np.median(lstm_says, axis=1),
             r"$\sigma(b_f)$ alone": 1 / (1 + np.exp(-np.array(BIASES))),
