@@ -7,6 +7,7 @@ that never stopped.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -180,7 +181,7 @@ class Streams(Source):
 
     def sums(self, trace: Any, y: NDArray, loss: float) -> dict[str, float]:
         """Return the window's bits per step."""
-        return {"bits": loss / np.log(2)}
+        return {"bits": loss / math.log(2)}
 
     def means(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         """Return the mean of the windows' bits."""
