@@ -22,10 +22,10 @@ on arrays, a cell runs the same lines as Python.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -93,12 +93,17 @@ class Cell:
         self.lines = reader.lines
         self.citation = reader.citation
         self.written: Written | None = None
-        self._remembered: OrderedDict[Any, Any] = OrderedDict()
+        self._remembered: dict[Any, Any] = {}
         self.__doc__ = reader.citation
         self.__name__ = reader.name
-        self.__wrapped__ = _runnable(Source(self.text, {}, source.file, source.line))
+        self._place = source.file, source.line
         for _ in self.programs():  # raises where the lines don't fit together
             pass
+
+    @functools.cached_property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The cell as a function of Python: what runs when it is called, and what `help` and `inspect` look at."""
+        return _runnable(self.text, *self._place)
 
     def __repr__(self) -> str:
         """Return its name and arguments."""
@@ -179,14 +184,13 @@ class Cell:
     def remembered(self, key: Any, make: Callable[[], T]) -> T:
         """Return what `make` returned for this key before, or returns now.
 
-        Forgets what was asked for longest ago beyond a few, and everything when a backward step is written.
+        Forgets the oldest beyond a few, and everything when a backward step is written.
         """
-        if key in self._remembered:
-            self._remembered.move_to_end(key)
-            return self._remembered[key]
+        if (found := self._remembered.get(key)) is not None:
+            return found
         self._remembered[key] = made = make()
         if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+            self._remembered.pop(next(iter(self._remembered)), None)
         return made
 
     def backward(self, function: Any) -> Any:
@@ -309,17 +313,17 @@ def _source(function: Any, call: str) -> Source:
     return Source(text, {**closure.globals, **closure.nonlocals}, code.co_filename, code.co_firstlineno)
 
 
-def _runnable(source: Source) -> Callable[..., Any]:
+def _runnable(text: str, file: str, line: int) -> Callable[..., Any]:
     """Return a cell's function, which calls the functions that its equations name, wherever it was typed."""
-    (definition,) = (node for node in ast.parse(source.text).body if isinstance(node, ast.FunctionDef))
+    (definition,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     definition.decorator_list = []
     definition.returns = None
     for argument in ast.walk(definition.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
-    tree = ast.increment_lineno(ast.Module([definition], []), source.line - 1)
+    tree = ast.increment_lineno(ast.Module([definition], []), line - 1)
     space: dict[str, Any] = dict(FUNCTIONS)
-    exec(compile(tree, source.file, "exec"), space)
+    exec(compile(tree, file, "exec"), space)
     return space[definition.name]
 
 
