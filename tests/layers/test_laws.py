@@ -385,10 +385,15 @@ def test_gradients_are_linear_in_the_seeds(name):
 # Saturation: a gate that is exactly 0 or 1
 
 # Cell → biases that make it keep the state that is named.
+BOTH_GATES = ("lstm", "nog", "niaf", "noaf", "no_peepholes", "fgr", "ran")
 KEEPS = {
-    "lstm": ({"b_i": -1000, "b_f": 1000, "b_o": -1000}, "c"),
-    "gru": ({"b_z": 1000}, "h"),
-    "gru_2014": ({"b_z": 1000}, "h"),
+    **{name: ({"b_i": -1000, "b_f": 1000}, "c") for name in BOTH_GATES},
+    **{name: ({"b_i": -1000}, "c") for name in ("nfg", "cifg", "lstm_1997")},
+    **{name: ({"b_z": 1000}, "h") for name in ("gru", "gru_2014", "ugrnn")},
+    "mgu": ({"b_f": -1000}, "h"),
+    "janet": ({"b_f": 1000}, "h"),
+    "mingru": ({"b_z": -1000}, "h"),
+    "minlstm": ({"b_i": -1000, "b_f": 1000}, "h"),
 }
 
 
