@@ -9,12 +9,14 @@ LSTM's four are side by side in the order i, f, c, o:
 
 A GRU's three are in the order z, r, h (our n). With ``reset_after=True`` its bias is (2, 3 H), that of the input above
 that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay apart. A SimpleRNN's are (I, H), (H, H), (H,).
-Keras 2's CuDNNLSTM and CuDNNGRU keep, gate by gate, the bytes of U_k (H, I) in the kernel, W_k in the recurrent kernel,
-and both biases of each gate one after the other, (8 H,) or (6 H,).
 ``layer.get_weights()`` gives them in this order, a Bidirectional's forward direction first. There are no peepholes, one
 ``recurrent_activation`` for all gates, and one ``activation`` for both the cell's input and its output.
 
-Source: Keras' LSTMCell, GRUCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/.
+Keras 2's CuDNNLSTM and CuDNNGRU keep the numbers of U_k (H, I), row after row, in each gate's columns of the kernel, W_k
+itself in those of the recurrent kernel, and the input's biases before the recurrent side's, (8 H,) or (6 H,).
+
+Source: Keras' LSTMCell, GRUCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/, and the
+conversion of cuDNN's layout in Keras 2's keras/engine/saving.py.
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ def from_torch(
 
     Examples
     --------
+    >>> from lstm_numba import LSTM
     >>> weights = torch_state_dict(LSTM(2, 3, peepholes=False, seed=0))
     >>> from_torch(weights).forward(np.ones((5, 1, 2))).f.shape
     (5, 1, 3)
