@@ -12,7 +12,7 @@ that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay apart. A
 ``layer.get_weights()`` gives them in this order, a Bidirectional's forward direction first. There are no peepholes, one
 ``recurrent_activation`` for all gates, and one ``activation`` for both the cell's input and its output.
 
-Keras 2's CuDNNLSTM and CuDNNGRU keep the numbers of U_k (H, I), row after row, in each gate's columns of the kernel, W_k
+Keras 2's CuDNNLSTM and CuDNNGRU keep the numbers of U_k (H, I), row by row, in each gate's columns of the kernel, W_k
 itself in those of the recurrent kernel, and the input's biases before the recurrent side's, (8 H,) or (6 H,).
 
 Source: Keras' LSTMCell, GRUCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/, and the
