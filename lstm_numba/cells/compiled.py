@@ -112,7 +112,8 @@ class _Writer:
     def _operation(self, x: Expression) -> str:
         if x.op == "number":
             value = x.args[0]
-            return f"nothing({self.like})" if value == 0 else f"constant({self.like}, {value!r})"
+            text = repr(value).replace("inf", "1e999")
+            return f"nothing({self.like})" if value == 0 else f"constant({self.like}, {text})"
         if x.op == "negative":
             return f"(-{self.write(x.args[0])})"
         if x.op == "call":

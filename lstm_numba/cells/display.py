@@ -248,7 +248,8 @@ def _recursion(step: _BackwardStep, write: Writer) -> list[Equation]:
             right = later + right if state == "h" else right + later
         if key == "epsilon_h":
             carried, note = _carried(step, write, "t+1")
-            before = [write.style.symbol("e", time="t"), *carried]
+            own = "L" if "e" in step.program.final else ""  # the loss's part, where the cell calls something else e
+            before = [write.style.symbol("e", own, "t"), *carried]
         found.append(Equation(left, write.sum_of(right, before), note))
     return found
 

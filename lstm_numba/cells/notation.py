@@ -251,6 +251,7 @@ class Writer:
         if x.op in ("product", "transposed"):
             W = self.weight(x.args[0])
             return f"{self.style.transposed(W) if x.op == 'transposed' else W} {self.factor(x.args[1], time)}"
+        alone = alone or (x.op == "number" and x.args[0] >= 0)
         return self.sum(x, time) if alone else f"({self.sum(x, time)})"
 
     def _call(self, function: str, *arguments: Expression, time: str) -> str:

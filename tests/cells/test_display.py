@@ -196,6 +196,17 @@ def test_greek_and_long_names():
     assert r"\mathrm{keep}^{t} &= 1 - \alpha^{t}" in cell.equations._repr_latex_()
 
 
+def test_a_cell_that_calls_something_e_and_divides_by_a_number():
+    cell = ln.cell("""
+        def own(a_x, h_prev):
+            e = tanh(a_x) / 3
+            h = e + h_prev / -2
+            return h
+        """)
+    assert shown(cell.equations)[1:] == ["eᵗ = tanh(a_xᵗ) / 3", "hᵗ = eᵗ + hᵗ⁻¹ / (−2)"]
+    assert shown(cell.backward_equations)[0] == "ε_hᵗ = e_Lᵗ + W_xᵀ δ_xᵗ⁺¹ + ε_hᵗ⁺¹ / (−2)"
+
+
 def test_repr_is_the_text():
     equations = CELLS["rnn"].equations
     assert repr(equations) == str(equations)
