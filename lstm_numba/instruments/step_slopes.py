@@ -16,13 +16,14 @@ derivative of m, which has the same form as that of z.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.cells import Program, joined
+from lstm_numba.cells import Cell, Program, joined
 from lstm_numba.cells.derive import Backward, derived
 from lstm_numba.cells.expressions import (
     ONE,
@@ -91,7 +92,7 @@ class StepSlopes:
         arguments = program.arguments
         kinds = (("u", arguments.u), ("a", arguments.a), ("w", arguments.w), ("p", arguments.W))
         gates = [joined(kind, gate) for kind, of in kinds for gate in of]
-        backward = derived(program, by_value=False)
+        backward = _derived(program.cell, tuple(program.options.items()))
         step = _UnitSteps(backward, _values_of(trace, backward))
         seeds = step.seeds
 
@@ -116,8 +117,10 @@ class StepSlopes:
         self.by_prev, self.m_by_prev = by_prev[:, :, :S], by_prev[:, :, S:]
         self.within, self.m_within = within[:, :, :S], within[:, :, S:]
         # States on which a step depends by whole matrices are the first ones; on the others it does by diagonals.
-        self._full = 1 + max([column for row, column in pairs if row >= S], default=0)
-        self._pairs = [(row, column) for row, column in pairs if row < S]
+        full = self._full = 1 + max([column for row, column in pairs if row >= S], default=0)
+        diagonals = [(s, z, by_prev[:, :, s, z]) for s, z in pairs if s < S]
+        self._in_full = [each for each in diagonals if each[1] < full]
+        self._apart = [each for each in diagonals if each[1] >= full]
 
     # -- one step's Jacobians -----------------------------------------------------------------------------------------
 
@@ -125,9 +128,8 @@ class StepSlopes:
         """Dᵗ = ∂zᵗ/∂zᵗ⁻¹ (Z, Z), Z = S·H."""
         D = self._full_columns(t, b, self.S)
         units = np.arange(self.H)
-        for s, z in self._pairs:
-            if z >= self._full:
-                D[s, units, z, units] = self.by_prev[t, b, s, z]
+        for s, z, diagonal in self._apart:
+            D[s, units, z, units] = diagonal[t, b]
         return D.reshape(self.S * self.H, -1)
 
     def input(self, t: int, b: int) -> NDArray:
@@ -152,11 +154,10 @@ class StepSlopes:
     def _full_columns(self, t: int, b: int, n: int) -> NDArray:
         """The columns of Dᵗ (S, H, n, H) that belong to states which act by whole matrices; others are zero."""
         units, full = np.arange(self.H), self._full
-        D = np.zeros((self.S, self.H, n, self.H))
+        D = (np.empty if n == 1 else np.zeros)((self.S, self.H, n, self.H))
         _scaled_sums(self.by_gate[t, b, :, self._of_W], self.W, D[:, :, 0])
-        for s, z in self._pairs:
-            if z < full:
-                D[s, units, z, units] += self.by_prev[t, b, s, z]
+        for s, z, diagonal in self._in_full:
+            D[s, units, z, units] += diagonal[t, b]
 
         for k, W in enumerate(self.P):
             m = np.zeros((1, self.H, full, self.H))
@@ -176,18 +177,16 @@ class StepSlopes:
         """Carry rows ∂zᵗ⁻¹/∂(anything) on to step t: out = rows Dᵀ, both (R, Z)."""
         H, width = self.H, self._full * self.H
         np.matmul(rows[:, :width], self._full_columns(t, b, self._full).reshape(-1, width).T, out=out)
-        for s, z in self._pairs:
-            if z >= self._full:
-                out[:, s * H : (s + 1) * H] += rows[:, z * H : (z + 1) * H] * self.by_prev[t, b, s, z]
+        for s, z, diagonal in self._apart:
+            out[:, s * H : (s + 1) * H] += rows[:, z * H : (z + 1) * H] * diagonal[t, b]
 
     def back(self, t: int, b: int, rows: NDArray, out: NDArray) -> None:
         """Carry rows ∂(anything)/∂zᵗ back to the step before: out = rows D, both (R, Z)."""
         H, width = self.H, self._full * self.H
         np.matmul(rows, self._full_columns(t, b, self._full).reshape(-1, width), out=out[:, :width])
         out[:, width:] = 0
-        for s, z in self._pairs:
-            if z >= self._full:
-                out[:, z * H : (z + 1) * H] += rows[:, s * H : (s + 1) * H] * self.by_prev[t, b, s, z]
+        for s, z, diagonal in self._apart:
+            out[:, z * H : (z + 1) * H] += rows[:, s * H : (s + 1) * H] * diagonal[t, b]
 
 
 def _scaled_sums(vectors: NDArray, matrices: NDArray, out: NDArray) -> None:
@@ -195,6 +194,9 @@ def _scaled_sums(vectors: NDArray, matrices: NDArray, out: NDArray) -> None:
 
     Unit by unit it is a product of small matrices, which is twice as fast as a sum over gates.
     """
+    if matrices.shape[1] == 1:
+        np.multiply(vectors[:, 0, :, None], matrices[:, 0], out=out)
+        return
     np.matmul(vectors.transpose(2, 0, 1), matrices, out=out.transpose(1, 0, 2))
 
 
@@ -252,6 +254,12 @@ def _linear(trace: Trace, program: Program, argument: str) -> NDArray:
     if joined(bias, gate) in parameters:
         total += parameters[joined(bias, gate)]
     return total
+
+
+@functools.lru_cache(maxsize=64)
+def _derived(of: Cell, options: tuple[tuple[str, Any], ...]) -> Backward:
+    """The backward step of a cell under its options, slopes written with what they are taken at."""
+    return derived(of.program(**dict(options)), by_value=False)
 
 
 # -- a backward step with unit seeds ----------------------------------------------------------------------------------
