@@ -536,7 +536,7 @@ class Recurrent:
         Whether its numbers are finite is seen in the forward pass.
         """
         given = x if isinstance(x, np.ndarray) else np.asarray(x)
-        array = _checks.floats("x", given, ("T", "B", self.input_size), self.dtype)
+        array = _writable(_checks.floats("x", given, ("T", "B", self.input_size), self.dtype))
         T, B, _ = array.shape
         if lengths is None:
             borrowed = array is given or np.may_share_memory(array, given)
@@ -773,9 +773,8 @@ class Recurrent:
             Second derivatives under the names of the first.
         """
         incoming = self._check_incoming(trace, "d2", d2h, last, named, "second_derivatives")
-        if x_squared is not None:
-            x_squared = _checks.floats("x_squared", x_squared, trace.x.shape, self.dtype)
-        return self.run_back(trace, *incoming, self._parameters.empty_like(), squared=True, x_squared=x_squared)
+        own = self._optional("x_squared", x_squared, trace.x.shape)
+        return self.run_back(trace, *incoming, self._parameters.empty_like(), squared=True, x_squared=own)
 
     def _check_incoming(
         self, trace: Any, d: str, dh: Any, last: Sequence[Any], named: Mapping[str, Any], call: str
@@ -790,10 +789,10 @@ class Recurrent:
         if dh is None and all(each is None for each in given):
             raise ValueError(f"{d}h: expected at least one of {', '.join([f'{d}h', *names])}, got none")
         shape = (trace.B, self.hidden_size)
-        own = self._check_gradient(f"{d}h", dh, (trace.T, *shape))
-        return own, [self._check_gradient(name, each, shape) for name, each in zip(names, given, strict=True)]
+        own = self._optional(f"{d}h", dh, (trace.T, *shape))
+        return own, [self._optional(name, each, shape) for name, each in zip(names, given, strict=True)]
 
-    def _check_gradient(self, name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> NDArray | None:
+    def _optional(self, name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> NDArray | None:
         return None if value is None else _checks.floats(name, value, shape, self.dtype)
 
     def run_back(
@@ -840,14 +839,14 @@ class Recurrent:
         epsilon = self._rows(T, B, last)
         delta = buffers.empty((step.row + step.p, T, B, H), self.dtype)
         dx = buffers.empty((T if need_dx else 0, B, I), self.dtype)
-        dh = self._nothing if dh is None else np.ascontiguousarray(dh)
+        dh = self._nothing if dh is None else _writable(np.ascontiguousarray(dh))
         packs, shares = self._tasks(T, B)
         room = buffers.empty((recurrence.backward_room(step, H, I if need_dx else 0, self._lanes),), self.dtype)
         sums = np.zeros((min(B, shares), (step.row + step.diagonals) * self._padded), self.dtype)
         x, operands = trace.x, trace.operands
         h_prev = trace._states[0, 1:] if self.reverse else trace._states[0, :-1]
         if squared:
-            x = np.square(x) if x_squared is None else x_squared
+            x = np.square(x) if x_squared is None else _writable(x_squared)
             h_prev, operands = np.square(h_prev), np.square(operands)
         N = T * B
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
@@ -859,6 +858,11 @@ class Recurrent:
         kernel = recurrence.backward_of(step)
         pool.together(lambda progress: kernel(progress, packs, len(sums), shares, *arguments), max(packs, shares))
         return Gradients(gradients, self, dx, delta, epsilon)
+
+
+def _writable(array: NDArray) -> NDArray:
+    """Return the array, or a copy of one that is read-only: Numba would compile everything anew for such arrays."""
+    return array if array.flags.writeable else array.copy()
 
 
 def decay_of(dtype: np.dtype, weight_decay: float, squared: bool) -> tuple[np.floating, np.floating]:

@@ -18,7 +18,8 @@ import pytest
 import lstm_numba as ln
 from cases import norm_error, worst
 from lstm_numba.cells import sigmoid, tanh
-from lstm_numba.engine import pool
+from lstm_numba.cells.compiled import step_of
+from lstm_numba.engine import pool, recurrence
 from naive_cells import Twin
 
 
@@ -503,17 +504,22 @@ def test_a_lean_pass_has_the_same_gradients(name, lengths):
     assert_same_bits(*map(of_gradients, second))
 
 
+@pytest.mark.parametrize("lengths", [None, [4, 2, 3]], ids=["full", "lengths"])
 @each_cell
-def test_nothing_given_is_changed_and_it_may_be_read_only(name):
-    layer, problem = make(name, lengths=[4, 2, 3])
-    given = [problem.x, problem.dh, problem.lengths, *problem.initial.values(), *problem.last.values()]
-    given.append(layer.parameters().flat)
+def test_nothing_given_is_changed_and_it_may_be_read_only(name, lengths):
+    layer, problem = make(name, lengths=lengths)
+    given = [problem.x, problem.dh, *problem.initial.values(), *problem.last.values()]
+    given += [layer.parameters().flat] if lengths is None else [problem.lengths, layer.parameters().flat]
     before = [array.copy() for array in given]
     plain = everything(*run(layer, problem))
     assert all(np.array_equal(now, then) for now, then in zip(given, before, strict=True))
+    step = step_of(layer.cell.program(**layer.options))
+    loops = (recurrence.forward_of(step), recurrence.backward_of(step))
+    compiled = [len(loop.signatures) for loop in loops]
     for array in given[:-1]:
         array.flags.writeable = False
     assert_same_bits(everything(*run(layer, problem)), plain)
+    assert [len(loop.signatures) for loop in loops] == compiled  # none for read-only arrays
 
 
 @each_cell

@@ -582,6 +582,16 @@ def test_sequences_one_by_one_and_each_at_its_own_length(name):
             np.testing.assert_allclose(got[b], want[0], rtol=0, atol=1e-13)
 
 
+def test_what_is_given_may_be_read_only():
+    stack = make("mixed, concat")
+    problem = Problem(stack)
+    want = stack.backward(stack.forward(problem.x, **problem.initial()), **problem.seeds())
+    for array in (problem.x, problem.dh, *(state for states in problem.states.values() for state in states)):
+        array.flags.writeable = False
+    got = stack.backward(stack.forward(problem.x, **problem.initial()), **problem.seeds())
+    assert np.array_equal(got.flat, want.flat) and np.array_equal(got.x, want.x)
+
+
 def test_what_is_beyond_a_sequences_end_changes_nothing():
     stack = make("mixed, sum")
     problem = Problem(stack)
