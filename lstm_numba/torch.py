@@ -24,9 +24,10 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -65,58 +66,84 @@ _PROCESS = os.getpid()
 # ------------------------------------------------------------------------------------------------- weights, both ways
 
 
+class _Group(NamedTuple):
+    """Neighbouring rows of a parameter of PyTorch's that lie in one array of the engine's."""
+
+    rows: slice
+    shape: tuple[int, ...]  # with an axis for gates, if the array has one
+    name: str
+    place: slice  # of these gates in the array
+    order: NDArray  # of PyTorch's gates there
+    back: NDArray  # of the array's gates here
+    adds: bool  # to what another parameter has put there: b is bias_ih + bias_hh
+
+
 class _Direction:
     """A layer in one direction, without weights, and what PyTorch's parameters are made of.
 
-    Attributes
+    Parameters
     ----------
     layer
         What `lstm_numba.layers.recurrent.Recurrent.of_size` returned.
     parts
         PyTorch's name of a parameter → the engine's of what lies stacked in it: parameters, or one gate's part of them.
-    shapes
-        PyTorch's name → shape.
     """
 
     def __init__(self, layer: recurrent.Recurrent, parts: Mapping[str, Sequence[str]]) -> None:
         own = layer.parameters()
         self.layer = layer
-        self.parts = {name: each for name, each in parts.items() if each[0] in own}
-        self.shapes = {
-            name: (sum(own[part].shape[0] for part in each), *own[each[0]].shape[1:])
-            for name, each in self.parts.items()
-        }
+        self.groups: dict[str, list[_Group]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        seen: set[str] = set()
+        for key, each in parts.items():
+            if each[0] in own:
+                self.groups[key] = _groups(each, own, seen)
+                self.shapes[key] = (self.groups[key][-1].rows.stop, *own[each[0]].shape[1:])
+                seen.update(each)
 
     def from_torch(self, weights: Sequence[Tensor]) -> recurrent.Recurrent:
         """Return the engine's layer with copies of PyTorch's weights."""
         layer = self.layer.around(buffers.empty(self.layer.parameters().flat.shape, self.layer.dtype))
         own = layer.parameters()
-        written: set[str] = set()
-        for parts, weight in zip(self.parts.values(), weights, strict=True):
-            for part, rows in _rows(_array(weight), parts):
-                if part in written:  # b is bias_ih + bias_hh
-                    own[part][...] += rows
+        for groups, weight in zip(self.groups.values(), weights, strict=True):
+            array = _array(weight)
+            for rows, shape, name, place, _, back, adds in groups:
+                stacked, to = array[rows].reshape(shape), own[name][place]
+                if adds:
+                    to += stacked.take(back, 0)
                 else:
-                    own[part][...] = rows
-            written.update(parts)
+                    stacked.take(back, 0, to, "clip")
         return layer
 
     def to_torch(self, gradients: Parameters, needed: Sequence[bool]) -> list[Tensor | None]:
         """Return gradients as PyTorch has them, each in memory of its own; None where they aren't needed."""
         found: list[Tensor | None] = []
-        for (name, parts), need in zip(self.parts.items(), needed, strict=True):
-            array = buffers.empty(self.shapes[name], self.layer.dtype) if need else None
+        for (key, groups), need in zip(self.groups.items(), needed, strict=True):
+            array = buffers.empty(self.shapes[key], self.layer.dtype) if need else None
             if array is not None:
-                for part, rows in _rows(array, parts):
-                    rows[...] = gradients[part]
+                for rows, shape, name, place, order, _, _ in groups:
+                    gradients[name][place].take(order, 0, array[rows].reshape(shape), "clip")
             found.append(None if array is None else torch.from_numpy(array))
         return found
 
 
-def _rows(array: NDArray, parts: Sequence[str]) -> Iterable[tuple[str, NDArray]]:
-    """Each part of a parameter of PyTorch's with the rows that are its own, a view."""
-    n = len(array) // len(parts)
-    return ((part, array[k * n : (k + 1) * n]) for k, part in enumerate(parts))
+def _groups(parts: Sequence[str], own: Parameters, seen: set[str]) -> list[_Group]:
+    """Group a parameter's parts by the engine's array that each lies in; `seen` are the parts of earlier parameters."""
+    found, start = [], 0
+    for name, each in groupby(parts, lambda part: part.partition("_")[0]):
+        group = list(each)
+        shape = own[group[0]].shape
+        if group == [name]:  # all of the array, as it is
+            gates, stop = np.arange(shape[0]), start + shape[0]
+        else:
+            gates = np.array([own.gates[name].index(part.removeprefix(f"{name}_")) for part in group])
+            stop = start + len(gates) * shape[0]
+            shape = (len(gates), *shape)
+        first = gates.min()
+        place, order = slice(first, first + len(gates)), gates - first
+        found.append(_Group(slice(start, stop), shape, name, place, order, order.argsort(), group[0] in seen))
+        start = stop
+    return found
 
 
 def _array(tensor: Tensor) -> NDArray:
@@ -307,9 +334,9 @@ def _needs_products(task: _Pass, needed: Sequence[bool]) -> bool:
     """Whether the gradient of any U or W is needed: they are sums over x and h."""
     _, of_weights = task.split(needed[2:])
     return any(
-        need and parts[0][0] in "UW"
+        need and groups[0].name in ("U", "W")
         for direction, part in task.each(of_weights)
-        for parts, need in zip(direction.parts.values(), part, strict=True)
+        for groups, need in zip(direction.groups.values(), part, strict=True)
     )
 
 
