@@ -29,7 +29,7 @@ from numba.core.ccallback import CFunc
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
-from numba.core.dispatcher import _FunctionCompiler
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 
@@ -125,7 +125,7 @@ def jit(function=None, *, calls=(), key=""):
     dispatcher = njit(nogil=True, **_SETTINGS)(function)
     # Where there is nowhere to write, or the source lies in an archive, there is no cache ("no locator available").
     with contextlib.suppress(RuntimeError, OSError):
-        dispatcher._cache = _PackageCache(function, calls, key)  # type: ignore[attr-defined]
+        dispatcher._cache = _PackageCache(function, calls, key)
     return dispatcher
 
 

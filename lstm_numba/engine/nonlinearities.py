@@ -53,8 +53,8 @@ _ALMOST_ONE_32, _ALMOST_ONE_64 = np.float32(10), 20.0
 _LOWEST_32, _HIGHEST_32, _HALF_32 = np.float32(-104), np.float32(89), np.float32(0.5)
 _ARTANH_64 = tuple(2 / k for k in range(3, 25, 2))
 _ARTANH_32 = tuple(np.float32(c) for c in _ARTANH_64)
-# Of log: smallest normal number, a power of two that makes any subnormal one normal and its exponent, ln 2 in two parts,
-# ½, the largest number, infinity, NaN.
+# Of log: smallest normal number, a power of two that makes any subnormal one normal and its exponent, ln 2 in two
+# parts, ½, the largest number, infinity, NaN.
 _LOG_64 = (2.0**-1022, 2.0**54, 54.0, _LN2_HIGH_64, _LN2_LOW_64, 0.5, float(np.finfo(np.float64).max), np.inf, np.nan)
 _LOG_32 = tuple(
     np.float32(c)
@@ -276,7 +276,7 @@ def log(x):
 @inline
 def softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
-    zero, one, _, _, _ = _constants(x)
+    _, one, _, _, _ = _constants(x)
     u = exp(-absolute(x))
     w = one + u
     return larger(x, nothing(x)) + (log(w) + (u - (w - one)) / w)

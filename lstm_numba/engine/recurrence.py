@@ -185,26 +185,31 @@ def backward_room(step: Step, H: int, I: int, lane: int) -> int:
     return lane + Hp * ((step.u + step.a) * Ip + (step.a + step.w + step.p) * Hp + step.diagonals)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def forward_of(step: Step) -> Any:
     """Return the whole forward pass of a cell, compiled.
 
-    ``forward(progress, packs, shares, options, reverse, from_zero, bias, theta, room, x, x_own, finite, named, states,
-    operands, lengths, rows)``, in `packs` tasks that pack weights and `shares` of the batch:
+    ``forward(progress, tasks, options, switches, theta, room, source, named, states, operands, steps)``:
 
+    tasks
+        (packs, shares): in how many tasks weights are packed, and in how many shares of the batch the work is done.
     options
         The functions that the layer's options name, as numbers.
-    bias, theta
+    switches
+        (reverse, from_zero, bias): `from_zero` leaves out the product of W and an initial state of zeros.
+    theta
         The layer's parameters, one behind the other: U (a + u, H, I), W (a + w + p, H, H), V (·, H) and, with `bias`,
         b (a + u, H) and bw (w, H).
     room
         For packed weights, `forward_room` numbers.
-    x, x_own, finite
-        x (T, B, I) is copied to x_own on the way unless that is empty; finite (1,) becomes False if x holds NaN or
-        infinity.
+    source
+        (x, own, finite): x (T, B, I) is copied to `own` on the way unless that is empty; finite (1,) becomes False if x
+        holds NaN or infinity.
     named, states, operands
         Filled: named (·, T, B, H) first with what is kept, then with the rest unless there is no room for it; states
         (·, T + 1, B, H); operands (p, T, B, H).
+    steps
+        (lengths, rows), as this module's page explains them.
     from_zero
         Leave out the product of W and an initial state of zeros.
     """
@@ -245,9 +250,11 @@ def forward_of(step: Step) -> Any:
             copy_in(v, V, ZERO, D, H, Hp)
 
     @inline
-    def share_forward(options, reverse, from_zero, room, x, x_own, finite, named, states, operands, lengths, rows, b_lo,
-                      b_hi):  # fmt: skip
+    def share_forward(options, switches, room, source, named, states, operands, steps_of, b_lo, b_hi):
         """All time steps of the sequences b_lo … b_hi."""
+        reverse, from_zero, _ = switches
+        x, x_own, finite = source
+        lengths, rows = steps_of
         T, B, I = x.shape
         H, n, ragged, keeps_rest = states.shape[3], b_hi - b_lo, lengths.size > 0, named.shape[0] > Q
         layer, whole = T * B * H, (T + 1) * B * H
@@ -351,23 +358,22 @@ def forward_of(step: Step) -> Any:
                             store_first_each(rest_flat, to, layer, count, more, rest_of, rest_t)
         keep(scratch)
 
-    def forward(progress, packs, shares, options, reverse, from_zero, bias, theta, room, x, x_own, finite, named,
-                states, operands, lengths, rows):  # fmt: skip
-        H, I = states.shape[3], x.shape[2]
-        groups = padded(H, pointer(x)) // lanes(pointer(x))
+    def forward(progress, tasks, options, switches, theta, room, source, named, states, operands, steps):
+        packs, shares = tasks
+        H, (_, B, I) = states.shape[3], source[0].shape
+        groups = padded(H, pointer(theta)) // lanes(pointer(theta))
         task = claim(progress, 0)
         while task < packs:
             g_lo, g_hi = part(groups, packs, task)
-            pack(theta, bias, room, H, I, g_lo, g_hi)
+            pack(theta, switches[2], room, H, I, g_lo, g_hi)
             done(progress, 0)
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
             return
         share = claim(progress, 1)
         while share < shares:
-            b_lo, b_hi = part(x.shape[1], shares, share)
-            share_forward(options, reverse, from_zero, room, x, x_own, finite, named, states, operands, lengths, rows,
-                          b_lo, b_hi)  # fmt: skip
+            b_lo, b_hi = part(B, shares, share)
+            share_forward(options, switches, room, source, named, states, operands, steps, b_lo, b_hi)
             done(progress, 1)
             share = claim(progress, 1)
         wait(progress, 1, shares)
@@ -377,24 +383,25 @@ def forward_of(step: Step) -> Any:
     return jit(calls=OUTLINED, key=step.digest)(forward)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def backward_of(step: Step) -> Any:
     """Return the whole backward pass of a cell, compiled: steps in the opposite order, then the weights' gradients.
 
-    ``backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, bias, products, theta,
-    room, named, states, dh, epsilon, delta, dx, sums, x, h_prev, operands, n_lo, n_hi, decay, constant, gradients,
-    lengths, rows)``:
+    ``backward(progress, tasks, options, switches, theta, room, trace, dh, epsilon, delta, dx, sums, factors, extent,
+    decay, gradients, steps)``:
 
-    options, reverse, bias, theta, named, states
+    tasks
+        (packs, shares, parts): as in `forward_of`, and in how many parts the weights' gradients are summed.
+    options, theta, steps
         As in `forward_of`.
-    from_zero
-        Nobody asks for ∂L/∂h⁰, and it is left out.
-    squared
-        Pack the weights' squares, for a pass of second derivatives.
-    products
-        Whether ∂L/∂U and ∂L/∂W are asked for; where not, x may have no columns.
+    switches
+        (reverse, from_zero, bias, squared, products): with `from_zero` nobody asks for ∂L/∂h⁰, and it is left out;
+        `squared` packs the weights' squares, for a pass of second derivatives; without `products` nobody asks for ∂L/∂U
+        and ∂L/∂W, and x may have no columns.
     room
         For packed weights, `backward_room` numbers.
+    trace
+        (named, states), as the forward pass filled them.
     dh, epsilon, delta, dx
         dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon (·, T + 1, B, H) comes in with the caller's
         derivatives of the last states in the *initial* state's row, and leaves complete, that row included; delta
@@ -402,8 +409,9 @@ def backward_of(step: Step) -> Any:
     sums
         (shares, ·), zeros at first: each share's part of the gradients of biases, as a row of pre-activations lies, and
         behind them of V.
-    x, h_prev, operands, n_lo, n_hi, decay, constant
-        For `weights.weight_gradients`: x (T, B, I), hᵗ⁻¹ (T, B, H), and what the p products multiplied.
+    factors, extent, decay
+        (x (T, B, I), hᵗ⁻¹ (T, B, H), what the p products multiplied), (n_lo, n_hi) and (decay, constant), as
+        `weights.weight_gradients` explains them.
     gradients
         ∂L/∂theta is written here.
     """
@@ -451,9 +459,10 @@ def backward_of(step: Step) -> Any:
             copy_in(v, V, ZERO, D, H, Hp)
 
     @inline
-    def share_backward(options, reverse, from_zero, room, named, states, dh, epsilon, delta, dx, sums, lengths, rows,
-                       b_lo, b_hi):  # fmt: skip
+    def share_backward(options, switches, room, trace, dh, epsilon, delta, dx, sums, steps_of, b_lo, b_hi):
         """All time steps of the sequences b_lo … b_hi, in the opposite order."""
+        reverse, from_zero, _, _, _ = switches
+        (named, states), (lengths, rows) = trace, steps_of
         T, B, H = delta.shape[1:]
         I, n, ragged = dx.shape[2], b_hi - b_lo, lengths.size > 0
         has_dh, has_dx = dh.size > 0, dx.size > 0
@@ -580,9 +589,10 @@ def backward_of(step: Step) -> Any:
         keep(scratch)
 
     @inline
-    def sum_gradients(task, tasks, bias, products, theta, delta, I, sums, x, h_prev, operands, n_lo, n_hi, decay,
-                      constant, gradients):  # fmt: skip
+    def sum_gradients(task, tasks, switches, theta, delta, I, sums, factors, extent, decays, gradients):
         """One task of the weights' gradients: some rows of each part; the first one adds up biases and V, too."""
+        _, _, bias, _, products = switches
+        (x, h_prev, operands), (n_lo, n_hi), (decay, constant) = factors, extent, decays
         T, B, H = delta.shape[1:]
         N, Hp = T * B, padded(H, pointer(x))
         from_delta, from_x, from_h, from_m = pointer(delta), pointer(x), pointer(h_prev), pointer(operands)
@@ -622,15 +632,15 @@ def backward_of(step: Step) -> Any:
                 shift(W, at), W, decay, constant, shift(dW, at), dW, r_lo, r_hi,
             )  # fmt: skip
 
-    def backward(progress, packs, shares, sums_tasks, options, reverse, from_zero, squared, bias, products, theta, room,
-                 named, states, dh, epsilon, delta, dx, sums, x, h_prev, operands, n_lo, n_hi, decay, constant,
-                 gradients, lengths, rows):  # fmt: skip
+    def backward(progress, tasks, options, switches, theta, room, trace, dh, epsilon, delta, dx, sums, factors, extent,
+                 decay, gradients, steps):  # fmt: skip
+        packs, shares, parts = tasks
         H, I = delta.shape[3], dx.shape[2]
         groups = padded(H, pointer(delta)) // lanes(pointer(delta))
         task = claim(progress, 0)
         while task < packs:
             g_lo, g_hi = part(groups, packs, task)
-            pack(theta, room, squared, dx.size > 0, H, I, g_lo, g_hi)
+            pack(theta, room, switches[3], dx.size > 0, H, I, g_lo, g_hi)
             done(progress, 0)
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
@@ -638,19 +648,17 @@ def backward_of(step: Step) -> Any:
         share = claim(progress, 1)
         while share < shares:
             b_lo, b_hi = part(delta.shape[2], shares, share)
-            share_backward(options, reverse, from_zero, room, named, states, dh, epsilon, delta, dx, sums[share],
-                           lengths, rows, b_lo, b_hi)  # fmt: skip
+            share_backward(options, switches, room, trace, dh, epsilon, delta, dx, sums[share], steps, b_lo, b_hi)
             done(progress, 1)
             share = claim(progress, 1)
         if not wait(progress, 1, shares):
             return
         task = claim(progress, 2)
-        while task < sums_tasks:
-            sum_gradients(task, sums_tasks, bias, products, theta, delta, I, sums, x, h_prev, operands, n_lo, n_hi,
-                          decay, constant, gradients)  # fmt: skip
+        while task < parts:
+            sum_gradients(task, parts, switches, theta, delta, I, sums, factors, extent, decay, gradients)
             done(progress, 2)
             task = claim(progress, 2)
-        wait(progress, 2, sums_tasks)
+        wait(progress, 2, parts)
         linger(progress)
 
     backward.__name__ = backward.__qualname__ = f"backward_{step.digest}"

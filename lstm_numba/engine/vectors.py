@@ -439,9 +439,10 @@ def fetch(builder, pointer, write: bool, locality: int):
     builder.call(function, [address, flag(int(write)), flag(locality), flag(1)])
 
 
-# Groups of pairs. What a cell's step reads and writes lies at equal distances in memory, a pair of vectors for each gate
-# or state: the first at `at`, the next `stride` further on. A pair's second vector lies `second` behind its first; where
-# an odd number of groups of units is left, `second` is 0, and both are the same. `n` must be known when this is compiled.
+# Groups of pairs. What a cell's step reads and writes lies at equal distances in memory, a pair of vectors for each
+# gate or state: the first at `at`, the next `stride` further on. A pair's second vector lies `second` behind its first;
+# where an odd number of groups of units is left, `second` is 0, and both are the same. `n` must be known when this is
+# compiled.
 
 
 def _parts(builder, value):

@@ -671,12 +671,12 @@ class Recurrent:
         packs, shares = self._tasks(T, B)
         shares = min(B, shares)
         room = buffers.empty((recurrence.forward_room(step, H, I, self._lanes),), self.dtype)
-        arguments = (
-            self._codes, self.reverse, from_zero, self.bias, self._parameters.flat, room, x, own, finite, named, states,
-            operands, steps.lengths, steps.rows,
-        )  # fmt: skip
         kernel = recurrence.forward_of(step)
-        pool.together(lambda progress: kernel(progress, packs, shares, *arguments), max(packs, shares))
+        arguments = (
+            (packs, shares), self._codes, (self.reverse, from_zero, self.bias), self._parameters.flat, room,
+            (x, own, finite), named, states, operands, (steps.lengths, steps.rows),
+        )  # fmt: skip
+        pool.together(lambda progress: kernel(progress, *arguments), max(packs, shares))
         return Trace(self, own if borrowed else x, steps, finite, named, states, operands)
 
     def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
@@ -850,13 +850,14 @@ class Recurrent:
             h_prev, operands = np.square(h_prev), np.square(operands)
         N = T * B
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
-        arguments = (
-            self._codes, self.reverse, from_zero, int(squared), self.bias, need_products, self._parameters.flat, room,
-            trace._named, trace._states, dh, epsilon, delta, dx, sums, x, h_prev, operands, lo, hi,
-            *decay_of(self.dtype, weight_decay, squared), gradients.flat, trace.steps.lengths, trace.steps.rows,
-        )  # fmt: skip
         kernel = recurrence.backward_of(step)
-        pool.together(lambda progress: kernel(progress, packs, len(sums), shares, *arguments), max(packs, shares))
+        arguments = (
+            (packs, len(sums), shares), self._codes,
+            (self.reverse, from_zero, self.bias, int(squared), need_products), self._parameters.flat, room,
+            (trace._named, trace._states), dh, epsilon, delta, dx, sums, (x, h_prev, operands), (lo, hi),
+            decay_of(self.dtype, weight_decay, squared), gradients.flat, (trace.steps.lengths, trace.steps.rows),
+        )  # fmt: skip
+        pool.together(lambda progress: kernel(progress, *arguments), max(packs, shares))
         return Gradients(gradients, self, dx, delta, epsilon)
 
 
