@@ -510,7 +510,7 @@ class RecurrentModule(nn.Module):
         if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"dropout: with one layer there is nothing between layers to drop from, got dropout={dropout}",
-                stacklevel=3,
+                stacklevel=2 + (type(self).__init__ is not RecurrentModule.__init__),
             )
         self.bidirectional = _checks.flag("bidirectional", bidirectional)
         dtype = torch.get_default_dtype() if dtype is None else dtype

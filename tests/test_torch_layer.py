@@ -1082,9 +1082,11 @@ def test_options_that_are_refused(arguments, error, says):
         LSTM(**({"input_size": 3, "hidden_size": 4} | arguments))
 
 
-def test_dropout_without_a_place_for_it_is_warned_of():
-    with pytest.warns(UserWarning, match="dropout"):
-        LSTM(3, 4, dropout=0.5)
+@every_module
+def test_dropout_without_a_place_for_it_is_warned_of(kind):
+    with pytest.warns(UserWarning, match="dropout") as caught:
+        modules(kind, 3, 4, dropout=0.5)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(
