@@ -1,8 +1,10 @@
 """What looks into a net: are its gradients right, what does it feel, what does each unit follow.
 
 Read `jacobians` first: the vanishing gradient in formulas, and exactly how much each step feels each other one; in
-`stack_jacobians` through several layers. `gradient_check` compares gradients with differences. `word_effects` says what
-a tagger's answer hangs on, `unit_probes` what a unit keeps track of, `report` what a stored model does with a series.
+`stack_jacobians` through several layers. `step_slopes` has what both stand on, the derivatives of one step of any cell.
+`gradient_check` compares gradients with differences. `word_effects` says what a tagger's answer hangs on, `unit_probes`
+what a unit keeps track of, `report` what a stored model does with a series, by the `roles` that names have in a cell's
+equations.
 """
 
 from __future__ import annotations
