@@ -175,6 +175,7 @@ def sensitivity(
 
     Examples
     --------
+    >>> from lstm_numba import LSTM
     >>> S = sensitivity(LSTM(input_size=2, hidden_size=3, seed=0), np.ones((5, 2)))
     >>> S.shape, bool(S[3, 1] == 0)
     ((5, 5), True)
