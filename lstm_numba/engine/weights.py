@@ -191,6 +191,10 @@ def _weight_gradients(
     delta is (K, N, H), x (N, I), h_prev (N, J), with N = T·B; of h_prev only the rows n_lo … n_hi are not zero. To dU
     and dW are added decay·U + constant: weight decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
     """
+    if N == 0:
+        _start_gradient(dU, U, r_lo * I, r_hi * I, decay, constant)
+        _start_gradient(dW, W, r_lo * J, r_hi * J, decay, constant)
+        return
     started, packs = decay != 0 or constant != 0, I + J > _NARROW * full_width(dU)
     depth = min(_DEPTH, N)
     height = _HEIGHT if packs else 0

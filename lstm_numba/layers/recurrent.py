@@ -842,7 +842,7 @@ class Recurrent:
         dh = self._nothing if dh is None else _writable(np.ascontiguousarray(dh))
         packs, shares = self._tasks(T, B)
         room = buffers.empty((recurrence.backward_room(step, H, I if need_dx else 0, self._lanes),), self.dtype)
-        sums = np.zeros((min(B, shares), (step.row + step.diagonals) * self._padded), self.dtype)
+        sums = np.zeros((max(1, min(B, shares)), (step.row + step.diagonals) * self._padded), self.dtype)
         x, operands = trace.x, trace.operands
         h_prev = trace._states[0, 1:] if self.reverse else trace._states[0, :-1]
         if squared:
@@ -852,7 +852,7 @@ class Recurrent:
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
         kernel = recurrence.backward_of(step)
         arguments = (
-            (packs, len(sums), shares), self._codes,
+            (packs, min(B, shares), shares), self._codes,
             (self.reverse, from_zero, self.bias, int(squared), need_products), self._parameters.flat, room,
             (trace._named, trace._states), dh, epsilon, delta, dx, sums, (x, h_prev, operands), (lo, hi),
             decay_of(self.dtype, weight_decay, squared), gradients.flat, (trace.steps.lengths, trace.steps.rows),
