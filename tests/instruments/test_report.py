@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -921,13 +922,23 @@ def test_the_readmes_first_examples_run(tmp_path, monkeypatch):
     assert names["tagger"].score(names["test"]) > 0.9
 
 
+def test_the_readmes_own_cell_runs(tmp_path, monkeypatch):
+    """Its cell is a function, whose source is read: from a file, as the text of a block has none."""
+    (block,) = re.findall(r"```python\n(.*?)```", section("Your own cell"), re.DOTALL)
+    before = "import numpy as np\nimport lstm_numba as ln\nx = np.ones((20, 1, 8))\n"  # as "Ten lines" has them
+    (tmp_path / "own_cell.py").write_text(before + block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path("own_cell.py")
+    assert any(isinstance(value, ln.Cell) for value in names.values())
+
+
 def test_the_readme_opens_an_lstm(tmp_path, monkeypatch, capsys):
     for library in ("torch", "onnx", "h5py"):
         pytest.importorskip(library, reason=f"{library} is not installed")
     monkeypatch.chdir(tmp_path)
     text = section("Open your own LSTM")
     names, number = run_blocks(text)
-    assert number == README.count("```python\n") - 2  # none of the README's is forgotten here
+    assert number == README.count("```python\n") - 3  # none of the README's is forgotten here
     same_weights(names["same"], names["layer"])
     torch = names["torch"]
     with torch.no_grad():
