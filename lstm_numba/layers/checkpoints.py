@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba._files import write_whole
+from lstm_numba.layers.parameters import read_from_file
 
 FORMAT = "lstm_numba"
 VERSION = 1
@@ -70,13 +71,15 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
             metadata = file.metadata() or {}
             _check_metadata(path, metadata, kind)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (AttributeError, TypeError) as error:
+        raise ModelFileError(f"{path}: expected arrays of types that NumPy has, got another ({error})") from None
     except SafetensorError as error:
         raise ModelFileError(
             f"{path}: expected a whole safetensors file, got one that can't be read ({error})"
         ) from None
     try:
         return arrays, json.loads(metadata["config"])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: its configuration can't be read ({error})") from None
 
 
@@ -93,9 +96,11 @@ def restore(
         As `read`; and where `make` finds that something is missing or doesn't fit.
     """
     arrays, config = read(path, kind)
+    numbers = sum(array.size for name, array in arrays.items() if name.startswith("parameters/"))
     try:
-        return make(arrays, config)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        with read_from_file(numbers):
+            return make(arrays, config)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
         raise ModelFileError(f"{os.fspath(path)}: its parts don't fit together ({error})") from None
 
 
@@ -117,9 +122,9 @@ def _check_metadata(path: Path, metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path}: expected a model of {FORMAT}, got a safetensors file of another program")
     version = metadata.get("version", "")
-    if not version.isdecimal() or int(version) > VERSION:
+    if not version.isdecimal() or len(version) > 9 or int(version) > VERSION:
         raise ModelFileError(
-            f"{path}: expected format {VERSION} or older, got {version or 'none'}; a newer lstm_numba wrote it"
+            f"{path}: expected format {VERSION} or older, got {version[:40] or 'none'}; a newer lstm_numba wrote it"
         )
     if metadata.get("kind") != kind:
-        raise ModelFileError(f"{path}: expected a {kind}, got a {metadata.get('kind')!r}")
+        raise ModelFileError(f"{path}: expected a {kind}, got a {metadata.get('kind')!r:.80}")

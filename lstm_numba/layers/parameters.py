@@ -8,12 +8,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba.engine import buffers
+
+# While a model is read from a file: how many numbers the file holds, and how many may still be made.
+_file_holds: ContextVar[list[int] | None] = ContextVar("_file_holds", default=None)
+
+
+@contextmanager
+def read_from_file(numbers: int) -> Iterator[None]:
+    """Within it, parameters larger than a file's are refused, and initial weights needn't be drawn.
+
+    Parameters
+    ----------
+    numbers
+        How many the file holds. A layer's go into its stack, and on into a network: no number is made more often
+        than four times.
+    """
+    token = _file_holds.set([numbers, 4 * numbers])
+    try:
+        yield
+    finally:
+        _file_holds.reset(token)
+
+
+def are_drawn() -> bool:
+    """Tell whether a new layer needs initial weights: one that is read from a file doesn't."""
+    return _file_holds.get() is None
+
+
+def _check_claim(shapes: Mapping[str, tuple[int, ...]], numbers: int) -> None:
+    """Refuse more numbers than the file holds that is being read."""
+    holds = _file_holds.get()
+    if holds is None:
+        return
+
+    holds[1] -= numbers
+    if numbers > holds[0] or holds[1] < 0:
+        claimed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:4])
+        raise ValueError(f"expected parameters of {holds[0]:,} numbers, got sizes of {numbers:,}: {claimed}")
 
 
 class Parameters(Mapping[str, NDArray]):
@@ -50,7 +89,10 @@ class Parameters(Mapping[str, NDArray]):
         self._parts = {
             f"{name}_{gate}": (name, number) for name, each in self.gates.items() for number, gate in enumerate(each)
         }
-        self._lie_in(np.zeros(end, dtype) if flat is None else flat)
+        if flat is None:
+            _check_claim(self.shapes, end)
+            flat = np.zeros(end, dtype)
+        self._lie_in(flat)
 
     def _lie_in(self, flat: NDArray) -> None:
         self.flat = flat

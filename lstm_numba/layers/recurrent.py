@@ -21,7 +21,7 @@ from lstm_numba.cells.derive import delta_names, orders
 from lstm_numba.engine import buffers, pool, recurrence
 from lstm_numba.engine.vectors import VECTOR_BYTES
 from lstm_numba.layers import initial_weights
-from lstm_numba.layers.parameters import Parameters
+from lstm_numba.layers.parameters import Parameters, are_drawn
 
 # Below this many multiply-adds a call is over before a second thread has started.
 _WORTH_A_THREAD = 8_000_000
@@ -443,6 +443,9 @@ class Recurrent:
     def _initial_parameters(self, rng: np.random.Generator) -> Parameters:
         shapes, gates = self._shapes()
         parameters = Parameters(shapes, self.dtype, gates=gates)
+        if not are_drawn():
+            return parameters
+
         of = self._program.arguments
         sizes = len(of.U_gates), len(of.W_gates), self.hidden_size, self.input_size
         for name, array in zip("UW", initial_weights.recurrent_weights(self.init, rng, *sizes), strict=True):

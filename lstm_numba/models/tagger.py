@@ -392,10 +392,18 @@ class Tagger(Learner):
         tagger.vocabulary, tagger._labels = vocabulary, LabelSet.from_config(config["labels"])
         tagger._n_learned = config["n_learned"]
         if config["one_hot"]:
+            _check_one_hot(len(vocabulary), arrays)
             fixed = np.eye(len(vocabulary))
             fixed[vocabulary.pad_id] = 0
         tagger._make_network(fixed)
         return tagger
+
+
+def _check_one_hot(n_words: int, arrays: Mapping[str, NDArray]) -> None:
+    """Raise where no array of a file takes that many words and more in, before one-hot vectors are made for them."""
+    widths = [array.shape[-1] for array in arrays.values() if array.ndim]
+    if n_words > max(widths, default=0):
+        raise ValueError(f"vocabulary: expected one-hot vectors that the weights can take in, got {n_words:,} words")
 
 
 def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import stat
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from lstm_numba.data import WordVectors
 from lstm_numba.layers import checkpoints
 from lstm_numba.layers.checkpoints import FORMAT, VERSION, ModelFileError
+from lstm_numba.layers.stack import Stack
+from lstm_numba.models.character_model import CharacterModel
 from lstm_numba.models.tagger import Tagger
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.array([1.5, -0.0]), "n": np.arange(3)}
@@ -365,6 +368,94 @@ def test_a_file_with_an_array_of_another_shape_or_type(model, change):
         model.write_bytes(whole)
         rewrite(model, arrays=lambda arrays, name=name: arrays.update({name: change(arrays[name])}))
         refused(model, "its parts don't fit together")
+
+
+# Sizes that the file's arrays don't bear out
+
+
+@pytest.fixture
+def few_bytes():
+    """Nothing large may be made: 100 MB in all."""
+    tracemalloc.start()
+    yield
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100e6
+
+
+def test_a_stack_s_file_that_claims_more_than_it_holds(tmp_path, few_bytes):
+    path = tmp_path / "stack.safetensors"
+    Stack(2, (3,), seed=0).save(path)
+    rewrite(path, config=lambda config: config["layers"][0][0].update(hidden_size=16000))
+    with pytest.raises(ModelFileError, match=r"expected parameters of 81 numbers, got sizes of 1,024,240,000: U \(4"):
+        Stack.load(path)
+
+
+def test_a_stack_s_file_that_claims_many_layers(tmp_path, few_bytes):
+    path = tmp_path / "stack.safetensors"
+    Stack(3, (300,), cell="rnn", seed=0).save(path)
+    rewrite(path, config=lambda config: config.update(layers=1000 * config["layers"]))
+    with pytest.raises(ModelFileError, match="expected parameters of"):
+        Stack.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["network"].update(hidden_sizes=[16000]),
+        lambda config: config["network"].update(hidden_sizes=[2**40]),
+        lambda config: config.update(embedding_size=10**9),
+    ],
+)
+def test_a_tagger_s_file_that_claims_more_than_it_holds(model, change, few_bytes):
+    rewrite(model, config=change)
+    refused(model, "expected parameters of .* numbers, got sizes of .*: ")
+
+
+def test_a_vocabulary_whose_one_hot_vectors_would_fill_the_memory(tmp_path, few_bytes):
+    path = tmp_path / "model.safetensors"
+    Tagger((2,), one_hot=True, seed=0).fit(DATA, epochs=1, show=False).save(path)
+    rewrite(path, config=lambda config: config["vocabulary"].update(words=[f"w{n}" for n in range(50_000)]))
+    refused(path, "one-hot")
+
+
+def test_a_character_model_s_file_that_claims_more_than_it_holds(tmp_path, few_bytes):
+    path = tmp_path / "model.safetensors"
+    CharacterModel((3,), seed=0).fit("abcab" * 20, epochs=1, streams=2, window=5, show=False).save(path)
+    rewrite(path, config=lambda config: config["network"].update(hidden_sizes=[16000]))
+    with pytest.raises(ModelFileError, match="expected parameters of"):
+        CharacterModel.load(path)
+
+
+def test_no_weights_are_drawn_for_a_model_that_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "stack.safetensors"
+    stack = Stack(2, (3, 2), bidirectional=True, seed=0)
+    stack.save(path)
+    monkeypatch.setattr("lstm_numba.layers.initial_weights.recurrent_weights", fail)
+    assert np.array_equal(Stack.load(path).parameters().flat, stack.parameters().flat)
+
+
+# Metadata and dtypes that nothing of ours has
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"config": "[" * 100_000}, {"config": "1" * 10_000}, {"version": "1" * 10_000}, {"kind": "x" * 10_000}],
+)
+def test_metadata_that_python_cannot_take_in(model, metadata):
+    rewrite(model, metadata)
+    refused(model)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3"])
+def test_arrays_of_a_type_that_numpy_lacks(tmp_path, kind):
+    path = tmp_path / "model.safetensors"
+    size = {"BF16": 2, "F8_E4M3": 1}[kind]
+    text = {"format": FORMAT, "version": "1", "kind": "tagger", "config": "{}"}
+    header = {"__metadata__": text, "a": {"dtype": kind, "shape": [3], "data_offsets": [0, 3 * size]}}
+    raw = json.dumps(header).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(3 * size))
+    refused(path)
 
 
 def test_no_file_or_a_folder(tmp_path):
