@@ -12,6 +12,7 @@ import importlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,11 @@ _MOVES = frozenset(
 )
 # Nodes that weights may come through: those, and what makes or unpacks numbers.
 _EVALUATED = _MOVES | {"Constant", "ConstantOfShape", "DequantizeLinear"}
-# More numbers than any weight has: a file that asks for them is not to be trusted.
-_MOST_NUMBERS = 2**31
+# Nodes may make so many numbers out of constants, and so many more for each byte that is there.
+_MADE_OF_NOTHING = 2**24
+_MADE_OF_A_BYTE = 16
+# More nodes than any model has: a file whose functions call each other so often is not to be trusted.
+_MOST_NODES = 10**6
 
 
 def require_onnx(asked: str) -> Any:
@@ -60,6 +64,17 @@ class Model:
         self.proto = proto
         self.source = source
         self.folder = folder
+        self._may_be_made = _MADE_OF_NOTHING + _MADE_OF_A_BYTE * proto.ByteSize()
+
+    def found(self, n_bytes: int) -> None:
+        """Take note of weights in a file beside the model."""
+        self._may_be_made += _MADE_OF_A_BYTE * n_bytes
+
+    def make(self, name: str, numbers: int) -> None:
+        """Refuse a tensor that, with all before it, would have far more numbers than the file bears out."""
+        self._may_be_made -= numbers
+        if self._may_be_made < 0:
+            raise self.refuse(f"tensor {name!r}: expected sizes that the weights in the file bear out, got {numbers:,}")
 
     def refuse(self, text: str) -> ModelFileError:
         """Return an error that names the model."""
@@ -92,11 +107,38 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Model:
     if not (proto.ir_version and proto.graph.node and proto.opset_import):
         raise model.refuse("expected an ONNX model with a graph and an opset, got one without: cut short, or no ONNX?")
     if proto.functions:
+        _check_functions(model)
         try:
             model.proto = importlib.import_module("onnx.inliner").inline_local_functions(proto)
         except Exception as error:  # a C++ library's, of any type
             raise model.refuse(f"its functions can't be put in the place of their calls ({error})") from None
     return model
+
+
+def _check_functions(model: Model) -> None:
+    """Refuse functions that would be too many nodes in the place of their calls, or that call themselves."""
+    functions = {(each.domain, each.name): each for each in model.proto.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any) -> int:
+        inner = (sub for node in nodes for each in node.attribute for sub in (each.g, *each.graphs))
+        own = sum(size_of((node.domain, node.op_type)) for node in nodes)
+        return own + sum(size(graph.node) for graph in inner if graph.node)
+
+    def size_of(key: tuple[str, str]) -> int:
+        if key not in functions:
+            return 1
+        if key not in known:
+            known[key] = _MOST_NODES + 1  # should it call itself
+            known[key] = size(functions[key].node)
+        return known[key]
+
+    try:
+        total = size(model.proto.graph.node)
+    except RecursionError:
+        total = _MOST_NODES + 1
+    if total > _MOST_NODES:
+        raise model.refuse(f"its functions make more than {_MOST_NODES:,} nodes, or call themselves")
 
 
 def _parse(path: Path) -> ModelProto:
@@ -105,8 +147,6 @@ def _parse(path: Path) -> ModelProto:
     raw = path.read_bytes()
     try:
         return load_model_from_string(raw)
-    except MemoryError:
-        raise
     except Exception:  # protobuf's own, which its implementations name differently
         raise ModelFileError(f"{path}: expected an ONNX model, got a file of another kind or one cut short") from None
 
@@ -180,8 +220,20 @@ class Scope:
             if name in self.initializers:
                 self._known[name] = self._array(self.initializers[name])
             elif name in self.makers:
-                self._known[name] = self._evaluated(self.makers[name], name)
+                with self._not_too_deep(name):
+                    self._known[name] = self._evaluated(self.makers[name], name)
         return self._known[name]
+
+    @contextmanager
+    def _not_too_deep(self, name: str) -> Iterator[None]:
+        """Refuse a tensor that comes through more nodes than Python can follow."""
+        try:
+            yield
+        except RecursionError:
+            pass
+        else:
+            return
+        raise self.model.refuse(f"tensor {name!r}: expected a few nodes between weights and layers, got a long chain")
 
     def origin(self, name: str, above: tuple[str, ...] = ()) -> str:
         """Where a tensor's numbers come from: "zero", "constant", "input" (the whole model's), "computed", "nowhere".
@@ -203,7 +255,8 @@ class Scope:
         if node.op_type not in _MOVES or node.domain not in STANDARD:
             return "computed"
         sources = node.input if node.op_type == "Concat" else node.input[:1]
-        parts = {home.origin(each, (*above, name)) for each in sources}
+        with home._not_too_deep(name):
+            parts = {home.origin(each, (*above, name)) for each in sources}
         return parts.pop() if len(parts) == 1 else "input" if parts == {"zero", "input"} else "computed"
 
     def before_widening(self, name: str) -> NDArray | None:
@@ -222,11 +275,12 @@ class Scope:
                 f"tensor {tensor.name!r} lies in another file; give from_onnx the model's path, or use onnx.load"
             )
         try:
-            return numpy_helper.to_array(tensor, str(self.model.folder or ""))
-        except MemoryError:
-            raise
+            array = numpy_helper.to_array(tensor, str(self.model.folder or ""))
         except Exception as error:  # the file may hold anything, and onnx raises as many kinds of error
             raise self.model.refuse(f"tensor {tensor.name!r} can't be read ({error})") from None
+        if external_data_helper.uses_external_data(tensor):
+            self.model.found(array.nbytes)
+        return array
 
     def _evaluated(self, node: NodeProto, name: str) -> NDArray | None:
         """The value of an output of a node whose inputs are all constant."""
@@ -241,22 +295,27 @@ class Scope:
             if array is None:
                 return None
             inputs[given] = array
-        if node.op_type in ("ConstantOfShape", "Expand", "Tile"):
-            self._check_not_huge(node, inputs)
+        self.model.make(name, _numbers_of(node, list(inputs.values())))
         try:
             return _run(node, inputs, self.model.proto)[name]
-        except MemoryError:
+        except RecursionError:
             raise
         except Exception as error:  # an interpreter's, on what may be any bytes
             raise self.model.refuse(f"tensor {name!r}: its {node.op_type} node can't be evaluated ({error})") from None
 
-    def _check_not_huge(self, node: NodeProto, inputs: dict[str, NDArray]) -> None:
-        *data, shape = inputs.values()
-        numbers = math.prod(max(1, abs(int(size))) for size in np.ravel(shape))
-        if node.op_type == "Tile" and data:
-            numbers *= data[0].size
-        if numbers > _MOST_NUMBERS:
-            raise self.model.refuse(f"tensor {node.output[0]!r}: expected at most {_MOST_NUMBERS} numbers, got {shape}")
+
+def _numbers_of(node: NodeProto, inputs: list[NDArray]) -> int:
+    """Return how many numbers a node makes of constant inputs, or a bound for it."""
+    sizes = [each.size for each in inputs]
+    if node.op_type in ("ConstantOfShape", "Expand", "Tile") and inputs:
+        shape = [max(1, abs(int(size))) for size in np.ravel(inputs[-1]).tolist()]
+        if node.op_type == "Expand" and len(shape) >= inputs[0].ndim:
+            there = (*[1] * (len(shape) - inputs[0].ndim), *inputs[0].shape)
+            shape = [max(pair) for pair in zip(shape, there, strict=True)]
+        return math.prod(shape) * (sizes[0] if node.op_type == "Tile" else 1)
+    if node.op_type == "Gather" and len(inputs) == 2:
+        return math.prod(sizes) // max(1, min(inputs[0].shape, default=1))
+    return sum(sizes)
 
 
 def _run(node: NodeProto, inputs: dict[str, NDArray], proto: ModelProto) -> dict[str, NDArray]:

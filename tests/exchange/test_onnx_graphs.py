@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import sys
+import tracemalloc
 import warnings
 from functools import partial
 
@@ -927,7 +928,7 @@ def test_a_tensor_of_absurd_size_is_not_made():
     del weights["B"]
     shape = {"shape": np.array([1 << 20, 1 << 20])}
     fill = helper.make_node("ConstantOfShape", ["shape"], ["B"])
-    with pytest.raises(ModelFileError, match="tensor 'B': expected at most 2147483648 numbers"):
+    with pytest.raises(ModelFileError, match="tensor 'B': expected sizes that the weights in the file bear out, got 1,09"):
         from_onnx(model_of([fill, node_of()], weights | shape))
 
 
@@ -1012,6 +1013,94 @@ def test_damaged_files_are_refused_or_read(tmp_path):
 
     check()
     assert {LSTM, ModelFileError} <= seen
+
+
+# Sizes that the file doesn't bear out, and what is too deep to follow
+
+
+def with_bias(nodes, **constants):
+    """A model whose B comes out of these nodes."""
+    weights = arrays(peepholes=False)
+    del weights["B"]
+    return model_of([*nodes, node_of(have=("W", "R", "B"))], weights | constants)
+
+
+def refused_small(model, text):
+    """Refused without much memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=text):
+            from_onnx(model)
+        assert tracemalloc.get_traced_memory()[1] < 300e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_constant_of_two_to_the_31_numbers_is_refused():
+    fill = helper.make_node("ConstantOfShape", ["shape"], ["B"])
+    refused_small(with_bias([fill], shape=np.array([1, 2**31])), "tensor 'B': .* got 2,147,483,648")
+
+
+def test_a_tensor_that_is_doubled_forty_times_is_refused():
+    names = ["start", *(f"twice{n}" for n in range(39)), "B"]
+    nodes = [helper.make_node("Concat", [one, one], [two], axis=0) for one, two in itertools.pairwise(names)]
+    text = r"tensor 'twice\d+': expected sizes .* got \d+,\d{3},"
+    refused_small(with_bias(nodes, start=np.zeros(8, np.float32)), text)
+
+
+@pytest.mark.parametrize(
+    ("maker", "second"), [("Expand", [1, 2**16, 2**16]), ("Tile", [2**20, 2**20]), ("Gather", np.zeros(2**20, int))]
+)
+def test_small_things_made_large_are_refused(maker, second):
+    node = helper.make_node(maker, ["data", "how"], ["B"])
+    model = with_bias([node], data=np.zeros((1, 2**16), np.float32), how=np.array(second, np.int64))
+    refused_small(model, "tensor 'B': expected sizes that the weights in the file bear out, got [0-9,]{10,}")
+
+
+def test_a_large_constant_state_is_no_claim():
+    """2²³ numbers out of a file of 2 kB, as a graph has them whose batch is fixed."""
+    weights = arrays()
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zero"]),
+        helper.make_node("Expand", ["zero", "shape"], ["h"]),
+        node_of(more=("", "h", "h")),
+    ]
+    assert isinstance(from_onnx(model_of(nodes, weights | {"shape": np.array([1, 2**20, H])})), LSTM)
+
+
+def identities(start, end, n=5000):
+    names = [start, *(f"{end}.{k}" for k in range(n - 1)), end]
+    return [helper.make_node("Identity", [one], [two]) for one, two in itertools.pairwise(names)]
+
+
+def test_a_chain_of_five_thousand_nodes_before_a_weight():
+    with pytest.raises(ModelFileError, match="expected a few nodes between weights and layers, got a long chain"):
+        from_onnx(with_bias(identities("start", "B"), start=arrays()["B"]))
+
+
+def test_a_chain_of_five_thousand_nodes_before_states_and_inputs():
+    weights = arrays()
+    assert isinstance(from_onnx(model_of([*identities("X", "x"), node_of(x="x")], weights)), LSTM)
+    model = model_of([*identities("h", "h0"), node_of(more=("", "h0", ""))], weights, [("h", TensorProto.FLOAT, 3)])
+    with pytest.raises(ModelFileError, match="got a long chain"):
+        from_onnx(model)
+
+
+@pytest.mark.parametrize("last", ["f29", "f0"])
+def test_functions_that_call_each_other_without_end(last):
+    """Thirty of them, each of which calls the next one twice; or the last one the first."""
+    opsets = [helper.make_opsetid("", 14), helper.make_opsetid("own", 1)]
+    functions = []
+    for n in range(30):
+        name, kind = (f"f{n + 1}", "own") if n < 29 else ("Identity" if last == "f29" else last, "")
+        nodes = [
+            helper.make_node(name, [one], [two], domain=kind if n < 29 or last == "f29" else "own")
+            for one, two in (("a", "b"), ("b", "c"))
+        ]
+        functions.append(helper.make_function("own", f"f{n}", ["a"], ["c"], nodes, opsets))
+    nodes = [helper.make_node("f0", ["X"], ["x"], domain="own"), node_of(x="x")]
+    with pytest.raises(ModelFileError, match="its functions make more than 1,000,000 nodes, or call themselves"):
+        from_onnx(model_of(nodes, arrays(), functions=functions))
 
 
 # -- writing
