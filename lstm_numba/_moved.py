@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than all of this
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 # The old name → the new one, both without "lstm_numba.".
 MOVED = {
@@ -59,7 +61,7 @@ def new_name(old: str) -> str | None:
     return f"{old} has moved: import lstm_numba.{MOVED[name]}"
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Raises for a module that has moved, and finds nothing."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:

@@ -228,3 +228,13 @@ def test_the_package_s_import_stays_light():
     code = f"import sys, lstm_numba.cli; print([each for each in {heavy} if each in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_import_is_lazy_and_says_what_is_public():
+    code = "import sys, lstm_numba.cli; assert 'numba' not in sys.modules; import lstm_numba as ln; print(*dir(ln))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name for name in done.stdout.split() if not name.startswith("__")}
+    assert names == set(lstm_numba.__all__) - {"__version__"}
+    for name in names - {"widgets"}:
+        assert getattr(lstm_numba, name) is not None
+    assert not {"Any", "TYPE_CHECKING", "importlib", "annotations"} & {*names, *dir(lstm_numba)}

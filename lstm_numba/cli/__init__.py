@@ -3,11 +3,32 @@
 Read `parser` first: what can be typed, and the exit codes. It imports nothing heavy; when a command runs, it asks the
 command's own module: `train`, `evaluate`, `tag`, `check_gradients`, `map_sensitivity`, `look_inside`, `draw_figures`,
 `demo`. These share `corpus` and `chosen_cell` (the data and the cell that the options name) and `output` (what is
-printed).
+printed). `interrupts` says what Ctrl-C does, also while all of these are imported.
 """
 
 from __future__ import annotations
 
-from lstm_numba.cli.parser import main
+from lstm_numba.cli import interrupts
+
+TYPE_CHECKING = False  # as `typing` has it; a Ctrl-C is caught only once this module is imported
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        The words after the program's name; those of the process by default.
+    """
+
+    def run() -> int:
+        from lstm_numba.cli import parser
+
+        return parser.main(argv)
+
+    return interrupts.guarded(run, for_good=argv is None)

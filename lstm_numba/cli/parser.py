@@ -6,12 +6,14 @@ Results go to standard output; notes, progress and errors to standard error. Wit
 nothing else.
 
 Exit codes: 0 fine; 1 a check failed (a wrong gradient, an accuracy that was not reached, training that diverged); 2 bad
-input, told in one line; 130 stopped by Ctrl-C; 141 the reader of the output went away.
+input, told in one line; 130 stopped by Ctrl-C, 143 by SIGTERM (`interrupts`); 141 the reader of the output
+went away.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import re
@@ -24,7 +26,7 @@ from typing import Any, NoReturn
 FINE, FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 
 # Written out, so that --help needs none of the modules behind them; a test compares.
-NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity")
+NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "hard_sigmoid_6")
 INITS = ("glorot", "orthogonal", "uniform")
 CELLS = (
     *("lstm", "rnn", "gru", "gru_2014"),
@@ -122,9 +124,6 @@ def _run(arguments: argparse.Namespace) -> int:
             pool.set_num_threads(arguments.threads)
         module = importlib.import_module(f"lstm_numba.cli.{HOMES[arguments.command]}")
         return getattr(module, f"run_{arguments.command}")(arguments)
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
     except BrokenPipeError:
         raise
     except (CheckFailedError, UsageError, ValueError, TypeError, OSError, MemoryError, OverflowError) as error:
@@ -196,8 +195,15 @@ class _Parser(argparse.ArgumentParser):
             self.mixed = True
 
     def error(self, message: str) -> NoReturn:
-        complain(f"error: {' '.join(message.split())} (see {self.prog} --help)")
+        complain(f"error: {' '.join(message.split())}{_meant(message)} (see {self.prog} --help)")
         raise SystemExit(BAD_INPUT)
+
+
+def _meant(message: str) -> str:
+    """Name the command that argparse's message about an unknown one may have meant."""
+    found = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+    near = difflib.get_close_matches(found[1], HOMES, n=1) if found else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -214,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
             ("what an LSTM or GRU of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
             ("every figure of the tutorials", "figures"),
         )
-        + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 141 nobody reads the output",
+        + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM,\n"
+        "141 nobody reads the output",
     )
     parser.add_argument("--version", action="version", version=f"lstm-numba {_version()}")
     parser.set_defaults(command=None)

@@ -1089,3 +1089,11 @@ def test_the_demo_on_the_news_data(capsys, hasty, monkeypatch):
     code, out, _ = run(capsys, "demo", "--quick", "--out", "pictures", "--json")
     report = json.loads(out)
     assert (code, report["data"], report["passed"]) == (0, "news", True)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("gradchek", "gradcheck"), ("figure", "figures")])
+def test_a_mistyped_command_names_the_one_that_was_meant(capsys, typed, meant):
+    code, out, err = run(capsys, typed)
+    assert (code, out) == (2, "")
+    assert f"'{typed}'" in err and f"; did you mean {meant}? (see lstm-numba --help)" in err
+    assert "did you mean" not in run(capsys, "xyz")[2]
