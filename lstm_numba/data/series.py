@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
@@ -82,9 +83,12 @@ def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = No
 
 def _from_npy(path: str | os.PathLike[str]) -> NDArray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
-        what = "Python objects" if "allow_pickle" in str(error) else f"one that can't be read ({error})"
+        _check_header(Path(path))
+        # Mapped, so that no memory is taken for numbers that aren't there.
+        with np.errstate(over="raise"):  # sizes whose product can't be counted
+            array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError, SyntaxError, TokenError, ArithmeticError, MemoryError, RecursionError) as error:
+        what = "Python objects" if "Python objects" in str(error) else f"one that can't be read ({error})"
         raise DataError(f"{path}: expected a whole .npy file of numbers, got {what}") from None
     if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: expected real numbers, got dtype {array.dtype}")
@@ -96,6 +100,15 @@ def _from_npy(path: str | os.PathLike[str]) -> NDArray:
         at = tuple(int(n) for n in np.argwhere(~finite)[0])
         raise DataError(f"{path}: expected finite numbers, got {array[at]} at {list(at)}")
     return array.reshape(len(array), 1, -1) if array.ndim < 3 else array
+
+
+def _check_header(path: Path) -> None:
+    """Raise for a header that claims to be longer than the file, before it is read; in version 1 it has 64 kB."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    length = int.from_bytes(start[8:12], "little")
+    if start[6:7] > b"\x01" and length > path.stat().st_size:
+        raise ValueError(f"a header of {length:,} bytes in a file of {path.stat().st_size:,}")
 
 
 def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series:

@@ -115,7 +115,8 @@ def _kind(path: Path) -> str:
         raise ModelFileError(f"{path}: {_EXPECTED}; got an .npy file, of which nobody knows what its numbers are")
     header = _safetensors_header(path, start)
     if header is not None:
-        return "own" if header.get("__metadata__", {}).get("format") == FORMAT else "torch"
+        about = header.get("__metadata__")
+        return "own" if isinstance(about, dict) and about.get("format") == FORMAT else "torch"
     if _is_pickle(start):
         return "torch"  # which refuses it, and names the safe way
     if start[:1] == b"\x08" and path.suffix.lower() not in _ENDINGS:  # ModelProto's first field, ir_version
@@ -129,7 +130,7 @@ def _kind(path: Path) -> str:
 def _kind_of_zip(path: Path) -> str:
     try:
         names = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):  # cut short, or of a later version of zip
         return _ENDINGS.get(path.suffix.lower(), "keras")
     if any(each.endswith(".npy") for each in names):
         raise ModelFileError(f"{path}: {_EXPECTED}; got an .npz archive, of which nobody knows what its arrays are")
@@ -150,7 +151,7 @@ def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:
         raw = file.read(8 + size)[8:]
     try:
         header = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
 

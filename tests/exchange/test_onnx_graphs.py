@@ -928,7 +928,7 @@ def test_a_tensor_of_absurd_size_is_not_made():
     del weights["B"]
     shape = {"shape": np.array([1 << 20, 1 << 20])}
     fill = helper.make_node("ConstantOfShape", ["shape"], ["B"])
-    with pytest.raises(ModelFileError, match="tensor 'B': expected sizes that the weights in the file bear out, got 1,09"):
+    with pytest.raises(ModelFileError, match="tensor 'B': expected sizes that the weights in the file bear out"):
         from_onnx(model_of([fill, node_of()], weights | shape))
 
 

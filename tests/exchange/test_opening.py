@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -67,3 +71,46 @@ def test_the_module_of_any_cell_says_what_gives_its_layers():
     with pytest.raises(ValueError, match=r"source: '0' is a lstm_numba.torch.Recurrent; its method stack\(\) gives"):
         ln.from_torch(module)
     assert module[0].stack().hidden_sizes == (4,)
+
+
+# Files that are damaged, or made to do harm
+
+
+def zipped(**changes):
+    """A zip archive whose directory was changed in places: offset in the entry → bytes."""
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as file:
+        file.writestr("config.json", "{}")
+    data = bytearray(raw.getvalue())
+    entry = data.index(b"PK\x01\x02")
+    for place, value in changes.items():
+        data[entry + int(place[1:])] = value
+    return bytes(data)
+
+
+def headed(text):
+    raw = text.encode()
+    return len(raw).to_bytes(8, "little") + raw
+
+
+HARMFUL = {
+    "a later version of zip": zipped(_6=99),
+    "an encrypted zip": zipped(_8=1),
+    "an unknown packing": zipped(_10=77),
+    "a header that is deep": headed('{"a":' * 100_000),
+    "a list that is deep": headed('{"a":' + "[" * 100_000 + "}"),
+    "metadata that is no mapping": headed('{"__metadata__": [1]}'),
+    "metadata that is a number": headed(json.dumps({"__metadata__": 3})),
+    "a huge number": headed('{"a": ' + "1" * 10_000 + "}"),
+    "a header only": headed("{}")[:8] + b"{",
+}
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "keras", "onnx", "model"])
+@pytest.mark.parametrize("what", HARMFUL)
+def test_a_harmful_file_has_one_clear_line(what, ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(HARMFUL[what])
+    with pytest.raises(ln.ModelFileError) as caught:
+        ln.open_weights(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
