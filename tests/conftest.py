@@ -55,6 +55,16 @@ def pytest_unconfigure(config):
     _patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _more_threads_than_cores():
+    """Let tests ask for more threads than this machine has cores: results must not depend on how many there are."""
+    from lstm_numba.engine import pool
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_available_cores", lambda: 64)
+        yield
+
+
 # LSTM_NUMBA_NO_SKIPS=1, as in .ci/run, where everything is installed: a skipped test fails the run.
 _NO_SKIPS = os.environ.get("LSTM_NUMBA_NO_SKIPS", "") not in ("", "0")
 @pytest.hookimpl(wrapper=True)

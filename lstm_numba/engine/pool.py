@@ -51,6 +51,9 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let each call use up to `n` threads, for the whole process.
 
+    More than the cores this process may run on count as that many, since threads that share a call wait for each other
+    awake: with 64 of them on two cores, a call took ten times as long.
+
     Raises
     ------
     ValueError
@@ -63,7 +66,7 @@ def set_num_threads(n: int) -> None:
         limit = 0
     if limit < 1:
         raise ValueError(f"n: expected a whole number of at least 1, got {n!r}")
-    _limit = limit
+    _limit = min(limit, _available_cores())
 
 
 def budget() -> int:
@@ -224,10 +227,15 @@ class _Helper(threading.Thread):
                 self._alarm.clear()
                 self._asleep = False
                 continue
-            last, request, self._request = number, self._request, None
-            if request is not None:
-                call, progress = request
-                call(progress)
+            last = number
+            self._help()
+
+    def _help(self) -> None:
+        """Help with the call that was asked for last, and forget it: its arrays may be large."""
+        request, self._request = self._request, None
+        if request is not None:
+            call, progress = request
+            call(progress)
 
 
 _helpers: list[_Helper] = []

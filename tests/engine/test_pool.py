@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lstm_numba import LSTM
 from lstm_numba.engine import pool, tasks
 from lstm_numba.engine.compiling import jit
 
@@ -117,6 +119,7 @@ MANY_CALLERS = """
 import threading, time
 from lstm_numba.engine import pool
 
+pool._available_cores = lambda: 4
 pool.set_num_threads(4)
 callers = 6
 start, results = threading.Barrier(callers), [None] * callers
@@ -191,6 +194,7 @@ def test_the_number_of_threads_may_change_while_others_work():
 FORK = """
 import os, threading
 from lstm_numba.engine import pool
+pool._available_cores = lambda: 3
 pool.set_num_threads(3)
 assert pool.run([lambda n=n: n for n in range(3)]) == [0, 1, 2]
 meeting = threading.Barrier(3, timeout=20)
@@ -225,6 +229,13 @@ def test_numbers_of_threads_that_are_refused(bad):
 
 def test_at_first_every_core_of_this_process():
     code = "from lstm_numba.engine import pool; print(pool.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert int(done.stdout) == cores
+
+
+def test_no_more_threads_than_cores():
+    code = "from lstm_numba.engine import pool; pool.set_num_threads(10_000); print(pool.get_num_threads())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert int(done.stdout) == cores
@@ -355,6 +366,36 @@ def test_a_helper_sleeps_when_nothing_is_asked_of_it_and_wakes_again():
                 break
             time.sleep(0.01)
         assert pool._helpers[0]._asleep
+
+
+def gone(reference):
+    """Whether nothing refers to an object any more; a helper lingers for about a millisecond."""
+    for _ in range(1000):
+        if reference() is None:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_call_that_is_over_is_forgotten():
+    pool.set_num_threads(3)
+    for _ in range(5):
+        array, here = np.zeros(1000), threading.Barrier(3, timeout=30)
+        reference = weakref.ref(array)
+        pool.together(lambda progress, array=array, here=here: (here.wait(), array.sum()), 3)
+        del array
+        assert gone(reference)
+
+
+def test_a_trace_that_is_deleted_gives_its_memory_back():
+    pool.set_num_threads(2)
+    layer = LSTM(input_size=16, hidden_size=32, seed=0)
+    for _ in range(3):
+        trace = layer.forward(np.ones((40, 64, 16), np.float32))
+        gradients = layer.backward(trace, np.ones_like(trace.h))
+        references = [weakref.ref(each) for each in (trace.x, trace.for_backward()[1], gradients.x)]
+        del trace, gradients
+        assert all(gone(each) for each in references)
 
 
 # Another library's threads
