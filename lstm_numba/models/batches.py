@@ -39,6 +39,8 @@ class Source(ABC):
         Of every random choice in training, dropout's included.
     carries
         Whether a batch goes on where the batch before it ended, so that the network's states are carried over.
+    added_up
+        Names that `sums` returns.
     shown
         Column that `means` returns → its format in the progress bar.
     validation
@@ -49,6 +51,7 @@ class Source(ABC):
 
     seed: int
     carries = False
+    added_up: ClassVar[tuple[str, ...]]
     shown: ClassVar[Mapping[str, str]]
     validation: tuple[str, ...]
     score = ""
@@ -86,6 +89,7 @@ class Batches(Source):
         the 2015 program does.
     """
 
+    added_up: ClassVar = ("loss", "right", "words", "sequences")
     shown: ClassVar = {"loss": ".4f", "accuracy": ".2%"}
     validation = ("validation_loss", "validation_accuracy")
     score = "validation_accuracy"
@@ -157,6 +161,7 @@ class Streams(Source):
     """
 
     carries = True
+    added_up: ClassVar = ("bits",)
     shown: ClassVar = {"bits": ".3f"}
     validation = ("validation_bits",)
 

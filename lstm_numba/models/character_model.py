@@ -116,6 +116,7 @@ class CharacterModel(Learner):
     """
 
     kind, noun = "character model", "model"
+    source = Streams
     network: CharacterNetwork
 
     def __init__(
@@ -239,13 +240,7 @@ class CharacterModel(Learner):
         clip: float | None,
     ) -> None:
         """Make ready for a first epoch. Until all is checked, what was learned before stays."""
-        options = {
-            "streams": _checks.size("streams", streams),
-            "window": _checks.size("window", window),
-            "schedule": _checks.choice("schedule", schedule, training.SCHEDULES),
-            "clip": None if clip is None else _checks.number("clip", clip, 0),
-            "text": _fingerprint(text),
-        }
+        options = self._checked_options(streams, window, schedule, clip, _fingerprint(text))
         least = streams * window + 1
         if len(text) < least:
             raise ValueError(f"text: expected at least {least} letters (streams · window + 1), got {len(text)}")
@@ -255,6 +250,19 @@ class CharacterModel(Learner):
         self.alphabet = characters(text)[0].replace(UNKNOWN, "") + UNKNOWN
         self.network = CharacterNetwork(len(self.alphabet), seed=self.seed, **self.options)
         self._begin(rule, options)
+
+    @staticmethod
+    def _checked_options(  # type: ignore[override]
+        streams: int, window: int, schedule: str, clip: float | None, text: list[int]
+    ) -> dict[str, Any]:
+        length, checksum = text
+        return {
+            "streams": _checks.size("streams", streams),
+            "window": _checks.size("window", window),
+            "schedule": _checks.choice("schedule", schedule, training.SCHEDULES),
+            "clip": None if clip is None else _checks.number("clip", clip, 0),
+            "text": [_checks.size("text", length, 0), _checks.size("text", checksum, 0)],
+        }
 
     # -- reading and writing ------------------------------------------------------------------------------------------
 
@@ -366,6 +374,8 @@ class CharacterModel(Learner):
 
     def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
         super()._resume_from(arrays, config)
+        if self._optimizer.needs_second:
+            raise ValueError(f"optimizer: expected one of first derivatives, got {self._optimizer.name!r}")
         if self._progress.step:
             network, B = self.network, self._fit_options["streams"]
             self._progress.carried = tuple(

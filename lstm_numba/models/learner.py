@@ -29,6 +29,7 @@ class Learner(ABC):
 
     kind: str  # of its files
     noun: str  # in errors
+    source: type[Source]  # of its batches
 
     def __init__(self, seed: int) -> None:
         self.seed = _checks.size("seed", seed, 0)
@@ -99,6 +100,11 @@ class Learner(ABC):
     def _from_contents(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Self:
         """Return a model with a network whose parameters are still to be filled in."""
 
+    @staticmethod
+    @abstractmethod
+    def _checked_options(**options: Any) -> dict[str, Any]:
+        """Return the settings that training goes on with, as `fit` and a file name them, or raise."""
+
     def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
         """Write the model to a safetensors file, whole or not at all.
 
@@ -149,7 +155,8 @@ class Learner(ABC):
         model = cls._from_contents(config, arrays)
         for name, own in model.network.parameters().items():
             own[...] = checkpoints.part(arrays, f"parameters/{name}", own.shape, own.dtype)
-        model._progress.history, model._progress.stopped = config["history"], config["stopped"]
+        model._progress.history = _checked_history(config["history"])
+        model._progress.stopped = _checks.choice("stopped", config["stopped"], training.STOPPED)
         if "training" in config:
             model._resume_from(arrays, config["training"])
         return model
@@ -181,16 +188,37 @@ class Learner(ABC):
     def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
         """Bring training to where `_training_state` found it; carried states are the subclass's to restore."""
         p, theta = self._progress, self.network.parameters().flat
-        p.epoch, p.step, p.sums = (config[name] for name in ("epoch", "step", "sums"))
+        p.epoch, p.step = (_checks.size(name, config[name], 0) for name in ("epoch", "step"))
+        p.sums = _checked_sums(config["sums"], {*self.source.added_up, *training.ADDED_UP} if p.step else set())
         if "arrays" in config:
             names = config["arrays"]
-            p.best_epoch, best_score = config["best_epoch"], config["best_score"]
-            p.best_score = -np.inf if best_score is None else best_score
+            p.best_epoch, best_score = _checks.size("best_epoch", config["best_epoch"], 0), config["best_score"]
+            p.best_score = -np.inf if best_score is None else _checks.number("best_score", best_score)
         else:  # a character model's file from before it could be validated
             names = [f"optimizer/{name}" for name in config["memory"]]
         own = {name: checkpoints.part(arrays, name, theta.shape, theta.dtype) for name in names}
         p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)
-        self._fit_options = dict(config["fit"])
-        self._optimizer = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
-        self._optimizer.iteration = config["iteration"]
-        self._optimizer.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
+        self._fit_options = self._checked_options(**config["fit"])
+
+        rule = OPTIMIZERS[config["optimizer"]](**config["optimizer_options"])
+        rule.iteration = _checks.size("iteration", config["iteration"], 0)
+        rule.state = {name.removeprefix("optimizer/"): array for name, array in own.items()}
+        wanted = set(rule.memory) if rule.iteration else set()
+        if set(rule.state) != wanted:
+            raise ValueError(f"optimizer: expected a memory of {sorted(wanted)}, got {sorted(rule.state)}")
+        self._optimizer = rule
+
+
+def _checked_history(history: Any) -> dict[str, list[float]]:
+    """Return columns of numbers, or raise."""
+    for name, column in history.items():
+        if not isinstance(column, list) or not all(isinstance(each, int | float) for each in column):
+            raise ValueError(f"history: expected lists of numbers, got {column!r:.40} as {name!r:.40}")
+    return dict(history)
+
+
+def _checked_sums(sums: Any, names: set[str]) -> dict[str, float]:
+    """Return sums with just these names, or raise."""
+    if set(sums) != names:
+        raise ValueError(f"sums: expected {sorted(names)}, got {list(sums)!r:.80}")
+    return {name: _checks.number(name, value) if not isinstance(value, int) else value for name, value in sums.items()}

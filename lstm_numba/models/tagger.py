@@ -75,6 +75,7 @@ class Tagger(Learner):
     """
 
     kind = noun = "tagger"
+    source = Batches
 
     def __init__(
         self,
@@ -273,7 +274,18 @@ class Tagger(Learner):
         patience: int | None,
     ) -> dict[str, Any]:
         """Make ready for a first epoch; return the settings. Until all is checked, what was learned before stays."""
-        options = {
+        options = self._checked_options(batch_size, batches_per_epoch, schedule, clip, patience)
+        rule = optimizers.fresh(optimizer, Adam())
+        _check_labels(valid, LabelSet.from_sentences(sentences))
+        self._build(sentences)
+        self._begin(rule, options)
+        return options
+
+    @staticmethod
+    def _checked_options(  # type: ignore[override]
+        batch_size: int, batches_per_epoch: int | None, schedule: str, clip: float | None, patience: int | None
+    ) -> dict[str, Any]:
+        return {
             "batch_size": _checks.size("batch_size", batch_size),
             "batches_per_epoch": (
                 None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch)
@@ -282,11 +294,6 @@ class Tagger(Learner):
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "patience": None if patience is None else _checks.size("patience", patience),
         }
-        rule = optimizers.fresh(optimizer, Adam())
-        _check_labels(valid, LabelSet.from_sentences(sentences))
-        self._build(sentences)
-        self._begin(rule, options)
-        return options
 
     # -- answering ----------------------------------------------------------------------------------------------------
 

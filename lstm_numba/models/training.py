@@ -24,6 +24,10 @@ from lstm_numba.models.optimizers import Optimizer, clip_norm
 
 __all__ = ["SCHEDULES", "Batches", "DivergedError", "Progress", "Stop", "fit", "make_batch", "progress_bar"]
 
+# What ends training before its last epoch (`Progress.stopped`).
+STOPPED = ("", "interrupted", "no better for a while", "diverged")
+# What the loop adds up over an epoch's steps, beside `Source.sums`.
+ADDED_UP = ("clipped", "seconds", "learning_rate")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,

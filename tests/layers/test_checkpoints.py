@@ -435,6 +435,64 @@ def test_no_weights_are_drawn_for_a_model_that_is_read(tmp_path, monkeypatch):
     assert np.array_equal(Stack.load(path).parameters().flat, stack.parameters().flat)
 
 
+# A state of training that was changed
+
+
+STOPPED = {
+    "sums": {"loss": 1.0, "right": 1, "words": 2, "sequences": 1, "clipped": 0, "seconds": 0.1, "learning_rate": 0.1}
+}
+TAMPERED = {
+    "no position": lambda training: training.pop("step"),
+    "a position before the first": lambda training: training.update(epoch=-1),
+    "sums without a step": lambda training: training.update(sums={"loss": 1.0}),
+    "a step without sums": lambda training: training.update(step=1),
+    "a step with half its sums": lambda training: training.update(step=1, sums={"loss": 1.0}),
+    "sums that are texts": lambda training: training.update(step=1, sums=dict.fromkeys(STOPPED["sums"], "1")),
+    "a setting less": lambda training: training["fit"].pop("batch_size"),
+    "a setting more": lambda training: training["fit"].update(speed=3),
+    "no sequences in a batch": lambda training: training["fit"].update(batch_size=0),
+    "a schedule of its own": lambda training: training["fit"].update(schedule="steps"),
+    "a limit that is a text": lambda training: training["fit"].update(clip="much"),
+    "patience in thirds": lambda training: training["fit"].update(patience=0.3),
+    "a memory less": lambda training: training["arrays"].remove("optimizer/m"),
+    "a memory of another rule": lambda training: training.update(optimizer="sgd", optimizer_options={}),
+    "another rule's settings": lambda training: training["optimizer_options"].update(momentum=0.9),
+    "steps counted down": lambda training: training.update(iteration=-3),
+    "a best score of no number": lambda training: training.update(best_score="high"),
+    "a best epoch of no number": lambda training: training.update(best_epoch=None),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_state_of_training_that_was_changed_is_refused_at_once(model, what):
+    rewrite(model, config=lambda config: TAMPERED[what](config["training"]))
+    refused(model, "its parts don't fit together")
+
+
+@pytest.mark.parametrize(("name", "value"), [("history", {"loss": "low"}), ("history", [1]), ("stopped", "yesterday")])
+def test_a_history_that_was_changed_is_refused_at_once(model, name, value):
+    rewrite(model, config=lambda config: config.update({name: value}))
+    refused(model, "its parts don't fit together")
+
+
+def test_a_state_of_training_amid_an_epoch_is_taken(model):
+    rewrite(model, config=lambda config: config["training"].update(step=1, **STOPPED))
+    Tagger.load(model).fit(DATA, DATA, epochs=3, resume=True, show=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"streams": 0}, {"window": "5"}, {"text": 3}, {"text": ["a", "b"]}, {"clip": -1}, {"patience": 3}],
+)
+def test_a_character_model_s_state_of_training_that_was_changed(tmp_path, change):
+    path = tmp_path / "model.safetensors"
+    model = CharacterModel((3,), seed=0).fit("abcab" * 20, epochs=1, streams=2, window=5, show=False)
+    model.save(path, training_state=True)
+    rewrite(path, config=lambda config: config["training"]["fit"].update(change))
+    with pytest.raises(ModelFileError, match="its parts don't fit together"):
+        CharacterModel.load(path)
+
+
 # Metadata and dtypes that nothing of ours has
 
 
