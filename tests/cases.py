@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity")
+NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "hard_sigmoid_6")
 # Every combination of peepholes, biases, direction and padding; all of them run in each comparison.
 SWITCHES = list(itertools.product((True, False), (True, False), (False, True), (False, True)))
 SWITCH_NAMES = [

@@ -31,14 +31,23 @@ def _sigmoid(a):
     return math.exp(a) / (1 + math.exp(a))
 
 
-FUNCTIONS = {"sigmoid": _sigmoid, "tanh": math.tanh, "relu": lambda a: a if a > 0 else 0.0, "identity": lambda a: a}
+FUNCTIONS = {
+    "sigmoid": _sigmoid,
+    "tanh": math.tanh,
+    "relu": lambda a: a if a > 0 else 0.0,
+    "identity": lambda a: a,
+    "hard_sigmoid": lambda a: min(max((a + 2.5) / 5, 0.0), 1.0),  # 0.2 a + 0.5, exact near its zero
+    "hard_sigmoid_6": lambda a: min(max((a + 3) / 6, 0.0), 1.0),
+}
 
-# The derivative at a; relu has 0 at 0.
+# The derivative at a; where two lines meet it is 0.
 DERIVATIVES = {
     "sigmoid": lambda a: _sigmoid(a) * (1 - _sigmoid(a)),
     "tanh": lambda a: 1 - math.tanh(a) ** 2,
     "relu": lambda a: 1.0 if a > 0 else 0.0,
     "identity": lambda a: 1.0,
+    "hard_sigmoid": lambda a: 0.2 if abs(a) < 2.5 else 0.0,
+    "hard_sigmoid_6": lambda a: 1 / 6 if abs(a) < 3 else 0.0,
 }
 
 
@@ -320,12 +329,16 @@ FAST_FUNCTIONS = {
     "tanh": np.tanh,
     "relu": lambda a: np.maximum(a, 0),
     "identity": lambda a: a,
+    "hard_sigmoid": lambda a: np.clip((a + 2.5) / 5, 0, 1),
+    "hard_sigmoid_6": lambda a: np.clip((a + 3) / 6, 0, 1),
 }
 FAST_DERIVATIVES = {
     "sigmoid": lambda a: FAST_FUNCTIONS["sigmoid"](a) * (1 - FAST_FUNCTIONS["sigmoid"](a)),
     "tanh": lambda a: 1 - np.tanh(a) ** 2,
     "relu": lambda a: np.where(a > 0, 1.0, 0.0),
     "identity": lambda a: np.ones_like(a),
+    "hard_sigmoid": lambda a: np.where(np.abs(a) < 2.5, 0.2, 0.0),
+    "hard_sigmoid_6": lambda a: np.where(np.abs(a) < 3, 1 / 6, 0.0),
 }
 
 

@@ -20,7 +20,15 @@ ONNX_ORDER = [0, 2, 1, 3]  # ONNX stacks i, o, f, c; peepholes i, o, f
 def torch_function(name):
     import torch
 
-    return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda a: a}[name]
+    functions = {
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+        "relu": torch.relu,
+        "identity": lambda a: a,
+        "hard_sigmoid": lambda a: torch.clip((a + 2.5) / 5, 0, 1),
+        "hard_sigmoid_6": lambda a: torch.clip((a + 3) / 6, 0, 1),  # torch's hardsigmoid has 1/6 in float32
+    }
+    return functions[name]
 
 
 def torch_leaves(parameters, **arrays):

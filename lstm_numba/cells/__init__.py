@@ -20,6 +20,8 @@ from lstm_numba.cells.fewer_gates import janet, mgu, mingru, minlstm, ran, ugrnn
 from lstm_numba.cells.functions import (
     abs,
     exp,
+    hard_sigmoid,
+    hard_sigmoid_6,
     identity,
     log,
     maximum,
@@ -57,6 +59,8 @@ __all__ = [
     "fgr",
     "gru",
     "gru_2014",
+    "hard_sigmoid",
+    "hard_sigmoid_6",
     "identity",
     "indrnn",
     "janet",

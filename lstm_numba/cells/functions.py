@@ -17,6 +17,8 @@ __all__ = [
     "Function",
     "abs",
     "exp",
+    "hard_sigmoid",
+    "hard_sigmoid_6",
     "identity",
     "log",
     "maximum",
@@ -90,9 +92,30 @@ def _sigmoid_slope_at(a: Any) -> Any:
     return e / ((1 + e) * (1 + e))  # σ(a) σ(-a)
 
 
+def _ramp(half_width: float) -> Callable[[Any], Any]:
+    """Return the function that is 0 up to -half_width, 1 from half_width on, and a straight line between."""
+    return lambda x: np.clip((x + half_width) / (2 * half_width), 0, 1)
+
+
+def _ramp_slope(half_width: float) -> Callable[[Any], Any]:
+    def slope_of_value(y: Any) -> Any:
+        y = np.asarray(y)
+        inside = np.greater(y, 0) & np.less(y, 1)
+        return np.where(np.isnan(y), y, inside * y.dtype.type(1 / (2 * half_width)))
+
+    return slope_of_value
+
+
+def _ramp_slope_at(half_width: float) -> Callable[[Any], Any]:
+    of_value = _ramp_slope(half_width)
+    return lambda a: of_value(_ramp(half_width)(a))
+
+
 sigmoid = Function("sigmoid", 1, _sigmoid, "σ(x) = 1 / (1 + e^-x).")
 tanh = Function("tanh", 1, np.tanh, "The hyperbolic tangent.")
 relu = Function("relu", 1, lambda x: np.maximum(x, 0), "max(x, 0).")
+hard_sigmoid = Function("hard_sigmoid", 1, _ramp(2.5), "clip(0.2 x + 0.5, 0, 1): Keras' before version 3, and ONNX'.")
+hard_sigmoid_6 = Function("hard_sigmoid_6", 1, _ramp(3), "clip(x / 6 + 0.5, 0, 1): Keras' of version 3, and torch's.")
 identity = Function("identity", 1, lambda x: x, "x itself.")
 exp = Function("exp", 1, np.exp, "e^x.")
 log = Function("log", 1, np.log, "The natural logarithm: -∞ at 0, NaN below.")
@@ -102,22 +125,26 @@ abs = Function("abs", 1, np.abs, "|x|.")
 maximum = Function("maximum", 2, np.maximum, "The larger of x and y; NaN if either is.")
 minimum = Function("minimum", 2, np.minimum, "The smaller of x and y; NaN if either is.")
 
-FUNCTIONS = {f.name: f for f in (sigmoid, tanh, relu, identity, exp, log, softplus, maximum, minimum, sqrt, abs)}
 # What an option such as gate=sigmoid may be: functions whose slope can be told from their value.
-SQUASHING = {f.name: f for f in (sigmoid, tanh, relu, identity)}
+SQUASHING = {f.name: f for f in (sigmoid, tanh, relu, identity, hard_sigmoid, hard_sigmoid_6)}
+FUNCTIONS = SQUASHING | {f.name: f for f in (exp, log, softplus, maximum, minimum, sqrt, abs)}
 
-# φ′ from y = φ(a), and from a, which is accurate where φ is saturated, too.
+# φ′ from y = φ(a), and from a, which is accurate where φ is saturated, too. At a corner it is 0.
 _SLOPES: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda y: y * (1 - y),
     "tanh": lambda y: (1 - y) * (1 + y),
     "relu": _relu_slope,
     "identity": np.ones_like,
+    "hard_sigmoid": _ramp_slope(2.5),
+    "hard_sigmoid_6": _ramp_slope(3),
 }
 _SLOPES_AT: dict[str, Callable[[Any], Any]] = {
     "sigmoid": _sigmoid_slope_at,
     "tanh": lambda a: 4 * _sigmoid_slope_at(2 * a),
     "relu": _relu_slope,
     "identity": np.ones_like,
+    "hard_sigmoid": _ramp_slope_at(2.5),
+    "hard_sigmoid_6": _ramp_slope_at(3),
 }
 
 

@@ -29,6 +29,8 @@ _IN_LATEX = {
     "log": r"\log",
     "maximum": r"\max",
     "minimum": r"\min",
+    "hard_sigmoid": r"\mathrm{hard\_sigmoid}",
+    "hard_sigmoid_6": r"\mathrm{hard\_sigmoid\_6}",
 }
 _TIMES = {"": "", "t": "ᵗ", "t-1": "ᵗ⁻¹", "t+1": "ᵗ⁺¹", "0": "⁰", "1": "¹"}
 _BEFORE = {"t": "t-1", "t+1": "t", "1": "0"}

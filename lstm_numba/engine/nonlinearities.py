@@ -1,4 +1,4 @@
-"""The four non-linearities and their slopes, over vectors of numbers.
+"""The non-linearities and their slopes, over vectors of numbers.
 
 No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library is many times slower. Here
 ``exp(x) - 1`` is built from adds and multiplies alone, which vectors have (`vectors`):
@@ -22,6 +22,7 @@ from numba.extending import overload
 from lstm_numba.engine.compiling import inline, jit
 from lstm_numba.engine.vectors import (
     absolute,
+    constant,
     lanes,
     larger,
     load_first,
@@ -33,8 +34,8 @@ from lstm_numba.engine.vectors import (
     where_greater,
 )
 
-SIGMOID, TANH, RELU, IDENTITY = range(4)
-NAMES = ("sigmoid", "tanh", "relu", "identity")
+SIGMOID, TANH, RELU, IDENTITY, HARD_SIGMOID, HARD_SIGMOID_6 = range(6)
+NAMES = ("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "hard_sigmoid_6")
 
 # ln 2 in two parts: n·(the first) is exact for every n that occurs, the second corrects the rest.
 _F32 = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 9))
@@ -140,6 +141,28 @@ def relu(x):
 
 
 @inline
+def _ramp(x, half_width):
+    """0 up to -half_width, 1 from half_width on, a straight line between; NaN stays NaN."""
+    zero, one, _, _, _ = _constants(x)
+    half = constant(x, half_width)
+    y = (x + half) / (half + half)
+    y = where_greater(y, one, one, y)
+    return where_greater(zero, y, zero, y)
+
+
+@inline
+def hard_sigmoid(x):
+    """clip(0.2 x + 0.5, 0, 1)."""
+    return _ramp(x, 2.5)
+
+
+@inline
+def hard_sigmoid_6(x):
+    """clip(x / 6 + 0.5, 0, 1)."""
+    return _ramp(x, 3.0)
+
+
+@inline
 def squash(kind, a):
     """φ(a); `kind` chooses φ."""
     if kind == SIGMOID:
@@ -148,12 +171,17 @@ def squash(kind, a):
         return tanh(a)
     if kind == RELU:
         return relu(a)
-    return a
+    if kind == IDENTITY:
+        return a
+    return _ramp(a, 2.5 if kind == HARD_SIGMOID else 3.0)
 
 
 @inline
 def slope(kind, y):
-    """φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0."""
+    """φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0.
+
+    A hard sigmoid's is that of its straight line where 0 < y < 1, and 0 elsewhere, also at its two corners.
+    """
     zero, one, _, _, _ = _constants(y)
     if kind == SIGMOID:
         return y * (one - y)
@@ -161,7 +189,10 @@ def slope(kind, y):
         return (one - y) * (one + y)
     if kind == RELU:
         return where_greater(y, zero, one, zero * y)  # 0·NaN is NaN
-    return where_greater(y, y, y, one)  # 1 everywhere: nothing is greater than itself
+    if kind == IDENTITY:
+        return where_greater(y, y, y, one)  # 1 everywhere: nothing is greater than itself
+    steep = constant(y, 0.2 if kind == HARD_SIGMOID else 1 / 6)
+    return where_greater(y, zero, where_greater(one, y, steep, zero), zero * y)
 
 
 # -- further functions for equations ----------------------------------------------------------------------------------
@@ -316,7 +347,7 @@ def apply(name: str, x: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     name
-        One of "sigmoid", "tanh", "relu", "identity".
+        One of `NAMES`.
     x
         float32 or float64, any shape.
 

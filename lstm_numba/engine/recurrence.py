@@ -114,8 +114,9 @@ class Step(NamedTuple):
 
 
 _NAMES: dict[str, Any] = {
-    **{name: getattr(nonlinearities, name) for name in ("sigmoid", "tanh", "relu", "exp", "log", "softplus", "above")},
-    **{name: getattr(nonlinearities, name) for name in ("squash", "slope", "SIGMOID", "TANH", "RELU", "IDENTITY")},
+    **{name: getattr(nonlinearities, name) for name in nonlinearities.NAMES if name != "identity"},
+    **{name.upper(): nonlinearities.code(name) for name in nonlinearities.NAMES},
+    **{name: getattr(nonlinearities, name) for name in ("squash", "slope", "exp", "log", "softplus", "above")},
     **{name: getattr(vectors, name) for name in ("nothing", "constant")},
     "sqrt": vectors.root,
     "abs": vectors.absolute,

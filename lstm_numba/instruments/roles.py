@@ -126,5 +126,5 @@ def flat_share(function: str, a: NDArray, tenth: float) -> float | None:
     """Share of values at which a function's slope is below that part of its largest; None for the identity."""
     if function == "identity":
         return None
-    largest = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}[function]
+    largest = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0, "hard_sigmoid": 0.2, "hard_sigmoid_6": 1 / 6}[function]
     return float((slope_at(function, a) < tenth * largest).mean())

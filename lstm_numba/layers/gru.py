@@ -31,7 +31,8 @@ class GRU(Recurrent):
     reset_after
         Whether the reset gate acts after the product with W_n, or before it.
     gate, candidate
-        σ and φ: each one of "sigmoid", "tanh", "relu", "identity".
+        σ and φ: each one of "sigmoid", "tanh", "relu", "identity", "hard_sigmoid"
+        (clip(0.2 a + 0.5, 0, 1)), "hard_sigmoid_6" (clip(a / 6 + 0.5, 0, 1)).
     bias, reverse, init, dtype, seed
         As in `Recurrent`.
 

@@ -32,7 +32,8 @@ class LSTM(Recurrent):
     peepholes
         Whether gates see the cell state through V. Without them the layer is exactly ``torch.nn.LSTM``.
     gate, cell_input, cell_output
-        σ, g and φ: each one of "sigmoid", "tanh", "relu", "identity".
+        σ, g and φ: each one of "sigmoid", "tanh", "relu", "identity", "hard_sigmoid"
+        (clip(0.2 a + 0.5, 0, 1)), "hard_sigmoid_6" (clip(a / 6 + 0.5, 0, 1)).
     bias, forget_bias, reverse, init, dtype, seed
         As in `Recurrent`.
 

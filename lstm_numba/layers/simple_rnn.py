@@ -22,7 +22,8 @@ class SimpleRNN(Recurrent):
     input_size, hidden_size
         I and H.
     nonlinearity
-        φ: one of "sigmoid", "tanh", "relu", "identity".
+        φ: one of "sigmoid", "tanh", "relu", "identity", "hard_sigmoid"
+        (clip(0.2 a + 0.5, 0, 1)), "hard_sigmoid_6" (clip(a / 6 + 0.5, 0, 1)).
     bias, reverse, init, dtype, seed
         As in `Recurrent`; b starts at 0.
 

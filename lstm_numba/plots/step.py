@@ -240,6 +240,8 @@ _SQUASH: dict[str, Callable[[float], Any]] = {
     "tanh": np.tanh,
     "relu": lambda c: np.maximum(c, 0.0),
     "identity": float,
+    "hard_sigmoid": lambda c: np.clip(0.2 * c + 0.5, 0.0, 1.0),
+    "hard_sigmoid_6": lambda c: np.clip(c / 6 + 0.5, 0.0, 1.0),
 }
 
 # The block's parts: where they are and their radius; the same picture as the diagram without numbers.

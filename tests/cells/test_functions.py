@@ -31,7 +31,7 @@ def test_arrays_keep_their_dtype(function, dtype):
 @pytest.mark.parametrize("name", SQUASHING)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_slopes_keep_the_dtype_and_are_the_derivatives(name, dtype):
-    function, a = SQUASHING[name], np.array([-3.0, -1.0, 0.5, 2.0])
+    function, a = SQUASHING[name], np.array([-3.5, -1.0, 0.5, 2.0])
     for given in (name, function):
         assert slope(given, a.astype(dtype)).dtype == slope_at(given, a.astype(dtype)).dtype == dtype
     expected = (function(a + 1e-6) - function(a - 1e-6)) / 2e-6
@@ -40,6 +40,15 @@ def test_slopes_keep_the_dtype_and_are_the_derivatives(name, dtype):
     if name != "identity":
         assert np.isnan(slope(name, np.array([np.nan]))[0])
         assert np.isnan(slope_at(name, np.array([np.nan]))[0])
+
+
+def test_a_hard_sigmoid_has_no_slope_at_its_corners_and_beyond():
+    """Whether told from its value or from where it is: torch's hardsigmoid has 0 there, too."""
+    for name, corner in (("hard_sigmoid", 2.5), ("hard_sigmoid_6", 3.0)):
+        a = np.array([-np.inf, -corner, -corner + 1e-9, 0, corner - 1e-9, corner, np.inf])
+        expected = np.where([0, 0, 1, 1, 1, 0, 0], 1 / (2 * corner), 0)
+        np.testing.assert_array_equal(slope_at(name, a), expected)
+        np.testing.assert_array_equal(slope(name, SQUASHING[name](a)), expected)
 
 
 def test_numbers_of_python_give_floats_that_change_no_dtype():

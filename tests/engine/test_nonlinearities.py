@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from cases import NONLINEARITIES, entry_error
+from lstm_numba.cells.functions import SQUASHING
 from lstm_numba.engine import nonlinearities
 
+# From minus this to this a hard sigmoid rises from 0 to 1.
+HALF_WIDTHS = {"hard_sigmoid": 2.5, "hard_sigmoid_6": 3.0}
 DTYPES = (np.float32, np.float64)
 TOLERANCE = {np.float32: 5e-7, np.float64: 1e-15}
 # sigmoid(-x) is exp(-x) far out: below this it is less than the smallest normal number, and may become 0.
@@ -32,6 +35,9 @@ def reference(name, x):
         return 1 / (1 + np.exp(-x))
     if name == "tanh":
         return np.tanh(x)
+    if name in HALF_WIDTHS:
+        half = np.longdouble(HALF_WIDTHS[name])
+        return np.clip((x + half) / (2 * half), 0, 1)
     return np.maximum(x, 0) if name == "relu" else x
 
 
@@ -150,6 +156,29 @@ def test_any_shape_and_layout(name):
     assert nonlinearities.apply(name, np.array(0.3)).shape == ()
     assert nonlinearities.apply(name, np.zeros((0, 3))).shape == (0, 3)
     assert np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", HALF_WIDTHS)
+def test_a_hard_sigmoid_is_exact_at_its_corners_and_beyond(name, dtype):
+    corner = dtype(HALF_WIDTHS[name])
+    up, down = np.nextafter(corner, dtype(9)), np.nextafter(-corner, dtype(0))
+    x = np.array([-np.inf, -1e30, -corner, 0, corner, up, 1e30, np.inf], dtype)
+    assert nonlinearities.apply(name, x).tolist() == [0, 0, 0, 0.5, 1, 1, 1, 1]
+    assert nonlinearities.apply(name, np.array([down]))[0] > 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NONLINEARITIES)
+def test_compiled_and_in_numpy_it_is_one_function(name, dtype):
+    x = np.random.default_rng(4).uniform(-4, 4, 999).astype(dtype)
+    assert entry_error(nonlinearities.apply(name, x), SQUASHING[name](x), 0) <= 2 * TOLERANCE[dtype]
+
+
+def test_files_keep_meaning_what_they_did():
+    """Kernels and the steps that are stored know functions by number."""
+    assert nonlinearities.NAMES[:4] == ("sigmoid", "tanh", "relu", "identity")
+    assert set(nonlinearities.NAMES) == set(SQUASHING) == set(NONLINEARITIES)
 
 
 def test_unknown_name():

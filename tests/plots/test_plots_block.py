@@ -151,7 +151,7 @@ def test_the_block_of_another_cell_is_refused(layer):
         plots.block_step(layer.forward(np.ones((4, 1, 2))))
 
 
-@pytest.mark.parametrize("function", ["sigmoid", "tanh", "relu", "identity"])
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "hard_sigmoid_6"])
 def test_the_cell_is_squashed_by_the_layer_s_own_function(function):
     trace = a_trace(cell_output=function)
     texts = [text.get_text() for text in plots.block_step(trace, 1).texts]
