@@ -143,7 +143,8 @@ def test_equals_the_twin_for_every_nonlinearity(gate, cell_input, cell_output):
     layer, parameters = make_layer(2, 3, seed=1, **functions)
     expected = twin(parameters, case, **functions)
     trace, grads = run(layer, case)
-    check_entries(trace, grads, expected, parameters)
+    # Near its corner a hard sigmoid is a small difference, (c + 3) / 6, with the rounding of a c that isn't small.
+    check_entries(trace, grads, expected, parameters, 1e-11 if cell_output.startswith("hard") else 1e-12)
     check_norms(trace, grads, expected, parameters, 1e-12)
 
 
