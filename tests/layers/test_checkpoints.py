@@ -6,12 +6,16 @@ import json
 import os
 import pickle
 import stat
+import subprocess
+import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lstm_numba._files import write_whole
 from lstm_numba.data import WordVectors
 from lstm_numba.layers import checkpoints
 from lstm_numba.layers.checkpoints import FORMAT, VERSION, ModelFileError
@@ -87,6 +91,77 @@ def test_a_file_is_as_readable_as_any_other(tmp_path, mask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file.safetensors").stat().st_mode) == 0o666 & ~mask
+
+
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="modes, pipes and locks are those of Unix")
+
+
+@needs_posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_that_is_written_over_keeps_its_mode(tmp_path, mode):
+    path = tmp_path / "file.safetensors"
+    checkpoints.write(path, "thing", ARRAYS, {})
+    path.chmod(mode)
+    checkpoints.write(path, "thing", ARRAYS, CONFIG)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert checkpoints.read(path, "thing")[1] == CONFIG
+
+
+KILLED = """
+import os, sys
+os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+from lstm_numba._files import write_whole
+write_whole(sys.argv[1], bytes(1000))
+"""
+
+
+@needs_posix
+def test_what_a_killed_writer_leaves_is_removed_by_the_next_one_of_that_file(tmp_path):
+    path, other = tmp_path / "model.a", tmp_path / "model"
+    for target in (path, other):
+        assert subprocess.run([sys.executable, "-c", KILLED, target], timeout=60).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    write_whole(other, b"whole")
+    assert len(list(tmp_path.glob(".model.a.*.tmp"))) == 1
+    write_whole(path, b"whole")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "model.a"]
+
+
+@needs_posix
+def test_a_writer_that_lives_is_left_alone_by_others_of_the_same_file(tmp_path, monkeypatch):
+    """Another one begins and ends while the first is amid its writing."""
+    path, sync, calls = tmp_path / "model", os.fsync, []
+
+    def sync_late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            write_whole(path, b"second")
+            assert path.read_bytes() == b"second"
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", sync_late)
+    write_whole(path, b"first")
+    assert path.read_bytes() == b"first" and [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+@needs_posix
+def test_many_writers_of_one_file_at_once(tmp_path):
+    path = tmp_path / "model"
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(write_whole, path, bytes([n]) * 1000) for n in range(100)]:
+            done.result()
+    assert len(set(path.read_bytes())) == 1 and [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+@needs_posix
+def test_a_pipe_and_a_device_stay_what_they_are(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for path in (pipe, link):
+        with pytest.raises(OSError, match=f"{path}: expected a file or a new name, got a device, a pipe or a socket"):
+            checkpoints.write(path, "thing", ARRAYS, {})
+    assert pipe.is_fifo() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
 
 
 def fail(*_, **__):
