@@ -2,7 +2,8 @@
 
 Three kinds, told apart by their content:
 
-    .keras          a zip archive of config.json (the layers) and model.weights.h5 (the weights)
+    .keras          a zip archive of config.json (the layers), model.weights.h5 (the weights) and metadata.json, which
+                    tells the version of Keras
     .weights.h5     HDF5: the arrays 0, 1, 2 (kernel, recurrent kernel, bias) in PATH/cell/vars; PATH as `walk` says
     .h5             HDF5 of Keras 2: arrays kernel:0, recurrent_kernel:0, bias:0, which the attribute weight_names of
                     each layer's group lists; if the whole model was saved, the layers as JSON in model_config
@@ -28,11 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.exchange._keras_layers import Described, Found, Node, Refused, problem_of, walk
+from lstm_numba.exchange._keras_layers import Described, Found, Node, Refused, hard_sigmoid_of, problem_of, walk
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 PARTS = ("kernel", "recurrent_kernel", "bias")
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 CELL_NAME = re.compile(r"(\w+_)?cell(_\d+)?$")
 # Below this a declared size is read whatever the file holds of it.
 SMALL = 1 << 20
@@ -64,14 +65,16 @@ def opened(path: Path) -> Iterator[list[Found]]:
     ImportError
         Without h5py.
     """
-    raw, config = _weights_file(path)
+    raw, config, version = _weights_file(path)
     h5py = _h5py()
     with _readable():
         file = h5py.File(raw, "r")
     with file:
         with _readable():
             found = _layers(file, config)
-        yield found
+            version = version or _version_in(file) or ("2" if _is_of_keras_2(file) else "")
+        hard_sigmoid = hard_sigmoid_of(version)
+        yield [each._replace(hard_sigmoid=hard_sigmoid) for each in found]
 
 
 @contextmanager
@@ -85,12 +88,12 @@ def _readable() -> Iterator[None]:
         raise Refused(f"expected a whole HDF5 file, got one that can't be read ({error})") from None
 
 
-def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | None]:
-    """(what h5py shall open, the model's configuration or None)."""
+def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | None, str]:
+    """(what h5py shall open, the model's configuration or None, the version of Keras or "")."""
     with open(path, "rb") as file:
         head = file.read(len(HDF5))
     if head == HDF5:
-        return os.fspath(path), None
+        return os.fspath(path), None, ""
     if head.startswith(ZIP):
         return _archive(path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -98,7 +101,7 @@ def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | Non
     raise Refused("expected a .keras, .weights.h5 or .h5 file, got one of another kind, or the start of one")
 
 
-def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any]]:
+def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any], str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -107,7 +110,9 @@ def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any]]:
             for name in (CONFIG, WEIGHTS):
                 if name not in names:
                     raise Refused(f"expected a .keras archive with {name} in it, got one with {', '.join(names[:5])}")
-            return io.BytesIO(archive.read(WEIGHTS)), _parsed(archive.read(CONFIG), CONFIG)
+            about = _parsed(archive.read(METADATA), METADATA) if METADATA in names else {}
+            config = _parsed(archive.read(CONFIG), CONFIG)
+            return io.BytesIO(archive.read(WEIGHTS)), config, str(about.get("keras_version", ""))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
         raise Refused(f"expected a whole .keras archive, got one that can't be read ({error})") from None
 
@@ -134,26 +139,40 @@ def _h5py() -> Any:
 
 
 def _layers(file: Any, config: Mapping[str, Any] | None) -> list[Found]:
-    legacy = file["model_weights"] if "model_weights" in file else file
-    if not any(name.startswith("layer_names") for name in legacy.attrs):
+    if not _is_of_keras_2(file):
         stored = list(_stored(file))
         return _joined(stored, list(walk(config)) if config else [], _owner_by_path)
     if "model_config" in file.attrs:
         config = _parsed(_text(file.attrs["model_config"]), "model_config")
-    found = _joined(list(_stored_by_keras_2(legacy)), list(walk(config)) if config else [], _owner_by_name)
-    return [each if each.described.cells else _doubtful(each, file, legacy) for each in found]
+    found = _joined(list(_stored_by_keras_2(_root(file))), list(walk(config)) if config else [], _owner_by_name)
+    return [each if each.described.cells else _doubtful(each, file) for each in found]
 
 
-def _doubtful(found: Found, file: Any, legacy: Any) -> Found:
+def _root(file: Any) -> Any:
+    """Return the group in which Keras 2 keeps the layers."""
+    return file["model_weights"] if "model_weights" in file else file
+
+
+def _is_of_keras_2(file: Any) -> bool:
+    """Tell Keras 2's layout, in which later versions can write, too."""
+    return any(name.startswith("layer_names") for name in _root(file).attrs)
+
+
+def _version_in(file: Any) -> str:
+    """Return the version of Keras that an HDF5 file names, "" for none."""
+    return _text(_root(file).attrs.get("keras_version", file.attrs.get("keras_version", "")))
+
+
+def _doubtful(found: Found, file: Any) -> Found:
     """Say that a layer without a description may have gates of another kind, where an older Keras wrote it."""
-    version = _text(legacy.attrs.get("keras_version", file.attrs.get("keras_version", "")))
+    version = _version_in(file)
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) >= (2, 3):
         return found
     text = (
-        f"keras_version {version!r}: Keras before 2.3 had recurrent_activation='hard_sigmoid' by default, which the "
-        "engine hasn't, and the file holds no model that tells it; if the model was made with another one, say so: "
-        "recurrent_activation='sigmoid'"
+        f"keras_version {version!r}: Keras before 2.3 had recurrent_activation='hard_sigmoid' by default, and the file "
+        "holds no model that tells whether this layer has it; say so with recurrent_activation='hard_sigmoid', or say "
+        "which other one the model was made with: recurrent_activation='sigmoid'"
     )
     return found._replace(described=found.described._replace(gates_unknown=text))
 

@@ -8,6 +8,8 @@ Keras' words and ours:
     recurrent_activation                                   σ: gate
     activation                                             g and h(·): cell_input and cell_output; φ of the others
     "linear"                                               "identity"
+    "hard_sigmoid" before Keras 3, 0.2 z + 0.5             "hard_sigmoid"
+    "hard_sigmoid" since Keras 3, z / 6 + 0.5              "hard_sigmoid_6"
 
 What matters in training only (dropout, recurrent_dropout, initializers, regularizers, constraints), for the input's
 axes (time_major), or for how much of the output Keras hands on (return_sequences, return_state, stateful, unroll)
@@ -19,6 +21,7 @@ Source: the ``get_config`` of Keras' layers, https://keras.io/api/layers/recurre
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,8 +30,16 @@ from numpy.typing import NDArray
 from lstm_numba.exchange._keras_graphs import layer_name, layers_below
 from lstm_numba.exchange._kinds import KINDS
 
-# Keras' name of a non-linearity → ours.
-ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "linear": "identity"}
+# Keras' name of a non-linearity → ours. "hard_sigmoid" is the one of before Keras 3; that of today is taken as
+# "hard_sigmoid_6", a name that Keras hasn't.
+ACTIVATIONS = {
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "relu": "relu",
+    "linear": "identity",
+    "hard_sigmoid": "hard_sigmoid",
+    "hard_sigmoid_6": "hard_sigmoid_6",
+}
 # Classes of layers and of cells → the layer's.
 CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in KINDS for end in ("", "Cell")}
 CELLS |= {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}  # Keras 2's, with the weights in cuDNN's layout
@@ -70,6 +81,15 @@ class Found(NamedTuple):
     described: Described
     read: Callable[[], list[list[NDArray]]]
     below: str | None = None  # the layer beside it whose output it takes, "" for none, None where nothing tells
+    hard_sigmoid: str | None = None  # which of `ACTIVATIONS` the word means here, None where nothing tells
+
+
+def hard_sigmoid_of(version: str) -> str | None:
+    """Return which of `ACTIVATIONS` a version of Keras calls "hard_sigmoid"; None for no version."""
+    major = re.match(r"\d+", version)
+    if major is None:
+        return None
+    return "hard_sigmoid_6" if int(major[0]) >= 3 else "hard_sigmoid"
 
 
 def activation_name(value: Any) -> str:
@@ -224,7 +244,7 @@ def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Itera
     if (own and kind in (*CELLS, "RNN", "Bidirectional")) or OTHERS.match(kind):
         described = describe(kind, own, layer.get_config())
         assert described is not None
-        yield Found(name, path, described, lambda: _weights_of(layer), below)
+        yield Found(name, path, described, lambda: _weights_of(layer), below, hard_sigmoid_of(_version_of(layer)))
     elif any(base.__name__ in (*CELLS, "RNN", "Bidirectional") for base in type(layer).__mro__):
         yield Found(name, path, Described(problem=problem_of(kind)), list)
     else:
@@ -232,6 +252,13 @@ def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Itera
         for child in getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ():
             inner = path if outer or hasattr(layer, "layers") else outer
             yield from _objects(child, inner, seen, None if links is None else links.get(child.name, ""))
+
+
+def _version_of(layer: Any) -> str:
+    """Return the version of the Keras that a layer is of."""
+    package = type(layer).__module__.partition(".")[0]
+    versions = {"tensorflow": "2", "keras_core": "3"}  # whose own numbers are others
+    return versions.get(package) or str(getattr(sys.modules.get(package), "__version__", ""))
 
 
 def _links(model: Any, kind: str, own: bool) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ Source: the ONNX specification, docs/Operators.md, operators LSTM, GRU and RNN, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,19 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "identity": "Affine"}  # Affine(x) = 1 x + 0
-_OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items()}
+FUNCTIONS = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "identity": "Affine",
+    "hard_sigmoid": "HardSigmoid",
+    "hard_sigmoid_6": "HardSigmoid",
+}
+# Of alpha x + beta, which HardSigmoid clips to between 0 and 1.
+SCALES = {"identity": (1.0, 0.0), "hard_sigmoid": (0.2, 0.5), "hard_sigmoid_6": (1 / 6, 0.5)}
+# What a program takes where a node gives neither; of Affine's alpha, programs differ.
+_DEFAULT_SCALES = {"affine": (None, 0.0), "hardsigmoid": (0.2, 0.5)}
+_OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items() if ours not in SCALES}
 _NAMES = {kind.name for kind in KINDS}
 _READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "input_forget", "layout"}
 _HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
@@ -37,6 +49,24 @@ _REFUSED = {
     "clip": "the engine doesn't clip what enters a non-linearity",
     "input_forget": "the engine's forget gate has weights of its own and is not 1 - i",
 }
+
+
+def _filled(values: list[float], defaults: list[float | None]) -> list[float | None] | None:
+    """Return a number for each function, None where it can't be known which function a number is for.
+
+    Programs count them in different ways: one for each function that reads them, or one for each function.
+    """
+    if len(values) > len(defaults) and len(set(values)) > 1:
+        return None
+    if 0 < len(values) < len(defaults) and not _close(values, defaults[: len(values)]):
+        return None
+    return [*values[: len(defaults)], *defaults[len(values) :]]
+
+
+def _close(values: Sequence[float | None], others: Sequence[float | None]) -> bool:
+    """Tell whether numbers, of which one lot has been float32, are the same."""
+    pairs = zip(values, others, strict=True)
+    return all(a is not None and b is not None and abs(a - b) <= 1e-6 * abs(b) for a, b in pairs)
 
 
 def inputs_of(kind: Kind) -> list[str]:
@@ -130,25 +160,35 @@ class RecurrentNode:
             names = names[:1]  # the operator's own default has one for a second direction too
         if len(names) != D * len(default):
             raise self.refuse(f"activations: expected {D * len(default)} names, got {len(names)}: {', '.join(names)}")
-        ours = [_OURS.get(name.lower()) for name in names]
-        for name, known in zip(names, ours, strict=True):
+        scaled = self._scaled([name for name in names if name.lower() in _DEFAULT_SCALES])
+        ours = []
+        for name in names:
+            known = scaled.pop(0) if name.lower() in _DEFAULT_SCALES else _OURS.get(name.lower())
             if known is None:
-                raise self.refuse(
-                    f"activation {name!r}: the engine hasn't it; expected one of {', '.join(FUNCTIONS.values())}"
-                )
-        self._check_affine(ours.count("identity"))
-        return [[str(name) for name in ours[d * len(default) : (d + 1) * len(default)]] for d in range(D)]
+                choices = ", ".join(dict.fromkeys(FUNCTIONS.values()))
+                raise self.refuse(f"activation {name!r}: the engine hasn't it; expected one of {choices}")
+            ours.append(known)
+        return [ours[d * len(default) : (d + 1) * len(default)] for d in range(D)]
 
-    def _check_affine(self, needed: int) -> None:
-        # Of our functions only Affine reads them. Programs count them in different ways, and some take a missing
-        # alpha for 0: what can't be misread is an alpha of 1 for each, and betas of 0.
-        alpha, beta = (self._attribute(f"activation_{name}", "FLOATS") for name in ("alpha", "beta"))
-        alphas, betas = ([] if each is None else list(each.floats) for each in (alpha, beta))
-        if needed and (len(alphas) < needed or set(alphas) != {1.0} or set(betas) - {0.0}):
-            raise self.refuse(
-                f"activation 'Affine': expected activation_alpha 1 and activation_beta 0 (the identity; the engine has "
-                f"no other Affine), got {alphas} and {betas}"
-            )
+    def _scaled(self, names: list[str]) -> list[str]:
+        """Return our names of the functions that read activation_alpha and activation_beta, in their order."""
+        found = [self._attribute(f"activation_{name}", "FLOATS") for name in ("alpha", "beta")]
+        given = [[] if each is None else list(each.floats) for each in found]
+        filled = [_filled(values, [_DEFAULT_SCALES[name.lower()][n] for name in names])
+                  for n, values in enumerate(given)]  # fmt: skip
+        ours = []
+        for place, name in enumerate(names):
+            scale = None if None in filled else tuple(values[place] for values in filled if values is not None)
+            alike = [own for own, theirs in FUNCTIONS.items() if own in SCALES and theirs.lower() == name.lower()]
+            own = next((own for own in alike if scale is not None and _close(scale, SCALES[own])), None)
+            if own is None:
+                wanted = " or ".join(f"{SCALES[own][0]:.6g} and activation_beta {SCALES[own][1]:g}" for own in alike)
+                raise self.refuse(
+                    f"activation {name!r}: expected activation_alpha {wanted} for each (the engine has no other "
+                    f"{name}), got {given[0]} and {given[1]}"
+                )
+            ours.append(own)
+        return ours
 
     def check_attributes(self) -> None:
         """Refuse by name what the engine hasn't, and what the operator hasn't."""

@@ -42,6 +42,7 @@ from lstm_numba.layers.stack import Stack, as_stack, simplest
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
 _CUDNN = Cell(None, "tanh", "sigmoid", None, None)  # it has no others
+_ACTIVATED = ("activation", "recurrent_activation")
 _BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in KINDS}
 
 
@@ -88,8 +89,11 @@ def from_keras(
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
     activation, recurrent_activation
-        "tanh", "sigmoid", "relu" or "linear", for a source that doesn't tell (arrays, a file of weights, in a .keras
-        file a layer within a class of one's own): by default Keras' own defaults, "tanh" and "sigmoid".
+        "tanh", "sigmoid", "relu", "linear" or "hard_sigmoid", for a source that doesn't tell (arrays, a file of
+        weights, in a .keras file a layer within a class of one's own): by default Keras' own defaults, "tanh" and
+        "sigmoid". "hard_sigmoid" means what it does in the Keras that wrote a file: clip(0.2 z + 0.5, 0, 1) before
+        version 3, clip(z / 6 + 0.5, 0, 1) since. Where the source doesn't tell the version it is the former, with a
+        warning; "hard_sigmoid_6" always is the latter.
     go_backwards
         The same, by default False.
     reset_after
@@ -205,6 +209,8 @@ def _by_direction(arrays: Sequence[NDArray]) -> list[list[NDArray]]:
 
 
 def _built(chosen: list[Found], given: _Given, dtype: np.dtype | None) -> Recurrent | Stack:
+    if any(each.hard_sigmoid is None for each in chosen):
+        _warn_of_two_hard_sigmoids(given)
     weights = [_named_in_errors(each, _checked) for each in chosen]
     arrays = [array for directions in weights for direction in directions for array in direction]
     dtype = dtype or np.result_type(*arrays)
@@ -220,6 +226,16 @@ def _built(chosen: list[Found], given: _Given, dtype: np.dtype | None) -> Recurr
                 "can't lie below another one here; load each by its name"
             )
     return simplest(Stack.of(layers, merge=_merge(chosen, layers)))
+
+
+def _warn_of_two_hard_sigmoids(given: _Given) -> None:
+    for option in _ACTIVATED:
+        if getattr(given, option) == "hard_sigmoid":
+            warnings.warn(
+                f"{option}: 'hard_sigmoid' is taken for clip(0.2 z + 0.5, 0, 1), that of Keras before version 3, as "
+                "the source doesn't tell the version; 'hard_sigmoid_6' is that of Keras 3",
+                stacklevel=4,
+            )
 
 
 def _named_in_errors(found: Found, make: Any, *arguments: Any) -> Any:
@@ -367,6 +383,8 @@ def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype
         if [cell.go_backwards for cell in cells] != [False, True]:
             raise Refused("a Bidirectional's forward layer has go_backwards=True; swap the two layers")
     doubt = found.described.gates_unknown
+    cells = tuple(_of_version(cell, found.hard_sigmoid) for cell in cells)
+    given = _given_for_version(given, found.hard_sigmoid)
     if all(map(_is_cudnn, weights)):
         weights = [_from_cudnn(arrays) for arrays in weights]
         cells = tuple(_filled(cell, _CUDNN) for cell in cells)
@@ -374,6 +392,26 @@ def _directions(found: Found, weights: list[list[NDArray]], given: _Given, dtype
         _layer(*_settled(cell, given, arrays, doubt), arrays, dtype)
         for cell, arrays in zip(cells, weights, strict=True)
     ]
+
+
+def _of_version(cell: Cell, hard_sigmoid: str | None) -> Cell:
+    """Return a cell with the hard sigmoid of the Keras that it comes from."""
+    changed = [option for option in _ACTIVATED if getattr(cell, option) == "hard_sigmoid"]
+    if changed and hard_sigmoid is None:
+        raise Refused(
+            f"{changed[0]}: expected to be told the version of Keras, as 'hard_sigmoid' is 0.2 z + 0.5 before version "
+            "3 and z / 6 + 0.5 since, got none"
+        )
+    return cell._replace(**dict.fromkeys(changed, hard_sigmoid))
+
+
+def _given_for_version(given: _Given, hard_sigmoid: str | None) -> _Given:
+    """Return what the caller says, with the hard sigmoid of the Keras that the source comes from, if that is known."""
+    meant = {"hard_sigmoid": hard_sigmoid or "hard_sigmoid"}
+    return given._replace(
+        activation=meant.get(str(given.activation), given.activation),
+        recurrent_activation=meant.get(str(given.recurrent_activation), given.recurrent_activation),
+    )
 
 
 def _is_cudnn(arrays: list[NDArray]) -> bool:
@@ -488,7 +526,8 @@ def to_keras(model: Any, *, layer: bool = False) -> Any:
     ------
     ValueError
         For what Keras hasn't: other cells, peepholes, different non-linearities of the cell's input and output, initial
-        states or lengths kept in a stack, a lone backward layer below another layer.
+        states or lengths kept in a stack, a lone backward layer below another layer; with ``layer=True`` the hard
+        sigmoid of another version than the one that is installed.
     TypeError
         For something else than a layer, a stack or a network.
     ImportError
@@ -579,5 +618,18 @@ def _one_direction(keras: Any, layer: Recurrent, kind: Kind) -> Any:
     }
     for function in kind.functions:
         option = "recurrent_activation" if function == "gate" else "activation"
-        options[option] = _OURS[getattr(layer, function)]
+        options[option] = _keras_word(keras, function, getattr(layer, function))
     return getattr(keras.layers, kind.keras_name)(layer.hidden_size, **options)
+
+
+def _keras_word(keras: Any, option: str, ours: str) -> str:
+    """Return what the Keras that is installed calls a non-linearity."""
+    if ours not in ("hard_sigmoid", "hard_sigmoid_6"):
+        return _OURS[ours]
+    version = str(keras.__version__)
+    if _keras_layers.hard_sigmoid_of(version) != ours:
+        raise ValueError(
+            f"{option}: expected another one than {ours!r}, as Keras {version} calls another function so; without "
+            "layer=True there are the weights alone"
+        )
+    return "hard_sigmoid"

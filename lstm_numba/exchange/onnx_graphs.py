@@ -29,6 +29,7 @@ from lstm_numba.exchange._kinds import kind_of, stacked
 from lstm_numba.exchange._onnx_layers import (
     DIRECTIONS,
     FUNCTIONS,
+    SCALES,
     Link,
     RecurrentNode,
     inputs_of,
@@ -89,8 +90,8 @@ def from_onnx(
         If there is no such file.
     ModelFileError
         If it is no whole ONNX model, holds no LSTM, GRU or RNN, misses a tensor or has one of a wrong shape; or if the
-        node has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu and the
-        identity).
+        node has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu, the
+        identity, and HardSigmoid with alpha 0.2 or 1/6 and beta 0.5).
     ValueError
         If `name` isn't there, or was needed; the text lists the names there are.
     TypeError
@@ -419,12 +420,13 @@ class _Writer:
         inputs = [names.get(what, "") for what in inputs_of(self.kind)]
         attributes: dict[str, Any] = {"hidden_size": level[0].hidden_size, "direction": _direction(level)}
         attributes |= {name: value for name, value in self.kind.onnx.items() if value}
-        functions = [FUNCTIONS[getattr(layer, option)] for layer in level for option in self.kind.functions]
-        if functions != [FUNCTIONS[name] for name in self.kind.functions.values()] * len(level):
-            attributes["activations"] = functions
-        if "Affine" in functions:
-            attributes["activation_alpha"] = [1.0] * functions.count("Affine")
-            attributes["activation_beta"] = [0.0] * functions.count("Affine")
+        functions = [getattr(layer, option) for layer in level for option in self.kind.functions]
+        if functions != [*self.kind.functions.values()] * len(level):
+            attributes["activations"] = [FUNCTIONS[name] for name in functions]
+        scales = [SCALES[name] for name in functions if name in SCALES]
+        if scales:
+            attributes["activation_alpha"] = [alpha for alpha, _ in scales]
+            attributes["activation_beta"] = [beta for _, beta in scales]
         if self.layout:
             attributes["layout"] = self.layout
         outputs = [f"{own}.Y", *(f"{own}.Y_{state}" for state in self.states)]

@@ -861,7 +861,10 @@ REFUSED = {
     "input_forget": (changed(input_forget=1), "attribute input_forget: the engine's forget gate has weights"),
     "unknown attribute": (changed(zoneout=0.1), "attribute zoneout: expected an attribute of the operator"),
     "LeakyRelu": (changed(activations=["Sigmoid", "LeakyRelu", "Tanh"]), "activation 'LeakyRelu': the engine hasn't"),
-    "HardSigmoid": (changed(activations=["HardSigmoid", "Tanh", "Tanh"]), "activation 'HardSigmoid'"),
+    "HardSigmoid of 0.25": (
+        changed(activations=["HardSigmoid", "Tanh", "Tanh"], activation_alpha=[0.25]),
+        r"activation 'HardSigmoid': expected activation_alpha 0\.2 .* or 0\.166667 .* got \[0\.25\] and \[\]",
+    ),
     "two functions": (changed(activations=["Sigmoid", "Tanh"]), "activations: expected 3 names, got 2: Sigmoid, Tanh"),
     "Affine alone": (changed(**ALPHA), r"activation 'Affine': expected activation_alpha 1.* got \[\] and \[\]"),
     "Affine of 2": (changed(**ALPHA, activation_alpha=[2.0]), r"activation 'Affine': .* got \[2\.0\] and \[\]"),
