@@ -36,7 +36,7 @@ BELOW: dict[str, set[str]] = {
     "tutorials": {"instruments", "exchange", "torch"},
     "cli": {"tutorials"},
 }
-COMMON = {"_checks", "_files"}
+COMMON = {"_checks", "_files", "_tables"}
 
 # What is not yet as it should be: (file, imported module).
 EXCEPTIONS: set[tuple[str, str]] = {

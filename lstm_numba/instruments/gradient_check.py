@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lstm_numba import _checks
+from lstm_numba import _checks, _tables
 
 Loss = Callable[[], float]
 
@@ -31,6 +31,9 @@ _ROUNDING = 16 * 2.0**-52
 # Where R of the first step leaves more than this share of the tolerance, smaller steps are tried too.
 _CLEARLY = 1e-2
 _HALVINGS = 14
+
+
+_HEAD = ("gradient", "entries", "largest relative error", "at", "analytic", "numeric", "")
 
 
 class GradcheckRow(NamedTuple):
@@ -119,10 +122,18 @@ class GradcheckResult:
             "rows": [{name: _jsonable(value) for name, value in row._asdict().items()} for row in self.rows],
         }
 
+    def __repr__(self) -> str:
+        """Return the table, which is what one wants to see at the end of a notebook's cell."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks, with the worst row in bold."""
+        worst = self.rows.index(self.worst) if self.rows else -1
+        return _tables.table(f"{self.subject}\n{self._verdict()}", _HEAD, map(_cells, self.rows), {worst})
+
     def __str__(self) -> str:
         """Return the table, and one line that sums it up."""
-        head = ("gradient", "entries", "largest relative error", "at", "analytic", "numeric", "")
-        cells = [head, *(_cells(row) for row in self.rows)]
+        cells = [_HEAD, *(_cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         left = (0, 3, 6)
         lines = [
@@ -144,7 +155,6 @@ class GradcheckResult:
             return f"{self._where_to_look()}\n{found}".lstrip()
         worst = f"the largest error is {self.worst.error:.1e}, in {self.worst.name}"
         return f"passed: all {len(self.rows)} gradients agree to {self.tolerance:g}; {worst}"
-
 
     def _where_to_look(self) -> str:
         names = self.wrong_in_one_step
@@ -259,7 +269,7 @@ def gradcheck(
     step, tolerance = _positive("step", step), _positive("tolerance", tolerance)
     if max_entries is not None:
         max_entries = _checks.size("max_entries", max_entries)
-    rng = np.random.default_rng(seed)
+    rng = _checks.generator(seed)
     subject = _in_float64(layer_or_network)
     problem: _Problem
     if hasattr(subject, "loss"):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba import _tables
 from lstm_numba.engine import buffers
 
 # While a model is read from a file: how many numbers the file holds, and how many may still be made.
@@ -135,6 +136,8 @@ class Parameters(Mapping[str, NDArray]):
 
     def __getitem__(self, name: str) -> NDArray:
         """Return the array of that name, or one gate's part of it."""
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a parameter's name such as {next(iter(self._views))!r}, got {name!r:.40}")
         if name in self._views:
             return self._views[name]
         if name in self._parts:
@@ -158,6 +161,10 @@ class Parameters(Mapping[str, NDArray]):
         """Return names and shapes."""
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
         return f"<Parameters: {shapes}; {self.flat.size:,} numbers, {self.flat.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """Return names, shapes and ranges as a table for notebooks."""
+        return _tables.of_arrays(f"Parameters: {self.flat.size:,} numbers, {self.flat.dtype}", self)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the stacked arrays."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, cells
+from lstm_numba import _checks, _tables, cells
 from lstm_numba.cells import Cell, joined
 from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
@@ -253,6 +253,11 @@ class Trace(_Rows):
         """Return sizes and names."""
         return f"<Trace of {self.layer.cell.name}: T={self.T}, B={self.B}; {', '.join(self.names())}>"
 
+    def _repr_html_(self) -> str:
+        """Return what it holds, with shapes and ranges, as a table for notebooks."""
+        title = f"Trace of {self.layer.cell.name}: T={self.T}, B={self.B}"
+        return _tables.of_arrays(title, {name: getattr(self, name) for name in self.names()})
+
 
 class Gradients(_Rows):
     """Every derivative of one backward pass: ``gradients["W_f"]`` for parameters, attributes for the rest.
@@ -316,6 +321,12 @@ class Gradients(_Rows):
     def __repr__(self) -> str:
         """Return parameters and names."""
         return f"<Gradients of {self.layer.cell.name}: {', '.join([*self._parameters, *self.names()])}>"
+
+    def _repr_html_(self) -> str:
+        """Return all derivatives, with shapes and ranges, as a table for notebooks."""
+        inside = {name: getattr(self, name) for name in self.names()}
+        parameters = {f'["{name}"]': array for name, array in self._parameters.items()}
+        return _tables.of_arrays(f"Gradients of {self.layer.cell.name}", parameters | inside)
 
     def parameters(self) -> Parameters:
         """Return the parameters' gradients by name, as `Recurrent.parameters` names them."""
@@ -491,6 +502,10 @@ class Recurrent:
         config = self.config()
         first = [self.cell.name] if "cell" in config else []
         return f"{type(self).__name__}({', '.join(first + [f'{k}={v!r}' for k, v in config.items() if k != 'cell'])})"
+
+    def _repr_html_(self) -> str:
+        """Return the cell, sizes and parameters as a table for notebooks."""
+        return _tables.of_arrays(f"{self!r}\ncell: {self.cell!r}", self._parameters)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles take along."""

@@ -24,7 +24,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks, cells
+from lstm_numba import _checks, _tables, cells
 from lstm_numba.cells import Cell
 from lstm_numba.engine import pool
 from lstm_numba.layers import checkpoints
@@ -162,6 +162,26 @@ class StackTrace:
         self.__dict__[name] = found
         return found
 
+    def __repr__(self) -> str:
+        """Return sizes and names."""
+        states = [f"{state}{end}" for state in self.stack.states for end in ("_last", "0")]
+        return f"<StackTrace: {len(self.layers)} layers, T={self.T}, B={self.B}; layers, x, h, {', '.join(states)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what each layer's trace holds, with shapes and ranges, as a table for notebooks."""
+        arrays = {"x": self.x, "h": self.h} | arrays_by_layer(self.layers)
+        return _tables.of_arrays(f"StackTrace: T={self.T}, B={self.B}", arrays)
+
+
+def arrays_by_layer(layers: list[list[Any]]) -> dict[str, NDArray]:
+    """Return all arrays of traces: "layers[0][1].f" → array."""
+    return {
+        f"layers[{number}][{direction}].{name}": getattr(trace, name)
+        for number, directions in enumerate(layers)
+        for direction, trace in enumerate(directions)
+        for name in trace.names()
+    }
+
 
 class NamedGradients(Mapping[str, NDArray]):
     """Derivatives of one backward pass through several layers: by parameter name, and inside.
@@ -199,6 +219,15 @@ class NamedGradients(Mapping[str, NDArray]):
     def __len__(self) -> int:
         """Count the parameters."""
         return len(self._parameters)
+
+    def __repr__(self) -> str:
+        """Return names of parameters."""
+        names = ", ".join(self)
+        return f"<{type(self).__name__}: {len(self.layers)} layers; x, {names}; {self.flat.size:,} numbers>"
+
+    def _repr_html_(self) -> str:
+        """Return the parameters' gradients, with shapes and ranges, as a table for notebooks."""
+        return _tables.of_arrays(f"{type(self).__name__}: {self.flat.size:,} numbers", {**self, "x": self.x})
 
 
 class StackGradients(NamedGradients):
@@ -421,6 +450,10 @@ class Stack:
         """Return sizes, directions, cells and dtype."""
         names = ("input_size", "hidden_sizes", "bidirectional", "merge", "cell")
         return f"Stack({', '.join(f'{name}={getattr(self, name)!r}' for name in names)}, dtype={self.dtype.name!r})"
+
+    def _repr_html_(self) -> str:
+        """Return cell, sizes and parameters of each layer as a table for notebooks."""
+        return _tables.table(repr(self), LAYERS_HEAD, layer_rows(self))
 
     def config(self) -> dict[str, Any]:
         """Return cell, merge and every layer's own ``config()``, as JSON can hold them."""
@@ -733,6 +766,17 @@ class Stack:
                 raise ValueError(f"{name}: expected {stack.dtype}, got {array.dtype}")
             stack[name] = array
         return stack
+
+
+LAYERS_HEAD = ("layer", "direction", "cell", "input", "units", "numbers")
+
+
+def layer_rows(stack: Stack) -> list[tuple[object, ...]]:
+    """Return a row for each layer and direction, under `LAYERS_HEAD`."""
+    return [
+        (number, way, each.cell.name, each.input_size, each.hidden_size, f"{each.parameters().flat.size:,}")
+        for number, way, each in stack.each_layer()
+    ]
 
 
 def as_stack(model: Any) -> Stack:

@@ -40,6 +40,11 @@ class Embedding:
         self.n_words = self.n_learned if self.fixed is None else len(self.fixed)
         self.output_size = self.size + (0 if self.fixed is None else self.fixed.shape[1])
 
+    def __repr__(self) -> str:
+        """Return how many words it knows, and the columns of each kind of row."""
+        fixed = 0 if self.fixed is None else self.fixed.shape[1]
+        return f"<Embedding: {self.n_words:,} words; {fixed} fixed and {self.size} learned columns>"
+
     def forward(self, ids: NDArray, E: NDArray | None, unknown: NDArray | None = None) -> NDArray:
         """Return x (T, B, output_size) for ids (T, B).
 

@@ -18,11 +18,20 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lstm_numba import _checks
+from lstm_numba import _checks, _tables
 from lstm_numba.engine import weights
 from lstm_numba.layers.parameters import Parameters
 from lstm_numba.layers.recurrent import Steps, decay_of
-from lstm_numba.layers.stack import MERGES, NamedGradients, Stack, checked_directions, checked_sizes
+from lstm_numba.layers.stack import (
+    LAYERS_HEAD,
+    MERGES,
+    NamedGradients,
+    Stack,
+    arrays_by_layer,
+    checked_directions,
+    checked_sizes,
+    layer_rows,
+)
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
 
@@ -90,6 +99,20 @@ class NetworkTrace:
     def probabilities(self) -> NDArray:
         """Softmax at every step (T, B, C)."""
         return np.exp(self.log_probabilities)
+
+    def __repr__(self) -> str:
+        """Return sizes and names."""
+        T, B = self.x.shape[:2]
+        ids = ", ids" if self.ids is not None else ""
+        names = f"layers, x{ids}, top, logits, log_probabilities, probabilities, state"
+        return f"<NetworkTrace: {len(self.passes)} layers, T={T}, B={B}; {names}>"
+
+    def _repr_html_(self) -> str:
+        """Return what it holds, with shapes and ranges, as a table for notebooks."""
+        T, B = self.x.shape[:2]
+        ids = {} if self.ids is None else {"ids": self.ids}
+        outer = {name: getattr(self, name) for name in ("x", "top", "logits", "probabilities")}
+        return _tables.of_arrays(f"NetworkTrace: T={T}, B={B}", ids | outer | arrays_by_layer(self.passes))
 
 
 class NetworkGradients(NamedGradients):
@@ -263,6 +286,22 @@ class Network:
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         """Write values into a parameter; the shape must be the same."""
         self._parameters[name] = value
+
+    def __repr__(self) -> str:
+        """Return sizes, directions, cell and dtype."""
+        names = ("input_size", "hidden_sizes", "n_classes", "bidirectional", "merge")
+        sizes = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        cell = self.stack.layers[0][0].cell.name
+        return f"<{type(self).__name__}: {sizes}, cell {cell}; {self._parameters.flat.size:,} numbers, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """Return cell, sizes and parameters of each layer as a table for notebooks."""
+        others = [
+            (name, "", "", "", " × ".join(map(str, array.shape)), f"{array.size:,}")
+            for name, array in self._parameters.items()
+            if not name.startswith("layers.")
+        ]
+        return _tables.table(repr(self)[1:-1], LAYERS_HEAD, [*layer_rows(self.stack), *others])
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, without seed and embedding, as JSON can hold them."""

@@ -7,7 +7,7 @@ that a checkpoint holds it by name and training goes on exactly where it stopped
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Optimizer(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, as JSON can hold them."""
+
+    def __repr__(self) -> str:
+        """Return the call that makes such a rule."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
     def step(
         self, theta: NDArray, gradient: NDArray, second: NDArray | None = None, keep: NDArray | None = None
@@ -187,10 +191,8 @@ class Rule2015(Optimizer):
     ) -> None:
         super().__init__(learning_rate)
         self.mu = _checks.number("mu", mu, 0)
-        self.early, self.late = (
-            (_checks.number(name, pair[0], 0, 1), _checks.number(name, pair[1], 0, 1))
-            for name, pair in (("early", early), ("late", late))
-        )
+        self.early = _momentum_and_beta("early", early)
+        self.late = _momentum_and_beta("late", late)
         self.switch = _checks.size("switch", switch, 0)
 
     def config(self) -> dict[str, Any]:
@@ -204,6 +206,13 @@ class Rule2015(Optimizer):
         rest = [number(x) for x in (self.learning_rate, self.mu, momentum, beta)]
         v, h = self.state["v"], self.state["h"]
         return lambda lo, hi: updates.rule_2015(theta, gradient, second, v, h, *rest, lo, hi)
+
+
+def _momentum_and_beta(name: str, pair: Any) -> tuple[float, float]:
+    """Return two numbers of at least 0 and below 1, or raise."""
+    if not isinstance(pair, Sequence | np.ndarray) or isinstance(pair, str) or len(pair) != 2:
+        raise TypeError(f"{name}: expected a pair of numbers (m, β), got {pair!r:.60}")
+    return _checks.number(name, pair[0], 0, 1), _checks.number(name, pair[1], 0, 1)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {each.name: each for each in (SGD, Adam, Rule2015)}
