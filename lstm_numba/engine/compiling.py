@@ -6,6 +6,8 @@ reader who edits code:
 * Numba's own cache looks only at the file that holds a function. A change in a *callee* of another file goes
   unnoticed, and the old numbers come back. Here the stamp of every cached function is the hash of all the
   engine's files (and of Numba's version), so an edit anywhere recompiles.
+* Numba trusts what it finds there: an empty file, half of one or a flipped bit ends in a traceback, or in a crash. Here
+  each file begins with a checksum, and what can't be read is compiled again.
 * Where no cache folder can be written (a read-only install, a locked-down lab machine) Numba refuses to import a module
   with ``cache=True``. Here the package then simply compiles anew in each process.
 """
@@ -16,6 +18,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import Any
 import numba
 from llvmlite import binding, ir
 from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import JITCodeLibrary
@@ -43,6 +46,42 @@ def source_stamp() -> str:
     return digest.hexdigest()
 
 
+class _CheckedFiles(IndexDataCacheFile):
+    """Numba's index and data files of one function, each behind the SHA-256 of what it holds."""
+
+    def _load_index(self):
+        stamp, overloads = self._read(self._index_path) or ("", {})
+        return overloads if stamp == self._source_stamp else {}
+
+    def _save_index(self, overloads):
+        self._write(self._index_path, (self._source_stamp, overloads))
+
+    def _load_data(self, name):
+        return self._read(self._data_path(name))
+
+    def _save_data(self, name, data):
+        self._write(self._data_path(name), data)
+
+    def _write(self, path, content):
+        raw = self._dump(content)
+        with self._open_for_write(path) as file:
+            file.write(hashlib.sha256(raw).digest() + raw)
+
+    def _read(self, path):
+        """Return what a file holds; None where there is none, or not what was written."""
+        try:
+            raw = Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(raw[32:]).digest() == raw[:32]:
+            return pickle.loads(raw[32:])
+
+        _say_once_that_compiled_code_is_damaged(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return None
+
+
 class _PackageCache(FunctionCache):
     """Numba's cache of one function, fresh only while none of the package's compiled files has changed.
 
@@ -58,7 +97,8 @@ class _PackageCache(FunctionCache):
 
     def __init__(self, py_func, calls, key=""):
         super().__init__(py_func)
-        self._cache_file._source_stamp = source_stamp()
+        base = f"{self._impl.filename_base}.checked"  # files of that form have no other name
+        self._cache_file = _CheckedFiles(self._cache_path, base, source_stamp())
         self._calls = calls
         self._key = key
 
@@ -76,6 +116,9 @@ class _PackageCache(FunctionCache):
         except OSError:  # the folder was there at import and is not now, or can't be read
             self.disable()
             loaded = None
+        except Exception:  # what is whole and can't be used all the same: it is compiled again and written over
+            _say_once_that_compiled_code_is_damaged(self._cache_path)
+            loaded = None
         if loaded is None:
             _say_once_that_code_is_being_compiled()
         return loaded
@@ -85,6 +128,13 @@ class _PackageCache(FunctionCache):
             super().save_overload(sig, data)
         except OSError:  # the folder was writable at import and is not now, or the disk is full
             self.disable()
+
+
+@functools.cache
+def _say_once_that_compiled_code_is_damaged(path: object) -> None:
+    """Tell which file, or folder, it is; each of them once."""
+    if sys.stderr is not None and not os.environ.get("LSTM_NUMBA_QUIET"):
+        print(f"lstm_numba: {path}: the compiled code in it is damaged; compiling it again", file=sys.stderr)
 
 
 _said = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import linecache
@@ -156,6 +157,79 @@ def test_an_edited_cell_never_gives_old_numbers_and_the_same_text_compiles_nothi
     assert numbers(CELL) == ([2.5, 3.25], 0)
     assert numbers(CELL, "0.5") == ([4.5, 6.25], 1)  # a number among the options
     assert numbers(CELL, "0.5") == ([4.5, 6.25], 0)
+
+
+# A function of its own, which compiles in no time.
+TINY = """
+from lstm_numba.engine.compiling import jit
+
+@jit
+def twice(x):
+    return 2 * x
+"""
+RUN_TINY = COUNT + """
+import json
+import tiny
+print(json.dumps({"whole": tiny.twice(21), "half": tiny.twice(0.25)} | counts))
+"""
+def flipped(raw, place):
+    """The same bytes with one other bit."""
+    return raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda raw: b"",
+    "half": lambda raw: raw[: len(raw) // 2],
+    "a bit of its checksum": lambda raw: flipped(raw, 3),
+    "a bit in the middle": lambda raw: flipped(raw, len(raw) // 2),
+    "another program's": lambda raw: b"#!/bin/sh\n" * 20,
+}
+
+
+def run_tiny(folder):
+    """What a process prints that calls the function: on standard output, read as JSON, and on standard error."""
+    path = os.pathsep.join([str(PACKAGE.parent), str(folder)])
+    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-c", RUN_TINY]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found.pop("whole"), found.pop("half")) == (42, 0.5)
+    return found, done.stderr
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The function in a folder of its own, with its compiled code: an index, and a file for each kind of number."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.py").write_text(TINY, encoding="utf-8")
+    assert run_tiny(folder) == ({"from cache": 0, "compiled": 2}, "")
+    assert run_tiny(folder) == ({"from cache": 2, "compiled": 0}, "")
+    assert sorted(path.suffix for path in (folder / "cache").rglob("*.nb?")) == [".nbc", ".nbc", ".nbi"]
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_files_of_the_cache_are_compiled_again_and_named_once(tiny, how, suffix):
+    damaged = list((tiny / "cache").rglob(f"*{suffix}"))
+    for path in damaged:
+        path.write_bytes(DAMAGE[how](path.read_bytes()))
+    found, said = run_tiny(tiny)
+    assert found == {"from cache": 0, "compiled": 2}
+    lines = [f"lstm_numba: {path}: the compiled code in it is damaged; compiling it again" for path in damaged]
+    assert sorted(said.splitlines()) == sorted(lines)
+    assert run_tiny(tiny) == ({"from cache": 2, "compiled": 0}, "")
+
+
+def test_whole_files_of_the_cache_that_cannot_be_used_are_compiled_again(tiny):
+    """As a later version of Numba might leave them: the checksum is right."""
+    for path in (tiny / "cache").rglob("*.nbc"):
+        raw = b"(lp0\n."  # an empty list
+        path.write_bytes(hashlib.sha256(raw).digest() + raw)
+    found, said = run_tiny(tiny)
+    assert found == {"from cache": 0, "compiled": 2} and len(said.splitlines()) == 1
+    assert run_tiny(tiny) == ({"from cache": 2, "compiled": 0}, "")
 
 
 NOWHERE = {
