@@ -68,6 +68,8 @@ def _check_output(output: Path, arguments: Namespace) -> None:
     """Find out now, and not after the first epoch, that a model can be written."""
     if output.is_dir():
         raise UsageError(f"--output: expected a file, got the folder {output}")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"--output: expected a file, got the device or pipe {output}")
     if not output.parent.is_dir():
         raise UsageError(f"--output: there is no folder {output.parent}")
     mine = arguments.resume and output.resolve() == Path(arguments.resume).resolve()

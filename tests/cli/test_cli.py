@@ -842,6 +842,7 @@ BAD = {
     "patience for nothing": ("train --patience 3", "--patience: expected only with --validation-share"),
     "a folder that isn't there": ("train -o nowhere/m.safetensors", "--output: there is no folder nowhere"),
     "a folder as output": ("train -o .", "--output: expected a file, got the folder ."),
+    "a device as output": ("train -o /dev/null --overwrite", "--output: expected a file, got the device or pipe /dev"),
     "a file as a folder": ("train --log-weights file.txt", "--log-weights: can't make the folder file.txt"),
     "two sources": ("train --news --generated", "not allowed with argument --news"),
     "words without labels": ("train --words file.txt", "--words and --labels: expected both files, got one"),
