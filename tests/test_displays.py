@@ -88,6 +88,25 @@ def test_a_layer_s_table_shows_its_own_text_escaped():
     assert "<b>" not in page and "<script>" not in page and "&lt;script&gt;" in page
 
 
+def test_a_learner_says_how_far_it_has_come():
+    tagger = ln.Tagger(hidden_sizes=(2,), embedding_size=3, bidirectional=False, seed=0)
+    assert repr(tagger) == "<Tagger: has learned nothing yet>"
+    assert "has learned nothing yet" in tagger._repr_html_()
+    sentences = [(["a", "b"], ["A", "B"])] * 4
+    tagger.fit(sentences, validation=sentences, epochs=15, show=False)
+    text = repr(tagger)
+    assert re.fullmatch(r"<Tagger: Network: input_size=3, .*; 15 epochs, loss \S+, accuracy \S+, .*>", text), text
+    caption, rows = table_of(tagger)
+    assert caption == text[1:-1]
+    assert rows[0] == list(tagger.history)
+    assert [row[0] for row in rows[1:4]] == ["1", "…", "5"] and rows[-1][0] == "15" and len(rows) == 14
+
+    model = ln.CharacterModel(hidden_sizes=(2,), seed=0)
+    model.fit("to be or not " * 20, epochs=1, streams=2, window=5, show=False)
+    assert re.fullmatch(r"<CharacterModel: CharacterNetwork: .*; 1 epochs, bits \S+>", repr(model)), repr(model)
+    assert repr(model.read("to be")) == "<Reading: 5 letters; layers (1), alphabet, log_probabilities, state>"
+
+
 def test_the_worst_row_of_a_check_is_bold():
     result = ALL["check"]
     assert repr(result) == str(result)

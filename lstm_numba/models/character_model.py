@@ -63,6 +63,10 @@ class Reading:
     log_probabilities: NDArray
     state: NetworkState
 
+    def __repr__(self) -> str:
+        """Return sizes and names."""
+        return f"<Reading: {len(self.text):,} letters; layers ({len(self.layers)}), alphabet, log_probabilities, state>"
+
     def cells(self, name: str = "c", layer: int = 0) -> NDArray:
         """One array of a layer, without the axis of sequences: (n, H).
 

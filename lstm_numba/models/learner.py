@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _checks
+from lstm_numba import _checks, _tables
 from lstm_numba.layers import checkpoints
 from lstm_numba.models import training
 from lstm_numba.models.batches import Source
 from lstm_numba.models.network import Network
 from lstm_numba.models.optimizers import OPTIMIZERS, Optimizer
+
+_SCORES = ("loss", "accuracy", "validation_accuracy", "bits", "validation_bits")  # of the history, to show in a line
+_EPOCHS_SHOWN = 12
 
 
 class Learner(ABC):
@@ -47,6 +51,24 @@ class Learner(ABC):
     def stopped(self) -> str:
         """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
         return self._progress.stopped
+
+    def __repr__(self) -> str:
+        """Return the network, and how far training has come."""
+        if not hasattr(self, "network"):
+            return f"<{type(self).__name__}: has learned nothing yet>"
+        shown = [(name, column[-1]) for name, column in self.history.items() if name in _SCORES and column]
+        scores = "".join(f", {name} {value:.4g}" for name, value in shown)
+        epochs = max((len(column) for column in self.history.values()), default=0)
+        return f"<{type(self).__name__}: {repr(self.network)[1:-1]}; {epochs} epochs{scores}>"
+
+    def _repr_html_(self) -> str:
+        """Return the history as a table for notebooks: the first epoch and the last ones."""
+        columns = ([f"{each:.4g}" for each in column] for column in self.history.values())
+        rows = list(zip_longest(*columns, fillvalue=""))
+        left_out = len(rows) - _EPOCHS_SHOWN
+        if left_out > 0:
+            rows[1 : left_out + 1] = [("…",) * len(self.history)]
+        return _tables.table(repr(self)[1:-1], list(self.history), rows)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network"):
