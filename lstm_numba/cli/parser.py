@@ -126,7 +126,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return getattr(module, f"run_{arguments.command}")(arguments)
     except BrokenPipeError:
         raise
-    except (CheckFailedError, UsageError, ValueError, TypeError, OSError, MemoryError, OverflowError) as error:
+    except (
+        *(CheckFailedError, UsageError, ValueError, TypeError, OSError),
+        *(MemoryError, OverflowError, RuntimeError),
+    ) as error:
         if arguments.debug:
             raise
         complain(f"error: {_in_one_line(error, arguments.names)}")

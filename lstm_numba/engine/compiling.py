@@ -151,6 +151,23 @@ def _say_once_that_code_is_being_compiled() -> None:
         print("lstm_numba: compiling its kernels for this CPU (once; some seconds) ...", file=sys.stderr)
 
 
+_INTERPRETED = bool(getattr(numba.config, "DISABLE_JIT", False))
+_NO_COMPILER = (
+    "lstm_numba can't run with NUMBA_DISABLE_JIT=1, as its kernels exist only compiled; to step through a layer's "
+    "equations in a debugger, call its cell on NumPy arrays: layer.cell(...)"
+)
+
+
+def _refused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands for a kernel where Numba doesn't compile: it says so when it is called."""
+
+    @functools.wraps(function)
+    def refuse(*arguments, **keywords):
+        raise RuntimeError(_NO_COMPILER)
+
+    return refuse
+
+
 _SETTINGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -172,6 +189,8 @@ def jit(function=None, *, calls=(), key=""):
     """
     if function is None:
         return functools.partial(jit, calls=calls, key=key)
+    if _INTERPRETED:
+        return _refused(function)
     dispatcher = njit(nogil=True, **_SETTINGS)(function)
     # Where there is nowhere to write, or the source lies in an archive, there is no cache ("no locator available").
     with contextlib.suppress(RuntimeError, OSError):
@@ -212,6 +231,8 @@ class _InlinedFunction(_FunctionCompiler):
 
 def inline(function):
     """Compile `function` into the kernels that call it; it is never called from Python, nor cached by itself."""
+    if _INTERPRETED:
+        return _refused(function)
     dispatcher = njit(nogil=True, forceinline=True, pipeline_class=_InlinedPipeline, **_SETTINGS)(function)
     own = dispatcher._compiler
     dispatcher._compiler = _InlinedFunction(
