@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba import cells
 from lstm_numba.exchange._kinds import KINDS, Kind, fill
 from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
 from lstm_numba.layers.checkpoints import ModelFileError
@@ -45,10 +46,8 @@ _OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items() if ours not 
 _NAMES = {kind.name for kind in KINDS}
 _READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "input_forget", "layout"}
 _HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
-_REFUSED = {
-    "clip": "the engine doesn't clip what enters a non-linearity",
-    "input_forget": "the engine's forget gate has weights of its own and is not 1 - i",
-}
+# The gates of a node whose input_forget is 1; the forget gate's weights are there, and not read.
+_COUPLED = "ioc"
 
 
 def _filled(values: list[float], defaults: list[float | None]) -> list[float | None] | None:
@@ -108,6 +107,11 @@ class RecurrentNode:
             if kind.name == self.node.op_type
             and all(bool(self.integer(name, 0)) == bool(value) for name, value in kind.onnx.items())
         )
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the forget gate is 1 - i: the cell of `lstm_numba.cells.cifg`."""
+        return bool(self.integer("input_forget", 0))
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -195,8 +199,8 @@ class RecurrentNode:
         _ = self.layout
         names = inputs_of(self.kind)
         for each in self.node.attribute:
-            if each.name == "clip" or (each.name == "input_forget" and self.integer("input_forget", 0)):
-                raise self.refuse(f"attribute {each.name}: {_REFUSED[each.name]}")
+            if each.name == "clip":
+                raise self.refuse("attribute clip: the engine doesn't clip what enters a non-linearity")
             if each.name not in {*_READ, *_HARMLESS, *self.kind.onnx}:
                 raise self.refuse(f"attribute {each.name}: expected an attribute of the operator, got an unknown one")
         if len(self.node.input) > len(names):
@@ -313,6 +317,8 @@ class RecurrentNode:
         if "B" in weights:
             parts["b"], parts["bw"] = np.split(weights["B"], 2, axis=1)
         options: dict[str, Any] = {"bias": "B" in weights, "dtype": dtype or weights["W"].dtype, "seed": 0}
+        if self.coupled:
+            return self._coupled_layers(functions, parts, I, H, options)
         if kind.cell.arguments.v:
             options["peepholes"] = "P" in weights
 
@@ -321,6 +327,23 @@ class RecurrentNode:
             chosen = dict(zip(kind.functions, functions[d], strict=True))
             layer = kind.make(I, H, reverse=reverse, **chosen, **options)
             fill(layer, kind.gates["onnx"], {name: array[d] for name, array in parts.items()})
+            result.append(layer)
+        return result
+
+    def _coupled_layers(
+        self, functions: list[list[str]], parts: dict[str, NDArray], I: int, H: int, options: dict[str, Any]
+    ) -> list[Recurrent]:
+        if any(own != [*self.kind.functions.values()] for own in functions):
+            raise self.refuse("attribute input_forget: expected the activations Sigmoid, Tanh, Tanh beside it")
+        gates = [*self.kind.gates["onnx"]]
+        kept = {name: [*map(gates.index, _COUPLED)] if name != "V" else [0, 1] for name in parts}
+
+        result = []
+        for d, reverse in enumerate(self.directions):
+            layer = Recurrent(cells.cifg, I, H, reverse=reverse, **options)
+            layer["V"][:] = 0
+            own = {name: np.split(array[d], len(array[d]) // H) for name, array in parts.items()}
+            fill(layer, _COUPLED, {name: np.concatenate([own[name][n] for n in kept[name]]) for name in own})
             result.append(layer)
         return result
 
@@ -395,7 +418,7 @@ def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
 def _alike(lower: RecurrentNode, upper: RecurrentNode) -> bool:
     """Tell whether both are nodes of one kind that take the same lengths."""
     given = [each.input("sequence_lens") for each in (lower, upper)]
-    if lower.kind is not upper.kind or (given[0] == "") != (given[1] == ""):
+    if lower.kind is not upper.kind or lower.coupled != upper.coupled or (given[0] == "") != (given[1] == ""):
         return False
     if given[0] == given[1]:
         return True

@@ -82,7 +82,8 @@ def from_onnx(
     -------
     LSTM, GRU, SimpleRNN or Stack
         A bare layer where there is one node in one direction with no states or lengths of its own; else a stack:
-        ``trace.layers[0][1].f`` is layer 0, backward.
+        ``trace.layers[0][1].f`` is layer 0, backward. Of an LSTM node whose input_forget is 1 a `Recurrent` of the cell
+        `lstm_numba.cells.cifg`.
 
     Raises
     ------
@@ -90,8 +91,8 @@ def from_onnx(
         If there is no such file.
     ModelFileError
         If it is no whole ONNX model, holds no LSTM, GRU or RNN, misses a tensor or has one of a wrong shape; or if the
-        node has what the engine hasn't (clip, input_forget, other activations than Sigmoid, Tanh, Relu, the
-        identity, and HardSigmoid with alpha 0.2 or 1/6 and beta 0.5).
+        node has what the engine hasn't (clip, other activations than Sigmoid, Tanh, Relu, the identity, and
+        HardSigmoid with alpha 0.2 or 1/6 and beta 0.5).
     ValueError
         If `name` isn't there, or was needed; the text lists the names there are.
     TypeError

@@ -18,7 +18,7 @@ import pytest
 
 import oracles
 from cases import make_case, norm_error, random_parameters
-from lstm_numba import GRU, LSTM, ModelFileError, Recurrent, SimpleRNN
+from lstm_numba import GRU, LSTM, ModelFileError, Recurrent, SimpleRNN, cells
 from lstm_numba.exchange.onnx_graphs import from_onnx, to_onnx
 from lstm_numba.layers.stack import Stack
 
@@ -847,6 +847,35 @@ def test_listing_says_which_nodes_are_a_stack():
         from_onnx(model)
 
 
+# -- input_forget: the cell whose forget gate is 1 - i
+
+
+@pytest.mark.parametrize("without", ["", "P", "B", "PB"], ids=["all", "no peepholes", "no bias", "neither"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_coupled_gates(direction, without):
+    D = 1 + (direction == "bidirectional")
+    rng = np.random.default_rng(5)
+    shapes = {"W": (D, 16, 3), "R": (D, 16, 4), "B": (D, 32), "P": (D, 12)}
+    held = {k: rng.standard_normal(shape).astype(np.float32) for k, shape in shapes.items() if k not in without}
+    inputs = ["X", "W", "R", "B" if "B" in held else "", "", "", "", "P" if "P" in held else ""]
+    node = helper.make_node("LSTM", inputs, ["Y"], "one", hidden_size=4, direction=direction, input_forget=1)
+    x, y = (helper.make_tensor_value_info(name, 1, [None] * n) for name, n in (("X", 3), ("Y", 4)))
+    constants = [numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = helper.make_graph([node], "coupled", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+    found = from_onnx(model)
+    layers = found.layers[0] if D == 2 else [found]
+    feed = rng.standard_normal((6, 2, 3)).astype(np.float32)
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {"X": feed})
+    for d, layer in enumerate(layers):
+        trace = layer.forward(feed)
+        assert layer.cell == cells.cifg and np.array_equal(trace.f, 1 - trace.i)
+        np.testing.assert_allclose(trace.h, theirs[:, d], rtol=0, atol=2e-6)
+
+
 # -- what is refused
 
 
@@ -858,7 +887,10 @@ def changed(weights=None, without=(), **attributes):
 ALPHA = {"activations": ["Sigmoid", "Affine", "Tanh"]}
 REFUSED = {
     "clip": (changed(clip=3.0), "attribute clip: the engine doesn't clip"),
-    "input_forget": (changed(input_forget=1), "attribute input_forget: the engine's forget gate has weights"),
+    "input_forget of a Relu": (
+        changed(input_forget=1, activations=["Sigmoid", "Relu", "Tanh"]),
+        "attribute input_forget: expected the activations Sigmoid, Tanh, Tanh",
+    ),
     "unknown attribute": (changed(zoneout=0.1), "attribute zoneout: expected an attribute of the operator"),
     "LeakyRelu": (changed(activations=["Sigmoid", "LeakyRelu", "Tanh"]), "activation 'LeakyRelu': the engine hasn't"),
     "HardSigmoid of 0.25": (
