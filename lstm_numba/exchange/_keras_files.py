@@ -8,7 +8,9 @@ Three kinds, told apart by their content:
     .h5             HDF5 of Keras 2: arrays kernel:0, recurrent_kernel:0, bias:0, which the attribute weight_names of
                     each layer's group lists; if the whole model was saved, the layers as JSON in model_config
 
-Arrays are read from the file itself only, never through links to other files. Nothing in a file is executed.
+Arrays are read from the file itself only, never through links to other files: a file with such links is refused.
+Nothing in a file is executed; but the C library that reads HDF5 was not made for files of strangers, and may hang on a
+damaged one.
 
 Source: Keras' saving_lib.py and legacy_h5_format.py, https://github.com/keras-team/keras/tree/master/keras/src.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import re
 import zipfile
@@ -35,8 +38,8 @@ HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 PARTS = ("kernel", "recurrent_kernel", "bias")
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 CELL_NAME = re.compile(r"(\w+_)?cell(_\d+)?$")
-# Below this a declared size is read whatever the file holds of it.
-SMALL = 1 << 20
+# Up to this size what is packed is unpacked however small it is packed, and beyond it up to so many times its bytes.
+SMALL, MOST_PACKED = 1 << 24, 20
 PICKLE = (
     "expected a Keras file, got a pickle, which can run any program when it is loaded; load it where you trust it and "
     "save the model with model.save('model.keras')"
@@ -71,6 +74,7 @@ def opened(path: Path) -> Iterator[list[Found]]:
         file = h5py.File(raw, "r")
     with file:
         with _readable():
+            _refuse_links(file)
             found = _layers(file, config)
             version = version or _version_in(file) or ("2" if _is_of_keras_2(file) else "")
         hard_sigmoid = hard_sigmoid_of(version)
@@ -86,6 +90,20 @@ def _readable() -> Iterator[None]:
         raise
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         raise Refused(f"expected a whole HDF5 file, got one that can't be read ({error})") from None
+
+
+def _refuse_links(file: Any) -> None:
+    """Refuse a file whose groups link to other files; none of the links is followed."""
+    h5py = _h5py()
+
+    def outside(name: str, link: Any) -> str | None:  # what is returned ends the visit
+        if isinstance(link, h5py.HardLink | h5py.SoftLink):
+            return None
+        return f"{name}: expected what lies in this file, got a link to {getattr(link, 'filename', link)!r:.200}"
+
+    found = file.visititems_links(outside)
+    if found:
+        raise Refused(found)
 
 
 def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | None, str]:
@@ -110,11 +128,22 @@ def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any], str]:
             for name in (CONFIG, WEIGHTS):
                 if name not in names:
                     raise Refused(f"expected a .keras archive with {name} in it, got one with {', '.join(names[:5])}")
-            about = _parsed(archive.read(METADATA), METADATA) if METADATA in names else {}
-            config = _parsed(archive.read(CONFIG), CONFIG)
-            return io.BytesIO(archive.read(WEIGHTS)), config, str(about.get("keras_version", ""))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+            about = _parsed(_unpacked(archive, METADATA), METADATA) if METADATA in names else {}
+            config = _parsed(_unpacked(archive, CONFIG), CONFIG)
+            return io.BytesIO(_unpacked(archive, WEIGHTS)), config, str(about.get("keras_version", ""))
+    except Refused:
+        raise
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
         raise Refused(f"expected a whole .keras archive, got one that can't be read ({error})") from None
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member's content, unless it claims to be far larger than weights are that were packed so small."""
+    member = archive.getinfo(name)
+    if member.file_size > SMALL + MOST_PACKED * member.compress_size:
+        claim = f"got one that claims {member.file_size:,} bytes out of {member.compress_size:,}"
+        raise Refused(f"{name}: expected weights, {claim}")
+    return archive.read(name)
 
 
 def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
@@ -346,8 +375,9 @@ def _array(group: Any, name: str, part: str) -> NDArray:
     if dataset.external or dataset.is_virtual:
         raise Refused(f"{where}: expected an array in this file, got one in another file")
     # An array that was never written reads as zeros.
-    if dataset.size and (not dataset.id.get_storage_size() or dataset.nbytes > SMALL + 1000 * _stored_bytes(dataset)):
-        raise Refused(f"{where}: expected {dataset.nbytes} bytes, and the file holds {_stored_bytes(dataset)} of them")
+    stored = _stored_bytes(dataset)
+    if dataset.size and (not stored or dataset.nbytes > SMALL + MOST_PACKED * stored):
+        raise Refused(f"{where}: expected {dataset.nbytes} bytes, and the file holds {stored} of them")
     if _text(dataset.attrs.get("dtype", "")) == "bfloat16" and dataset.dtype.itemsize == 2:
         upper = np.frombuffer(np.ascontiguousarray(dataset[()]).tobytes(), "<u2").astype(np.uint32)
         return (upper << 16).view(np.float32).reshape(dataset.shape)

@@ -1208,6 +1208,51 @@ def test_arrays_that_are_not_in_the_file_are_refused(h5py, tmp_path, how):
         ln.from_keras(path)
 
 
+@pytest.mark.parametrize("where", ["model_weights", "layers", "layers/lstm", "layers/lstm/cell", "elsewhere"])
+def test_a_group_that_lies_in_another_file_is_refused_and_that_file_left_alone(h5py, tmp_path, where):
+    secret = tmp_path / "secret.h5"
+    secret.write_bytes(weights_file(h5py, {"layers/lstm/cell": arrays()}))
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "w") as file:
+        file[where] = h5py.ExternalLink(str(secret), "/" if where in ("model_weights", "elsewhere") else where)
+        if where == "elsewhere":
+            file.create_group("layers/lstm")["cell"] = h5py.SoftLink("/elsewhere/layers/lstm/cell")
+    for present in (True, False):
+        with pytest.raises(ln.ModelFileError, match=f"{where}: expected what lies in this file, got a link to .*sec"):
+            ln.from_keras(path)
+        if present:
+            secret.unlink()
+
+
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5", "metadata.json"])
+def test_a_small_archive_that_claims_much_is_not_unpacked(h5py, tmp_path, member, monkeypatch):
+    path = tmp_path / "model.keras"
+    members = {"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b"\x89HDF"} | {member: bytes(1 << 26)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda self, name: members[name] if name != member else 1 / 0)
+    with pytest.raises(ln.ModelFileError, match=rf"{member}: .*got one that claims 67,108,864 bytes out of \d\d,"):
+        ln.from_keras(path)
+
+
+def test_a_later_version_of_zip_is_refused_by_a_line_that_names_the_file(h5py, keras_file):
+    raw = bytearray(keras_file.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 6] = 99
+    keras_file.write_bytes(raw)
+    with pytest.raises(ln.ModelFileError, match=rf"{keras_file}: expected a whole \.keras archive"):
+        ln.from_keras(keras_file)
+
+
+def test_a_small_file_whose_array_claims_much_is_refused(h5py, tmp_path):
+    with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+        group = file.create_group("layers/lstm/cell/vars")
+        group.create_dataset("0", data=np.zeros((3, 1 << 23), "f4"), compression="gzip", chunks=(3, 1 << 16))
+        group["1"], group["2"] = arrays()[1:]
+    with pytest.raises(ln.ModelFileError, match="expected 100663296 bytes, and the file holds"):
+        ln.from_keras(tmp_path / "model.weights.h5")
+
+
 def test_without_h5py_the_way_to_it_is_named(keras_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r'pip install "lstm-numba\[keras\]"'):
