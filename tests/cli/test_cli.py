@@ -386,19 +386,20 @@ def test_resuming_gives_the_weights_of_training_that_never_stopped(capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_keeps_what_was_learned_and_says_how_to_go_on(capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_learned_and_says_how_to_go_on(capsys, number):
     words = ["--generated", "--queries", "150", "--hidden-sizes", "5", "--train-share", "0.9", "--epochs", "25"]
     command = [sys.executable, "-m", "lstm_numba", "train", *words, "--batch-size", "3", "-o", "a model.safetensors"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     try:
         for line in process.stdout:
             if line.startswith("epoch  2/"):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         rest, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert "test:" not in rest
     first, second = err.splitlines()
     done = int(re.search(r"interrupted in epoch (\d+) of 25; a model.safetensors has what was learned", first)[1]) - 1
