@@ -244,6 +244,8 @@ def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Itera
     if (own and kind in (*CELLS, "RNN", "Bidirectional")) or OTHERS.match(kind):
         described = describe(kind, own, layer.get_config())
         assert described is not None
+        if function := _function_of_ones_own(layer):
+            described = Described(problem=f"a layer with a function of one's own, {function}; Keras' can be loaded")
         yield Found(name, path, described, lambda: _weights_of(layer), below, hard_sigmoid_of(_version_of(layer)))
     elif any(base.__name__ in (*CELLS, "RNN", "Bidirectional") for base in type(layer).__mro__):
         yield Found(name, path, Described(problem=problem_of(kind)), list)
@@ -252,6 +254,16 @@ def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Itera
         for child in getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ():
             inner = path if outer or hasattr(layer, "layers") else outer
             yield from _objects(child, inner, seen, None if links is None else links.get(child.name, ""))
+
+
+def _function_of_ones_own(layer: Any) -> str:
+    """Return the name of a non-linearity that isn't Keras', which configurations may call as Keras' are called."""
+    inner = [getattr(layer, name, None) for name in ("cell", "forward_layer", "backward_layer")]
+    for name in ("activation", "recurrent_activation"):
+        module = getattr(getattr(layer, name, None), "__module__", None) or "keras"
+        if module.partition(".")[0] not in PACKAGES:
+            return f"{name}={module}.{activation_name(getattr(layer, name))}"
+    return next(filter(None, (_function_of_ones_own(each) for each in inner if each is not None)), "")
 
 
 def _version_of(layer: Any) -> str:

@@ -199,6 +199,20 @@ def test_what_keras_can_say_is_written_and_the_other_refused(keras):
     assert len(ln.to_keras(other)) == 3
 
 
+@pytest.mark.parametrize("wrapped", [False, True], ids=["layer", "cell"])
+def test_a_function_of_ones_own_under_keras_name_is_refused(keras, wrapped):
+    """A configuration calls it as it calls Keras' own, which a Bidirectional, made of configurations, really has."""
+
+    def hard_sigmoid(z):
+        return keras.ops.clip(0.2 * z + 0.5, 0.0, 1.0)
+
+    layer = keras.layers.LSTM(2, recurrent_activation=hard_sigmoid)
+    layer = keras.layers.RNN(layer.cell) if wrapped else layer
+    layer.build((None, None, 3))
+    with pytest.raises(ValueError, match=r"function of one's own, recurrent_activation=.*hard_sigmoid"):
+        ln.from_keras(layer)
+
+
 # -- ONNX -------------------------------------------------------------------------------------------------------------
 
 
