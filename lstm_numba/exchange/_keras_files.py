@@ -88,7 +88,10 @@ def _readable() -> Iterator[None]:
         yield
     except Refused:
         raise
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+    except (
+        OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError,
+        SystemError,
+    ) as error:  # fmt: skip
         raise Refused(f"expected a whole HDF5 file, got one that can't be read ({error})") from None
 
 

@@ -1058,6 +1058,36 @@ def test_a_changed_byte_of_an_archive_s_weights_is_noticed(h5py, tmp_path_factor
         ln.from_keras(path)
 
 
+def test_a_changed_bit_of_a_file_of_weights_is_refused_or_read(h5py, tmp_path):
+    """Where it hits an array nobody can tell; h5py's own errors of every kind never come through."""
+    weights = weights_file(h5py, {"layers/lstm/cell": arrays()})
+    path = tmp_path / "model.weights.h5"
+    rng = np.random.default_rng(0)
+    refusals = 0
+    for _ in range(600):
+        changed = bytearray(weights)
+        changed[rng.integers(len(weights))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            ln.from_keras(path)
+        except ln.ModelFileError:
+            refusals += 1
+    assert refusals > 20
+
+
+@pytest.mark.parametrize("error", [SystemError, MemoryError, AttributeError])
+def test_what_goes_wrong_in_h5py_names_the_file(h5py, tmp_path, error, monkeypatch):
+    path = tmp_path / "model.weights.h5"
+    path.write_bytes(weights_file(h5py, {"layers/lstm/cell": arrays()}))
+
+    def fail(*_):
+        raise error("returned a result with an exception set")
+
+    monkeypatch.setattr(h5py.Group, "visititems_links", fail)
+    with pytest.raises(ln.ModelFileError, match=f"{path}: expected a whole HDF5 file, got one that can't be read"):
+        ln.from_keras(path)
+
+
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_is_refused_and_the_safe_way_named(tmp_path, protocol):
     path = tmp_path / "model.keras"
