@@ -39,6 +39,9 @@ def open_weights(
     .keras, .weights.h5, Keras 2's .h5 `lstm_numba.from_keras`                           h5py
     =================================  ================================================  ==========================
 
+    Nothing in a file is executed, and sizes that a file claims are checked against its bytes. But the C library that
+    reads HDF5 can hang on a damaged file: open Keras' files of strangers in a process that you can end.
+
     What the file holds decides, and its ending only where that says nothing. Of a `Tagger` or a `CharacterModel` it is
     the recurrent layers, without embedding and softmax.
 
