@@ -85,7 +85,7 @@ class Cell:
     """
 
     def __init__(self, source: Source) -> None:
-        reader = Reader(source.text, source.names)
+        reader = Reader(source.text, source.names, source.line)
         self.name = reader.name
         self.text = reader.text
         self.arguments = reader.arguments
@@ -106,8 +106,9 @@ class Cell:
         return _runnable(self.text, *self._place)
 
     def __repr__(self) -> str:
-        """Return its name and arguments."""
-        return f"<cell {self.name}{inspect.signature(self.__wrapped__)}>"
+        """Return its name and arguments, and whether its backward step was written by hand."""
+        by_hand = ", backward by hand" if self.written else ""
+        return f"<cell {self.name}{inspect.signature(self.__wrapped__)}{by_hand}>"
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Compute one step on arrays, by running the equations as Python.
@@ -168,7 +169,7 @@ class Cell:
         for key in options:
             if key not in self.options:
                 known = ", ".join(self.options) or "none"
-                raise TypeError(f"{key}: expected one of {self.name}'s options ({known}), got an unknown one")
+                raise TypeError(f"{key}: {self.name} has no such option; it has {known}")
         return {key: _as_option(key, options.get(key, default), default) for key, default in self.options.items()}
 
     def program(self, **options: Option) -> Program:
@@ -217,7 +218,8 @@ class Cell:
         TypeError, ValueError
             As `cell`; also for a name that the cell doesn't have, and for a δ or dV that is never assigned.
         """
-        written = Written(self, *_source(function, f"{self.name}.backward")[:2])
+        source = _source(function, f"{self.name}.backward")
+        written = Written(self, source.text, source.names, source.line)
         for program in self.programs():
             written.backward(program)
         self.written = written
@@ -296,7 +298,9 @@ def cell(function: Callable[..., Any] | str) -> Cell:
 def _source(function: Any, call: str) -> Source:
     """Return the text of a function, or of what is text already."""
     if isinstance(function, str):
-        return Source(textwrap.dedent(function).strip() + "\n", {}, f"<{call}>", 1)
+        text = textwrap.dedent(function)
+        before = text[: len(text) - len(text.lstrip())]
+        return Source(text.strip() + "\n", {}, f"<{call}>", 1 + before.count("\n"))
     if not inspect.isfunction(function):
         raise TypeError(f"{call}: expected a function or its source as text, got {type(function).__name__}")
     if function.__name__ == "<lambda>":

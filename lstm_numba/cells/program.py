@@ -107,7 +107,7 @@ class _Builder:
         try:
             expression = self._resolved(line.expression)
         except KeyError as error:
-            why = f"line {line.number}: {error.args[0]} is not defined {self.where()}"
+            why = f"line {line.number}: {error.args[0]} is not defined{where(self.options)}"
             raise ValueError(f"{self.cell.name}, {why}") from None
         count = self.counts.get(line.target, 0)
         self.counts[line.target] = count + 1
@@ -125,11 +125,6 @@ class _Builder:
             return name(joined("p", gate))
         return with_functions(x.rebuilt(self._resolved), self.compiled_in)
 
-    def where(self) -> str:
-        """Return the choices as text."""
-        chosen = [f"{key}={value}" for key, value in self.options.items() if isinstance(value, bool)]
-        return f"where {', '.join(chosen)}" if chosen else "in any case"
-
     def program(self) -> Program:
         """Return the program."""
         of = self.cell.arguments
@@ -140,9 +135,9 @@ class _Builder:
         arguments = Arguments(a, u, w, tuple(gate for gate in of.W if gate in self.operands), of.states, v)
         for state in of.states:
             if state not in self.current:
-                raise ValueError(f"{self.cell.name}: {state} is returned and not assigned {self.where()}")
+                raise ValueError(f"{self.cell.name}: {state} is returned and not assigned{where(self.options)}")
         if not a and not u:
-            raise ValueError(f"{self.cell.name}: nothing depends on x {self.where()}")
+            raise ValueError(f"{self.cell.name}: nothing depends on x{where(self.options)}")
         self._check_products(arguments)
 
         hidden = {*of.diagonals, *of.matrices, *(f"{state}_prev" for state in of.states)}
@@ -167,6 +162,12 @@ class _Builder:
                 )
 
 
+def where(options: Mapping[str, Option]) -> str:
+    """Return choices as the end of a sentence."""
+    chosen = [f"{key}={value}" for key, value in options.items() if isinstance(value, bool)]
+    return f" where {', '.join(chosen)}" if chosen else ""
+
+
 def program_of(of: Cell, options: Mapping[str, Option]) -> Program:
     """Return a cell's equations under options as `Cell.chosen` returns them.
 
@@ -182,4 +183,4 @@ def program_of(of: Cell, options: Mapping[str, Option]) -> Program:
     return builder.program()
 
 
-__all__ = ["Program", "program_of"]
+__all__ = ["Program", "program_of", "where"]

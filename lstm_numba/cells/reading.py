@@ -24,6 +24,7 @@ _LANGUAGE = (
     "a line may be an assignment of one name (+ - * / and numbers, "
     f"{', '.join(sorted(FUNCTIONS))}), W_k @ (...), `if option:`, and at the end `return h, ...`"
 )
+_NO_COMPARISONS = "there are no comparisons; maximum, minimum, relu and abs are what depends on a sign"
 _KINDS = (
     "a_k (U_k x + W_k h + b_k), u_k (U_k x + b_k), w_k (W_k h + bw_k), W_k (a matrix), s_prev (a state), v_k (a "
     "diagonal weight) or an option with a default"
@@ -128,6 +129,8 @@ class TextReader:
         The cell's.
     lines : list of Line
         The equations.
+    first_row
+        The number of the text's first line in its file, from which messages count.
     defined
         Names that a line may read.
     """
@@ -135,8 +138,9 @@ class TextReader:
     options: dict[str, Option]
     arguments: Arguments
 
-    def __init__(self, text: str, known_objects: Mapping[str, Any]) -> None:
+    def __init__(self, text: str, known_objects: Mapping[str, Any], first_row: int = 1) -> None:
         self.name = "cell"
+        self.first_row = first_row
         self.rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self.known_objects = known_objects
         self.lines: list[Line] = []
@@ -159,7 +163,7 @@ class TextReader:
         """Raise a ValueError that shows a node's line."""
         row = getattr(node, "lineno", None) or 1
         line = self.rows[row - 1].strip() if 0 < row <= len(self.rows) else ""
-        raise ValueError(f"{self.name}, line {row}: {line!r}: {why}")
+        raise ValueError(f"{self.name}, line {self.first_row + row - 1}: {line!r}: {why}")
 
     def _parsed(self, text: str) -> ast.FunctionDef:
         try:
@@ -198,11 +202,15 @@ class TextReader:
         """Return a name that arrays can have."""
         parts = text.split("_")
         if not text.isascii() or "" in parts or keyword.iskeyword(text):
-            self.refuse(node, f"expected a name of letters, digits and single underscores between them, got {text}")
+            self.refuse(node, f"expected a name of letters a-z, digits and single underscores between them, got {text}")
         return text
 
     def checked_target(self, node: ast.stmt, text: str) -> str:
         """Return a name that a line may assign."""
+        raise NotImplementedError
+
+    def advice_on(self, text: str) -> str:
+        """Return what to do about a name that isn't defined."""
         raise NotImplementedError
 
     def function_named(self, node: ast.expr) -> str:
@@ -225,29 +233,34 @@ class TextReader:
                 self._read_choice(node, choices)
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 target = self.checked_target(node, node.targets[0].id)
-                self.lines.append(Line(target, self.read_expression(node.value), choices, node.lineno))
+                row = self.first_row + node.lineno - 1
+                self.lines.append(Line(target, self.read_expression(node.value), choices, row))
                 self.defined.add(target)
             else:
                 self.refuse(node, self._advice(node))
 
     def _advice(self, node: ast.stmt) -> str:
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            return f"write it out: {node.target.id} = {node.target.id} ..."
+            written_out = ast.BinOp(ast.Name(node.target.id), node.op, node.value)
+            return f"write it out: {node.target.id} = {ast.unparse(written_out)}"
         if isinstance(node, ast.Assign):
             return "expected one name on the left side; give each name a line of its own"
         if isinstance(node, ast.Return):
             return f"expected `return` once, as the last line; {_LANGUAGE}"
         if isinstance(node, ast.For | ast.While):
             return f"there are no loops: the layer carries the states from step to step; {_LANGUAGE}"
-        return f"this is no equation; {_LANGUAGE}"
+        return f"this is not an equation; {_LANGUAGE}"
 
     def _read_choice(self, node: ast.If, choices: tuple[tuple[str, bool], ...]) -> None:
         test, on = node.test, True
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             test, on = test.operand, False
+        if isinstance(test, ast.Compare | ast.BoolOp):
+            self.refuse(node, _NO_COMPARISONS)
         option = test.id if isinstance(test, ast.Name) else ""
         if not isinstance(self.options.get(option), bool):
-            known = ", ".join(key for key, value in self.options.items() if isinstance(value, bool)) or "none"
+            known = ", ".join(key for key, value in self.options.items() if isinstance(value, bool))
+            known = known or "add one to the arguments: option=True"
             self.refuse(node, f"expected `if option:` with an option that is True or False ({known})")
         self.read(node.body, (*choices, (option, on)))
         self.read(node.orelse, (*choices, (option, not on)))
@@ -267,12 +280,12 @@ class TextReader:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             return self._read_product(node)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            self.refuse(node, "there are no powers; write x * x")
+            self.refuse(node, f"there are no powers; write {_power(node.right)}")
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             operands = self.read_expression(node.left), self.read_expression(node.right)
             return Expression(_OPERATORS[type(node.op)], operands)
         if isinstance(node, ast.Compare | ast.IfExp | ast.BoolOp):
-            self.refuse(node, "there are no comparisons; maximum, minimum, relu and abs are what depends on a sign")
+            self.refuse(node, _NO_COMPARISONS)
         self.refuse(node, f"{ast.unparse(node)} can't stand in an equation; {_LANGUAGE}")
 
     def read_number(self, node: ast.Constant) -> float:
@@ -294,13 +307,19 @@ class TextReader:
             self.refuse(node, f"{node.id} is a matrix; it multiplies: {node.id} @ (...)")
         if node.id in self.options:
             self.refuse(node, f"{node.id} is an option that is no number; write `if {node.id}:` or {node.id}(...)")
-        self.refuse(node, f"{node.id} is not defined here; defined are {', '.join(sorted(self.defined))}")
+        value = self.known_objects.get(node.id)
+        advice = self.advice_on(node.id)
+        if isinstance(value, int | float):
+            advice = f"make it an option, an argument with a default: {node.id}={value}"
+        advice = advice or f"defined are {', '.join(sorted(self.defined))}"
+        self.refuse(node, f"{node.id} is not defined here; {advice}")
 
     def _read_product(self, node: ast.BinOp) -> Expression:
         matrix = node.left.id if isinstance(node.left, ast.Name) else ""
         if matrix not in self.arguments.matrices:
             known = ", ".join(self.arguments.matrices) or "W_k"
-            self.refuse(node, f"expected one of the arguments {known} on the left of @")
+            advice = self.advice_on(matrix) if matrix.startswith("W_") else ""
+            self.refuse(node, f"expected one of the arguments {known} on the left of @" + f"; {advice}" * bool(advice))
         return Expression("product", (matrix, self.read_expression(node.right)))
 
     def read_call(self, node: ast.Call) -> Expression:
@@ -321,8 +340,8 @@ class TextReader:
 class Reader(TextReader):
     """Reads a cell."""
 
-    def __init__(self, text: str, known_objects: Mapping[str, Any]) -> None:
-        super().__init__(text, known_objects)
+    def __init__(self, text: str, known_objects: Mapping[str, Any], first_row: int = 1) -> None:
+        super().__init__(text, known_objects, first_row)
         self.citation = ast.get_docstring(self.definition) or ""
         self.options = {}
         self.arguments = self._read_arguments(self.definition.args)
@@ -367,7 +386,8 @@ class Reader(TextReader):
         if default is None:
             self.refuse(argument, f"expected a default, {key}=..., since it is an option of the layer")
         if key in TAKEN_BY_LAYERS or key in FUNCTIONS:
-            self.refuse(argument, f"{key} means something else to a layer already; name the option otherwise")
+            meaning = "a function" if key in FUNCTIONS else "an argument or attribute of layers or networks"
+            self.refuse(argument, f"{key} is {meaning} already; choose another name")
         self.options[key] = self._default(argument, default)
 
     def _default(self, argument: ast.arg, node: ast.expr) -> Option:
@@ -398,9 +418,9 @@ class Reader(TextReader):
         for first, second in (("a", "u"), ("a", "w"), ("a", "W"), ("w", "W")):
             for gate in set(kinds[first]) & set(kinds[second]):
                 both = f"{joined(first, gate)} and {joined(second, gate)}"
-                self.refuse(head, f"{both} are two gates of one name; name one otherwise")
+                self.refuse(head, f"{both} are two gates of one name; choose another name for one")
         for gate in {joined("w", gate) for gate in kinds["w"] + kinds["W"]} & set(kinds["a"] + kinds["u"]):
-            self.refuse(head, f"delta_{gate} would mean two things; name gate {gate} otherwise")
+            self.refuse(head, f"delta_{gate} would mean two things; choose another name for gate {gate}")
         if "" in kinds["a"] and len(kinds["a"] + kinds["u"] + kinds["w"] + kinds["W"]) > 1:
             self.refuse(head, "a stands for the only pre-activation; where there are more, name them a_k")
         if not kinds["a"] and not kinds["u"]:
@@ -411,15 +431,39 @@ class Reader(TextReader):
     def checked_target(self, node: ast.stmt, text: str) -> str:
         """Return a name that a line may assign and a trace can show."""
         self.checked_name(node, text)
-        arguments = self.arguments
-        if text in (*arguments.diagonals, *arguments.matrices):
-            self.refuse(node, f"{text} is a weight, which a step doesn't change; name it otherwise")
-        taken = (TAKEN_BY_TRACES - set(arguments.names())) | set(self.options) | set(FUNCTIONS)
-        taken |= {f"{state}{end}" for state in arguments.states for end in ("0", "_last", "_prev")}
-        taken |= {joined(kind, gate) for kind in "pm" for gate in arguments.W}
-        if text in taken or text.startswith(("delta_", "epsilon_")):
-            self.refuse(node, f"{text} means something else already; name it otherwise")
+        meaning = self._meaning(text)
+        if meaning:
+            self.refuse(node, f"{text} is {meaning} already; choose another name")
         return text
+
+    def _meaning(self, text: str) -> str:
+        """Return what a name means beside the equations; "" if nothing."""
+        arguments = self.arguments
+        letters, _, gate = text.partition("_")
+        if text in (*arguments.diagonals, *arguments.matrices):
+            return "a weight, which a step doesn't change,"
+        if letters in ("U", "W", "b", "bw", "V") and gate in {*arguments.U_gates, *arguments.W_gates, *arguments.v}:
+            return "a parameter of the layer"
+        if letters in ("p", "m") and gate in arguments.W:
+            return f"{'the product' if letters == 'p' else 'what stands on the right'} of {joined('W', gate)} @ (...)"
+        if text in self.options or text in FUNCTIONS:
+            return "an option" if text in self.options else "a function"
+        if text in {f"{state}{end}" for state in arguments.states for end in ("0", "_last", "_prev")}:
+            return "a state of the trace"
+        if text.startswith(("delta_", "epsilon_")):
+            return "a derivative in the gradients"
+        return "an attribute of traces or gradients" if text in TAKEN_BY_TRACES - set(arguments.names()) else ""
+
+    def advice_on(self, text: str) -> str:
+        """Return what to do about a name that isn't defined."""
+        kind, _, gate = text.partition("_")
+        if text == "x":
+            return "the input comes in through u_k, which is U_k x + b_k, and a_k, which is U_k x + W_k h + b_k"
+        if text.endswith("_prev"):
+            return f"a state: add {text} to the arguments"
+        if kind == "W" and gate in self.arguments.a:
+            return f"a_{gate} holds {text} already: take u_{gate} in its place and add {text} to the arguments"
+        return f"add {text} to the arguments" if kind in ("a", "u", "w", "W", "v") and gate else ""
 
     def _check_return(self, node: ast.Return) -> None:
         value = node.value
@@ -442,10 +486,17 @@ class Reader(TextReader):
             products += [part.args[0] for part in parts if part.op == "product"]
         for each in (*self.arguments.names(), *self.options):
             if each not in used and each not in products and not each.endswith("_prev"):
-                self.refuse(self.definition, f"{each} is never used")
+                self.refuse(self.definition, f"{each} is never used; take it out of the arguments")
         for matrix in products:
             if products.count(matrix) > 1:
                 self.refuse(self.definition, f"{matrix} multiplies more than once; give it one product")
+
+
+def _power(exponent: ast.expr) -> str:
+    """Return how to write x to a power."""
+    known: dict[Any, str] = {2: "x * x", 3: "x * x * x", 0.5: "sqrt(x)"}
+    value = exponent.value if isinstance(exponent, ast.Constant) else None
+    return known.get(value, "exp(y * log(x)), for x above 0")
 
 
 def without_docstring(definition: ast.FunctionDef) -> list[ast.stmt]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lstm_numba.cells.derive import Backward, delta_names, settled
 from lstm_numba.cells.expressions import ZERO, Expression, name, number, slope_of, substituted, with_functions
 from lstm_numba.cells.functions import FUNCTIONS, slope
-from lstm_numba.cells.program import Program
+from lstm_numba.cells.program import Program, where
 from lstm_numba.cells.reading import TextReader, joined, without_docstring
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Written:
         Its equations.
     """
 
-    def __init__(self, of: Cell, text: str, names: Mapping[str, Any]) -> None:
-        reader = _BackwardReader(of, text, names)
+    def __init__(self, of: Cell, text: str, names: Mapping[str, Any], first_row: int = 1) -> None:
+        reader = _BackwardReader(of, text, names, first_row)
         self.name = reader.name
         self.text = reader.text
         self.lines = reader.lines
@@ -48,7 +48,7 @@ class Written:
                 continue
             for each in line.expression.names():
                 if each not in current and each not in program.options and each not in FUNCTIONS:
-                    why = f"{each} is not defined under the options {program.options}"
+                    why = f"{each} is not defined{where(program.options)}"
                     raise ValueError(f"{self.name}, line {line.number}: {why}")
             expression = _with_all_functions(substituted(line.expression, current), program.compiled_in)
             version = f"{line.target}.b{count}"  # a version that no forward step has
@@ -57,7 +57,7 @@ class Written:
 
         def assigned(text: str) -> Expression:
             if text not in current:
-                raise ValueError(f"{self.name}: {text} is never assigned under the options {program.options}")
+                raise ValueError(f"{self.name}: {text} is never assigned{where(program.options)}")
             return current[text]
 
         self._check_products(program, current, result)
@@ -97,11 +97,11 @@ def _names_of(program: Program) -> dict[str, Expression]:
 class _BackwardReader(TextReader):
     """Reads a backward step: as a cell's lines, with other names, and ``slope(function, value)``."""
 
-    def __init__(self, of: Cell, text: str, names: Mapping[str, Any]) -> None:
-        super().__init__(text, names)
+    def __init__(self, of: Cell, text: str, names: Mapping[str, Any], first_row: int) -> None:
+        super().__init__(text, names, first_row)
         self.options, self.arguments = of.options, of.arguments
         programs = [*of.programs()]
-        known = {each for program in programs for each in _names_of(program)}
+        known = self.known = {each for program in programs for each in _names_of(program)}
         self.results = {text for program in programs for text in delta_names(program).values()}
         self.results |= {joined("dV", gate) for gate in of.arguments.v}
         self.results |= {f"epsilon_{state}{end}" for state in of.arguments.states for end in ("", "_prev")}
@@ -116,10 +116,15 @@ class _BackwardReader(TextReader):
     def checked_target(self, node: ast.stmt, text: str) -> str:
         """Return a name that a line may assign: a result, or one that is only read further down."""
         if text in self.options or text in FUNCTIONS:
-            self.refuse(node, f"{text} means something else already; name it otherwise")
+            meaning = "an option" if text in self.options else "a function"
+            self.refuse(node, f"{text} is {meaning} already; choose another name")
         if text.startswith(("delta", "epsilon_", "dV_")) and text not in self.results:
             self.refuse(node, f"{text} is none of the results {', '.join(sorted(self.results))}")
         return self.checked_name(node, text)
+
+    def advice_on(self, text: str) -> str:
+        """Return what to do about a name that isn't defined."""
+        return f"add {text} to the arguments" if text in self.known else ""
 
     def read_call(self, node: ast.Call) -> Expression:
         """Return the call of a function, or ``slope(function, value)``."""

@@ -49,26 +49,26 @@ def refused(text, *expected):
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 LINES = {
-    "augmented": ("h += a_i", "write it out: h = h ..."),
+    "augmented": ("h += a_i", "write it out: h = h + a_i"),
     "tuple": ("h, g = a_i, a_i", "expected one name on the left side"),
     "chained": ("h = g = a_i", "expected one name on the left side"),
     "attribute": ("g.x = a_i", "expected one name on the left side"),
     "item": ("g[0] = a_i", "expected one name on the left side"),
     "starred": ("*g, = a_i", "expected one name on the left side"),
-    "annotated": ("g: float = a_i", "this is no equation"),
+    "annotated": ("g: float = a_i", "this is not an equation"),
     "for": ("for n in a_i: h = n", "there are no loops"),
     "while": ("while a_i: h = a_i", "there are no loops"),
-    "with": ("with a_i: h = a_i", "this is no equation"),
-    "try": ("try: h = a_i\n    finally: h = a_i", "this is no equation"),
-    "function": ("def inner(): pass", "this is no equation"),
-    "class": ("class inner: pass", "this is no equation"),
-    "import": ("import numpy", "this is no equation"),
-    "global": ("global h", "this is no equation"),
-    "call": ("print(a_i)", "this is no equation"),
-    "text": ("'some text'", "this is no equation"),
-    "pass": ("pass", "this is no equation"),
-    "del": ("del a_i", "this is no equation"),
-    "assert": ("assert a_i", "this is no equation"),
+    "with": ("with a_i: h = a_i", "this is not an equation"),
+    "try": ("try: h = a_i\n    finally: h = a_i", "this is not an equation"),
+    "function": ("def inner(): pass", "this is not an equation"),
+    "class": ("class inner: pass", "this is not an equation"),
+    "import": ("import numpy", "this is not an equation"),
+    "global": ("global h", "this is not an equation"),
+    "call": ("print(a_i)", "this is not an equation"),
+    "text": ("'some text'", "this is not an equation"),
+    "pass": ("pass", "this is not an equation"),
+    "del": ("del a_i", "this is not an equation"),
+    "assert": ("assert a_i", "this is not an equation"),
     "early return": ("return h_prev", "expected `return` once, as the last line"),
     "walrus": ("h = (g := a_i)", "can't stand in an equation"),
     "string": ("h = 'a'", "expected a number, got 'a'"),
@@ -84,7 +84,18 @@ LINES = {
     "comparison": ("h = a_i > 0", "there are no comparisons"),
     "conditional": ("h = a_i if flag else h_prev", "there are no comparisons"),
     "and": ("h = a_i and h_prev", "there are no comparisons"),
-    "power": ("h = a_i ** 2", "write x * x"),
+    "square": ("h = a_i ** 2", "write x * x"),
+    "cube": ("h = a_i ** 3", "write x * x * x"),
+    "root": ("h = a_i ** 0.5", "write sqrt(x)"),
+    "power": ("h = a_i ** rate", "write exp(y * log(x))"),
+    "augmented product": ("h *= a_i + h_prev", "write it out: h = h * (a_i + h_prev)"),
+    "input": ("h = tanh(x)", "x is not defined here; the input comes in through u_k, which is U_k x + b_k"),
+    "state": ("h = a_i + c_prev", "c_prev is not defined here; a state: add c_prev to the arguments"),
+    "gate": ("h = a_i + a_f", "a_f is not defined here; add a_f to the arguments"),
+    "matrix": ("h = a_i + W_n @ h_prev", "expected one of the arguments W_k on the left of @; add W_n to the arg"),
+    "matrix of a_k": ("h = W_i @ h_prev", "a_i holds W_i already: take u_i in its place and add W_i to the arguments"),
+    "if state": ("if h_prev > 0: h = a_i", "maximum, minimum, relu and abs are what depends on a sign"),
+    "parameter": ("b_i = a_i * 2", "b_i is a parameter of the layer already; choose another name"),
     "modulo": ("h = a_i % 2", "can't stand in an equation"),
     "floor": ("h = a_i // 2", "can't stand in an equation"),
     "not": ("h = not a_i", "can't stand in an equation"),
@@ -103,19 +114,19 @@ LINES = {
     "inf": ("h = inf * a_i", "inf is not defined here"),
     "flag read": ("h = flag", "flag is an option that is no number"),
     "gate read": ("h = gate", "gate is an option that is no number"),
-    "gate assigned": ("gate = a_i", "gate means something else already"),
+    "gate assigned": ("gate = a_i", "gate is an option already; choose another name"),
     "huge": ("h = 1e999", "expected a number below 1.8e308"),
     "huge whole": (f"h = {'9' * 400}", "expected a number below 1.8e308"),
     "huge digits": (f"h = {'9' * 5000}", "expected Python"),
     "no matrix": ("h = a_i @ h_prev", "expected one of the arguments W_k on the left of @"),
-    "if comparison": ("if rate > 1: h = a_i", "expected `if option:` with an option that is True or False (flag)"),
+    "if comparison": ("if rate > 1: h = a_i", "there are no comparisons"),
     "if number": ("if rate: h = a_i", "expected `if option:`"),
     "if unknown": ("if other: h = a_i", "expected `if option:`"),
     "syntax": ("h = = a_i", "expected Python, got"),
     "bracket": ("h = (a_i", "expected Python, got"),
     "indent": ("  h = a_i", "expected Python, got"),
     "null": ("h = a_i\0", "expected Python, got"),
-    "match": ("match a_i:\n        case 1: h = a_i", "this is no equation"),
+    "match": ("match a_i:\n        case 1: h = a_i", "this is not an equation"),
 }
 
 
@@ -177,27 +188,55 @@ def test_too_many_lines():
     ],
 )
 def test_names_that_mean_something_else_are_not_assigned(name):
-    expected = "name it otherwise" if name != "W_i" else None
-    text = with_body(f"{name} = a_i * 1", "h = a_i", "return h")
-    if expected:
-        refused(text, expected)
-    else:
-        assert ln.cell(text).name == "own"  # no argument W_i
+    refused(with_body(f"{name} = a_i * 1", "h = a_i", "return h"), f"{name} is a", "already; choose another name")
+
+
+def test_a_name_is_free_where_no_parameter_has_it():
+    assert ln.cell(with_body("W_f = a_i * 1", "h = W_f", "return h")).name == "own"
 
 
 @pytest.mark.parametrize("name", ["_g", "g_", "g__1", "größe", "π", "__class__"])
 def test_names_are_letters_digits_and_single_underscores(name):
-    refused(
-        with_body(f"{name} = a_i", "h = a_i", "return h"), "expected a name of letters, digits and single underscores"
-    )
+    text = with_body(f"{name} = a_i", "h = a_i", "return h")
+    refused(text, "expected a name of letters a-z, digits and single underscores")
 
 
 def test_weights_are_not_assigned():
     refused("def own(a_i, v_i, h_prev):\n    v_i = a_i * v_i\n    h = v_i\n    return h\n", "v_i is a weight")
     text = "def own(u_n, W_n, h_prev):\n    {}\n    h = tanh(u_n + W_n @ h_prev)\n    return h\n"
     for name in ("W_n", "p_n", "m_n"):
-        refused(text.format(f"{name} = u_n * 1"), "name it otherwise")
+        refused(text.format(f"{name} = u_n * 1"), "already; choose another name")
     refused(text.replace("{}", "g = W_n").format(), "W_n is a matrix; it multiplies: W_n @ (...)")
+
+
+ALPHA = 0.5
+
+
+def test_a_number_of_the_module_is_to_be_an_option():
+    def own(a, h_prev):
+        h = ALPHA * h_prev + tanh(a)
+        return h
+
+    row = own.__code__.co_firstlineno + 1
+    with pytest.raises(ValueError) as caught:
+        ln.cell(own)
+    assert str(caught.value) == (
+        f"own, line {row}: 'h = ALPHA * h_prev + tanh(a)': ALPHA is not defined here; make it an option, an argument "
+        "with a default: ALPHA=0.5"
+    )
+
+
+def test_lines_are_counted_from_the_first_of_the_text():
+    text = "\n\n    def own(a, h_prev):\n        h = a * b\n        return h\n"
+    refused(text, "own, line 4: 'h = a * b'")
+    cell = ln.cell(text.replace("a * b", "a + h_prev"))
+    assert cell.lines[0].number == 4
+    with pytest.raises(ValueError, match=r"^step, line 3: 'delta = b': b is not defined here; defined are"):
+        cell.backward("\ndef step(epsilon_h):\n    delta = b\n")
+    with pytest.raises(ValueError, match=r"a is not defined here; add a to the arguments"):
+        cell.backward("def step(epsilon_h):\n    delta = a * epsilon_h\n")
+    with pytest.raises(ValueError, match=r"^step: delta is never assigned$"):
+        cell.backward("def step(epsilon_h):\n    e = epsilon_h\n")
 
 
 ARGUMENTS = {
@@ -220,13 +259,16 @@ ARGUMENTS = {
     "no default": ("a_i, h_prev, *, gate", "expected a default, gate=..., since it is an option"),
     "text": ("a_i, h_prev, *, gate='tanh'", "expected a number, got 'tanh'"),
     "none": ("a_i, h_prev, *, gate=None", "expected a number, got None"),
-    "exp": ("a_i, h_prev, *, gate=exp", "gate: expected a default of sigmoid, tanh, relu, identity, True, False or"),
+    "exp": (
+        "a_i, h_prev, *, gate=exp",
+        "gate: expected a default of sigmoid, tanh, relu, identity, hard_sigmoid, hard_",
+    ),
     "infinite": ("a_i, h_prev, *, rate=-1e999", "expected a number below"),
-    "function's name": ("a_i, h_prev, *, tanh=1.0", "tanh means something else"),
+    "function's name": ("a_i, h_prev, *, tanh=1.0", "tanh is a function already"),
     "underscore": ("a_i, h_prev, *, _rate=1.0", "expected a name of letters"),
-    "unused gate": ("a_i, a_f, h_prev", "a_f is never used"),
-    "unused weight": ("a_i, v_f, h_prev", "v_f is never used"),
-    "unused option": ("a_i, h_prev, *, rate=1.0", "rate is never used"),
+    "unused gate": ("a_i, a_f, h_prev", "a_f is never used; take it out of the arguments"),
+    "unused weight": ("a_i, v_f, h_prev", "v_f is never used; take it out of the arguments"),
+    "unused option": ("a_i, h_prev, *, rate=1.0", "rate is never used; take it out of the arguments"),
 }
 
 
@@ -239,7 +281,7 @@ def test_arguments_are_refused(what):
 @pytest.mark.parametrize("option", sorted(reading.TAKEN_BY_LAYERS))
 def test_options_that_a_layer_calls_something_else(option):
     text = f"def own(a, h_prev, *, {option}=1.0):\n    h = a * {option}\n    return h\n"
-    refused(text, f"{option} means something else to a layer already")
+    refused(text, f"{option} is an argument or attribute of layers or networks already")
 
 
 def test_the_lists_of_taken_names_are_complete():
@@ -497,9 +539,13 @@ def test_options_of_a_call():
 
 BAD_OPTIONS = {
     "peepholes": (1, TypeError, "expected True or False, got 1"),
-    "gate": ("exp", ValueError, "expected one of sigmoid, tanh, relu, identity, got 'exp'"),
+    "gate": (
+        "exp",
+        ValueError,
+        "expected one of sigmoid, tanh, relu, identity, hard_sigmoid, hard_sigmoid_6, got 'exp'",
+    ),
     "cell_input": (["tanh"], ValueError, "expected one of sigmoid, tanh, relu, identity"),
-    "forget": (True, TypeError, "expected one of lstm's options (peepholes, gate, cell_input, cell_output)"),
+    "forget": (True, TypeError, "lstm has no such option; it has peepholes, gate, cell_input, cell_output"),
 }
 
 
@@ -533,7 +579,7 @@ def test_division_by_zero_comes_out():
 def test_repr_is_the_signature():
     assert repr(CELLS["lstm"]) == (
         "<cell lstm(a_i, a_f, a_o, a_c, h_prev, c_prev, v_i, v_f, v_o, *, peepholes=True, gate=sigmoid, "
-        "cell_input=tanh, cell_output=tanh)>"
+        "cell_input=tanh, cell_output=tanh), backward by hand>"
     )
     assert repr(ln.cell("def own(a, h_prev, *, rate=-0.5):\n    h = a * rate\n    return h\n")) == (
         "<cell own(a, h_prev, *, rate=-0.5)>"
@@ -624,7 +670,7 @@ WRITTEN = {
     "undefined": (("* h_prev *", "* q *"), "q is not defined here"),
     "slope of nothing": (("slope(tanh,", "slope(sin,"), "expected slope(function, value), got sin"),
     "a loop": (("    delta =", "    for n in a: pass\n    delta ="), "there are no loops"),
-    "a function's name": (("delta =", "tanh = 1\n    delta ="), "tanh means something else"),
+    "a function's name": (("delta =", "tanh = 1\n    delta ="), "tanh is a function already"),
     "epsilon of nothing": (("epsilon_h_prev =", "epsilon_q ="), "epsilon_q is none of the results"),
     "syntax": (("delta =", "delta = ="), "expected Python"),
 }
@@ -648,7 +694,7 @@ def test_every_result_of_a_written_step_is_needed():
             ln.cell(gru.text).backward(text)
     lstm = CELLS["lstm"]
     text = re.sub(r"^( +)dV_f = .*$", r"\1other = f", lstm.written.text, flags=re.MULTILINE)
-    with pytest.raises(ValueError, match=r"dV_f is never assigned under the options .*'peepholes': True"):
+    with pytest.raises(ValueError, match=r"dV_f is never assigned where peepholes=True"):
         ln.cell(lstm.text).backward(text)
 
 
