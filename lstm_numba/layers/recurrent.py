@@ -334,6 +334,8 @@ class Gradients(_Rows):
 
     def __getitem__(self, name: str) -> NDArray:
         """Return the gradient of a parameter, or one gate's part of it."""
+        if name not in self._parameters and name in self.names():
+            raise KeyError(f"{name}: it is an attribute, grads.{name}; items are the parameters' gradients")
         return self._parameters[name]
 
 
@@ -495,7 +497,10 @@ class Recurrent:
         options = self.__dict__.get("options", {})
         if name in options:
             return options[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        parameters = self.__dict__.get("_parameters", ())
+        example = name if name in parameters else next(iter(parameters), "U")
+        hint = f"parameters are items, as layer[{example!r}], and layer.parameters() lists them"
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {hint}")
 
     def __repr__(self) -> str:
         """Return the call that makes such a layer."""

@@ -129,8 +129,12 @@ def test_options_are_attributes_and_change_the_equations():
 @pytest.mark.parametrize(
     ("error", "text", "options"),
     [
-        (TypeError, r"^peepholes: expected one of kinds's options \(gate, share, deep\)", {"peepholes": True}),
-        (ValueError, r"^gate: expected one of sigmoid, tanh, relu, identity, got 'softmax'", {"gate": "softmax"}),
+        (TypeError, r"^peepholes: kinds has no such option; it has gate, share, deep", {"peepholes": True}),
+        (
+            ValueError,
+            r"^gate: expected one of sigmoid, tanh, relu, identity, hard_sigmoid, hard_sigmoid_6, got 'softmax'",
+            {"gate": "softmax"},
+        ),
         (TypeError, r"^share: expected a number, got 'half'", {"share": "half"}),
         (TypeError, r"^deep: expected True or False, got 1", {"deep": 1}),
         (ValueError, r"^init: expected one of 'glorot'", {"init": "he"}),
@@ -226,3 +230,15 @@ def test_the_gru_is_the_layer_of_its_cell(reset_after):
 def test_the_gru_refuses(error, text, options):
     with pytest.raises(error, match=text):
         ln.GRU(I, H, **options)
+
+
+def test_an_attribute_asked_for_as_an_item_is_named_and_the_other_way_round():
+    layer = ln.LSTM(2, 3, seed=0)
+    gradients = layer.backward(layer.forward(np.ones((2, 1, 2))), np.ones((2, 1, 3)))
+    for name in ("x", "delta_f", "epsilon_c"):
+        with pytest.raises(KeyError, match=rf"{name}: it is an attribute, grads\.{name}"):
+            print(gradients[name])
+    with pytest.raises(AttributeError, match=r"'U_f'; parameters are items, as layer\['U_f'\], and layer.parameters"):
+        print(layer.U_f)
+    with pytest.raises(AttributeError, match=r"'params'; .* layer.parameters\(\) lists them"):
+        print(layer.params)
