@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lstm_numba.cells import expressions
@@ -33,7 +33,7 @@ def forward_equations(program: Program) -> Equations:
         What `Cell.program` returned: the equations under certain options.
     """
     program = _with_functions(program)
-    shown, _ = _merged(program)
+    shown, _ = _merged(program, _backward_step(program).kept)
     return _equations(program, lambda write: [Equation(write.name(left), write.sum(right)) for left, right in shown])
 
 
@@ -45,7 +45,7 @@ def backward_equations(program: Program) -> Equations:
     program
         What `Cell.program` returned: the equations under certain options.
     """
-    step = _BackwardStep(_with_functions(program))
+    step = _backward_step(_with_functions(program))
     return _equations(step.program, lambda write: [*_recursion(step, write), *_gradients(step, write)])
 
 
@@ -74,10 +74,11 @@ def _worked_out(x: Expression) -> Expression:
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-def _merged(program: Program) -> tuple[list[Assignment], dict[str, Expression]]:
+def _merged(program: Program, kept: Collection[str] = ()) -> tuple[list[Assignment], dict[str, Expression]]:
     """Return the assignments to show, and what the names stand for that are not shown.
 
-    What is assigned again and read once stands where it is read: a_i = a_i + v_i * c_prev is one equation.
+    What is assigned again and read once stands where it is read: a_i = a_i + v_i * c_prev is one equation. Names to be
+    `kept` are shown all the same.
     """
     finals = set(program.final.values())
     hidden = _products(program)
@@ -87,7 +88,7 @@ def _merged(program: Program) -> tuple[list[Assignment], dict[str, Expression]]:
     shown: list[Assignment] = []
     for target, x in lines:
         x = substituted(x, hidden)
-        if target not in finals and reads[target] == 1:
+        if target not in finals and reads[target] == 1 and target not in kept:
             hidden[target] = x
         else:
             shown.append((target, x))
@@ -143,13 +144,16 @@ class _BackwardStep:
         Gate → the terms of the step's share in ∂L/∂V.
     hidden
         What the names stand for that are not shown.
+    kept
+        Names that are shown because their ε is.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, kept: Collection[str] = ()) -> None:
+        self.kept = kept
         self.program = program
         self.deltas = delta_names(program)
         backward = derived(program, by_value=False)
-        shown, self.hidden = _merged(program)
+        shown, self.hidden = _merged(program, kept)
         self._values = {x: name(target) for target, x in shown if x.op not in ("name", "number")}
         self._renamed = self._names(backward)
 
@@ -234,6 +238,17 @@ class _BackwardStep:
         last = term.over[-1] if term.over else ZERO
         of = last.args[1].args[0] if last.op == "transposed" else last.args[0]
         return order.index(of) if of in order else -1
+
+
+def _backward_step(program: Program) -> _BackwardStep:
+    """Return the step, with every name shown whose ε is."""
+    kept: set[str] = set()
+    while True:
+        step = _BackwardStep(program, kept)
+        missing = {label.removeprefix("e.") for label in step.sums}.intersection(step.hidden) - kept
+        if not missing:
+            return step
+        kept |= missing
 
 
 def _recursion(step: _BackwardStep, write: Writer) -> list[Equation]:

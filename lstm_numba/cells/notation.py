@@ -92,9 +92,14 @@ class Text:
         number = f"₍{''.join('₀₁₂₃₄₅₆₇₈₉'[int(digit)] for digit in version)}₎" if version else ""
         return f"{_GREEK.get(base, base)}{mark}{below}{number}{_TIMES[time]}"
 
+    def bracketed(self, inner: str, pair: str = "()") -> str:
+        """Write brackets around something."""
+        return f"{pair[0]}{inner}{pair[1]}"
+
     def function(self, text: str, mark: str, inner: str) -> str:
         """Write a function, or with a mark its slope, of something."""
-        return f"|{inner}|" if text == "abs" else f"{_IN_TEXT.get(text, text)}{mark}({inner})"
+        called = "" if text == "abs" else _IN_TEXT.get(text, text) + mark
+        return called + self.bracketed(inner, "()" if called else "||")
 
     def fraction(self, over: str, under: Sequence[str]) -> str:
         """Write a fraction."""
@@ -134,12 +139,16 @@ class Latex(Text):
         parts = [self._word(base), "'" * len(mark), f"_{{{below}}}" if below else "", f"^{{{time}}}" if time else ""]
         return "".join(parts)
 
+    def bracketed(self, inner: str, pair: str = "()") -> str:
+        """Write brackets around something, as high as it is where it holds a fraction."""
+        return rf"\left{pair[0]} {inner} \right{pair[1]}" if r"\frac" in inner else super().bracketed(inner, pair)
+
     def function(self, text: str, mark: str, inner: str) -> str:
         """Write a function, or with a mark its slope, of something."""
-        if text in ("abs", "sqrt"):
-            return f"|{inner}|" if text == "abs" else rf"\sqrt{{{inner}}}"
-        called = _IN_LATEX.get(text, rf"\mathrm{{{text}}}")
-        return f"{called}{chr(39) * len(mark)}({inner})"
+        if text == "sqrt":
+            return rf"\sqrt{{{inner}}}"
+        called = "" if text == "abs" else _IN_LATEX.get(text, rf"\mathrm{{{text}}}") + "'" * len(mark)
+        return called + self.bracketed(inner, "()" if called else "||")
 
     def fraction(self, over: str, under: Sequence[str]) -> str:
         """Write a fraction."""
@@ -235,14 +244,15 @@ class Writer:
 
     def term(self, term: Term, time: str) -> str:
         """Write a product at a time."""
-        alone = len(term.over) == 1 and not term.under and term.number == 1
+        in_fraction = bool(term.under) and isinstance(self.style, Latex)
+        alone = len(term.over) == 1 and (not term.under or in_fraction) and term.number == 1
         over = self.style.times.join(self.factor(each, time, alone) for each in term.over)
         if term.number != 1 or not over:
             over = f"{self.style.number(term.number)} {over}".rstrip()
         if not term.under:
             return over
-        in_brackets = not isinstance(self.style, Latex) or len(term.under) > 1
-        return self.style.fraction(over, [self.factor(each, time, not in_brackets) for each in term.under])
+        alone = in_fraction and len(term.under) == 1
+        return self.style.fraction(over, [self.factor(each, time, alone) for each in term.under])
 
     def factor(self, x: Expression, time: str, alone: bool = False) -> str:
         """Write a factor; sums in brackets unless they stand alone."""
@@ -254,7 +264,7 @@ class Writer:
             W = self.weight(x.args[0])
             return f"{self.style.transposed(W) if x.op == 'transposed' else W} {self.factor(x.args[1], time)}"
         alone = alone or (x.op == "number" and x.args[0] >= 0)
-        return self.sum(x, time) if alone else f"({self.sum(x, time)})"
+        return self.sum(x, time) if alone else self.style.bracketed(self.sum(x, time))
 
     def _call(self, function: str, *arguments: Expression, time: str) -> str:
         if function == slope.name:
@@ -262,7 +272,7 @@ class Writer:
             return self.style.function(of.args[0], "′", self.sum(value.args[1], time))
         inner = [self.sum(each, time) for each in arguments]
         if function == above.name:
-            return f"[{' > '.join(inner)}]"
+            return self.style.bracketed(" > ".join(inner), "[]")
         return self.style.function(function, "", ", ".join(inner))
 
     def name(self, version: str, time: str = "t") -> str:

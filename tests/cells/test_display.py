@@ -77,7 +77,7 @@ def test_options_choose_the_lines():
         "δ_oᵗ = relu′(a_oᵗ) ⊙ cᵗ ⊙ ε_hᵗ",
         "ε_cᵗ = oᵗ ⊙ ε_hᵗ + fᵗ⁺¹ ⊙ ε_cᵗ⁺¹",
     ]
-    with pytest.raises(TypeError, match="peephole: expected one of lstm's options"):
+    with pytest.raises(TypeError, match="peephole: lstm has no such option; it has peepholes, gate,"):
         lstm.equations_under(peephole=False)
 
 
@@ -164,6 +164,40 @@ def test_a_reassigned_name_that_is_read_twice_has_versions():
     backward = shown(cell.backward_equations)
     assert backward[-1] == "∂L/∂h⁰ = W_iᵀ δ_i¹ + ε_h¹"
     assert any(line.startswith("δ_iᵗ = ") and "tanh′(a_i₍₀₎ᵗ)" in line for line in backward)
+
+
+def test_a_name_is_defined_where_its_derivative_is_shown():
+    cell = ln.cell("""
+        def own(a_f, a_g, h_prev, c_prev):
+            f = sigmoid(a_f)
+            c = f * c_prev
+            c = c * c + tanh(a_g)
+            c = c / 2 + f * c_prev
+            n = f * c_prev + tanh(a_g)
+            n = tanh(n) + f
+            h = tanh(c) * n
+            return h, c
+        """)
+    forward, backward = cell.equations, cell.backward_equations
+    lefts = {each.left for each in forward.text}
+    parts = set(re.findall(r"ε_(\w[\w₍₀₁₂₎]*?ᵗ)", str(backward)))
+    assert any("₍" in each for each in parts)
+    assert parts - {"hᵗ"} <= lefts
+    assert_renders(forward)
+    assert_renders(backward)
+
+
+def test_brackets_are_as_high_as_fractions():
+    cell = ln.cell("""
+        def own(a_x, h_prev):
+            h = (a_x + h_prev) / (1 + abs(a_x / 3)) + tanh(h_prev / 2) * (1 - a_x / 4) + sqrt(a_x / 5)
+            return h
+        """)
+    latex = cell.equations.latex[-1].right
+    assert latex.startswith(r"\frac{a_{x}^{t} + h^{t-1}}{1 + \left| \frac{a_{x}^{t}}{3} \right|} + \tanh\left( \frac{h")
+    assert r"\odot \left( 1 - \frac{a_{x}^{t}}{4} \right) + \sqrt{\frac" in latex
+    assert_renders(cell.equations)
+    assert_renders(cell.backward_equations)
 
 
 def test_functions_and_numbers():
@@ -277,3 +311,5 @@ def test_random_cells_show_what_they_name(text):
         states = set(cell.arguments.states)
         unknown = {each for each in read if each.lstrip("(−") not in known | generic | states}
         assert not {each for each in unknown if each[0] in "δε"}, unknown
+        versions = {each.removeprefix("ε_") for each in read if each.startswith("ε_") and "₎" in each}
+        assert versions <= {each.left.removesuffix("ᵗ") for each in forward.text}
