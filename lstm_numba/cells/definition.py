@@ -6,17 +6,8 @@
         ...
         return h, c
 
-What an argument is, its name says, with k a gate's name and s a state's:
-
-    a_k      U_k xᵗ + W_k hᵗ⁻¹ + b_k; a cell with a single one may call it a, with parameters U, W and b
-    u_k      U_k xᵗ + b_k, and w_k = W_k hᵗ⁻¹ + bw_k, where a cell needs them apart
-    W_k      a recurrent weight matrix, for a product with what the step has computed: W_k @ (r * h_prev)
-    s_prev   a state before the step; h, the output, comes first
-    v_k      a diagonal weight V_k
-    key=...  an option of the layer: a function (gate=sigmoid), a choice (peepholes=True) or a number
-
-`reading` reads the text and `program` puts its lines in order under certain options; a layer is made from these. Called
-on arrays, a cell runs the same lines as Python.
+What an argument is, its name says: `cell` has the table. `reading` reads the text and `program` puts its lines in order
+under certain options; a layer is made from these. Called on arrays, a cell runs the same lines as Python.
 """
 
 from __future__ import annotations
@@ -94,7 +85,6 @@ class Cell:
         self.citation = reader.citation
         self.written: Written | None = None
         self._remembered: dict[Any, Any] = {}
-        self.__doc__ = reader.citation
         self.__name__ = reader.name
         self._place = source.file, source.line
         for _ in self.programs():  # raises where the lines don't fit together
@@ -217,6 +207,23 @@ class Cell:
         ------
         TypeError, ValueError
             As `cell`; also for a name that the cell doesn't have, and for a δ or dV that is never assigned.
+
+        Examples
+        --------
+        >>> leaky = cell('''
+        ... def leaky(a, h_prev):
+        ...     g = tanh(a)
+        ...     h = 0.9 * h_prev + 0.1 * g
+        ...     return h
+        ... ''')
+        >>> by_hand = leaky.backward('''
+        ... def leaky_backward(g, epsilon_h):
+        ...     delta = 0.1 * (1 - g * g) * epsilon_h
+        ...     epsilon_h_prev = 0.9 * epsilon_h
+        ...     return delta, epsilon_h_prev
+        ... ''')
+        >>> leaky
+        <cell leaky(a, h_prev), backward by hand>
         """
         source = _source(function, f"{self.name}.backward")
         written = Written(self, source.text, source.names, source.line)
@@ -248,6 +255,19 @@ class Cell:
         return self.equations._repr_latex_()
 
 
+class _Documentation:
+    """The docstring of the class, and of each cell: its own with its equations, written when asked for."""
+
+    def __init__(self, of_class: str | None) -> None:
+        self.of_class = of_class
+
+    def __get__(self, of: Cell | None, owner: type) -> str | None:
+        return self.of_class if of is None else f"{of.citation}\n\n{of.equations}".strip()
+
+
+Cell.__doc__ = _Documentation(Cell.__doc__)  # type: ignore[assignment]
+
+
 class _Matrix:
     """A weight matrix in equations on arrays: it multiplies each row of a batch."""
 
@@ -261,10 +281,20 @@ class _Matrix:
 def cell(function: Callable[..., Any] | str) -> Cell:
     """Make a cell of a function whose lines are equations, or of its text.
 
+    What an argument is, its name says, with k a gate's name and s a state's::
+
+        a_k      U_k xᵗ + W_k hᵗ⁻¹ + b_k; a cell with a single one may call it a, with parameters U, W and b
+        u_k      U_k xᵗ + b_k, where a cell needs the two products apart
+        w_k      W_k hᵗ⁻¹ + bw_k, the other one
+        W_k      a recurrent weight matrix, for a product with what the step has computed: W_k @ (r * h_prev)
+        s_prev   a state before the step; h, the output, comes first
+        v_k      a diagonal weight V_k
+        key=...  an option of the layer: a function (gate=sigmoid), a choice (peepholes=True) or a number
+
     Parameters
     ----------
     function
-        A function as this module's page describes it, or its source.
+        A function of such arguments, which assigns and returns every state, or its source.
 
     Returns
     -------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import gc
 import inspect
 import linecache
 import pickle
+import pydoc
 import re
 import weakref
 
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 import lstm_numba as ln
 from lstm_numba import cells
-from lstm_numba.cells import CELLS, reading, sigmoid, tanh
+from lstm_numba.cells import CELLS, definition, reading, sigmoid, tanh
 from lstm_numba.cells import sigmoid as squash
 from lstm_numba.cells.compiled import step_of
 from lstm_numba.cells.derive import backward_of
@@ -431,7 +433,29 @@ def test_functions_are_called_by_their_own_names_in_the_text():
     assert cell == pickle.loads(pickle.dumps(cell)) == ln.cell(cell.text)
     a = np.linspace(-1, 1, 5)
     np.testing.assert_array_equal(cell(a, h_prev=a), leaky(a, a))
-    assert cell.citation == cell.__doc__ == "A leaky unit."
+    assert cell.citation == "A leaky unit."
+
+
+def test_help_shows_the_equations():
+    cell = ln.cell(leaky)
+    assert cell.__doc__ == inspect.getdoc(cell) == f"A leaky unit.\n\n{cell.equations}"
+    assert "hᵗ = 0.9 hᵗ⁻¹" in pydoc.render_doc(cell, renderer=pydoc.plaintext)
+    assert ln.Cell.__doc__.startswith("A recurrent cell: its equations")
+    assert "A recurrent cell: its equations" in pydoc.render_doc(ln.Cell, renderer=pydoc.plaintext)
+    for kind in ("a_k ", "u_k ", "w_k ", "W_k ", "s_prev ", "v_k ", "key=..."):
+        assert kind in inspect.getdoc(ln.cell)
+
+
+def test_the_examples_of_the_module_run():
+    assert doctest.testmod(definition).attempted > 4
+    assert doctest.testmod(definition).failed == 0
+
+
+def test_a_backward_step_by_hand_shows():
+    cell = ln.cell("def own(a, h_prev):\n    h = a + h_prev\n    return h\n")
+    assert repr(cell) == "<cell own(a, h_prev)>"
+    cell.backward("def step(epsilon_h):\n    delta = epsilon_h\n    epsilon_h_prev = epsilon_h\n")
+    assert repr(cell) == "<cell own(a, h_prev), backward by hand>"
 
 
 def test_a_name_that_means_another_function_is_refused():
