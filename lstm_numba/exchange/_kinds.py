@@ -84,9 +84,12 @@ def kind_of(stack: Stack, library: str) -> Kind:
     for kind in known:
         if kind.cell == cell:
             return kind
+    own = (
+        f"; {cell.name} is a cell of your own: where its equations are those of one of these, build the layer from that"
+    )
     raise ValueError(
         f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of "
-        f"{', '.join(kind.cell.name for kind in known)}"
+        f"{', '.join(kind.cell.name for kind in known)}{own * (cell not in cells.CELLS.values())}"
     )
 
 
@@ -133,8 +136,7 @@ def stacked(layer: Recurrent, gates: Sequence[str]) -> dict[str, NDArray]:
     names = layer.parameters()
     parts = [part for part in ("U", "W", "b", "V") if part in names]
     arrays: dict[str, NDArray] = {
-        part: np.concatenate([layer[name] for gate in gates if (name := joined(part, gate)) in names])
-        for part in parts
+        part: np.concatenate([layer[name] for gate in gates if (name := joined(part, gate)) in names]) for part in parts
     }
     if "b" in arrays:
         zeros = np.zeros(layer.hidden_size, layer.dtype)
