@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -110,6 +111,13 @@ class Chosen:
     def remembers(self) -> str | None:
         """The state of which a step keeps a factor that gates decide on; None if there is none."""
         return next((state for state, x in self.roles.kept.items() if x.op != "number" and not _unsteady(x)), None)
+
+    @cached_property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the gates; where no function says that something is one, what decides on the factor that is kept."""
+        if self.roles.gates or self.remembers is None:
+            return self.roles.gates
+        return tuple(self.roles.read_by(self.roles.kept[self.remembers]))
 
     def kept(self) -> NDArray:
         """The factor of that state which each step keeps (steps, H)."""
@@ -239,10 +247,12 @@ def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
 def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Iterator[str]:
     """Say in two lines what is looked at."""
     stack, layer = as_stack(model), chosen.layer
-    kinds = [*_options(layer), "bias" if layer.bias else "no bias"]
+    options = [*_options(layer), (bool(layer.bias), "bias")]
+    runs = groupby(options, key=lambda each: each[0])
+    kinds = [f"{'with' if has else 'without'} {_list([text for _, text in run])}" for has, run in runs]
     sizes = [_size(directions) for directions in stack.layers]
     layers = f"{_plural(len(sizes), 'layer')} of " + (sizes[0] if len(set(sizes)) == 1 else _list(sizes))
-    yield f"{weights}: {kind_of(layer)} with {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
+    yield f"{weights}: {kind_of(layer)} {', '.join(kinds)}; {_plural(stack.input_size, 'input')}, {layers}"
     T = len(chosen.x)
     drawn = f"steps {chosen.start + 1} to {chosen.stop} of " + (f"{T} in " if chosen.stop - chosen.start < T else "")
     yield f"layer {chosen.number}, {chosen.direction}, {drawn}{series}; layers and units are numbered from 0"
@@ -253,18 +263,18 @@ def kind_of(layer: Recurrent) -> str:
     return layer.cell.name if type(layer) is Recurrent else type(layer).__name__
 
 
-def _options(layer: Recurrent) -> Iterator[str]:
-    """Name choices, numbers, and functions other than the usual ones; a cell's only function always."""
+def _options(layer: Recurrent) -> Iterator[tuple[bool, str]]:
+    """Name what a layer has (or hasn't): choices, numbers, unusual functions; a cell's only function always."""
     functions = [value for value in layer.options.values() if isinstance(value, str)]
     for key, value in layer.options.items():
         if isinstance(value, bool):
-            yield key if value else f"no {key}"
+            yield bool(value), key
         elif not isinstance(value, str):
-            yield f"{key} {value:g}"
+            yield True, f"{key} {value:g}"
         elif len(functions) == 1:
-            yield value
+            yield True, value
         elif value != layer.cell.options[key]:
-            yield f"{key} {value}"
+            yield True, f"{key} {value}"
 
 
 def _size(directions: Sequence[Recurrent]) -> str:
@@ -349,17 +359,18 @@ def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Pictu
         "gates", if there are any; one of each state other than h: "cell" of c, and "state_n" of any n; and of every
         layer "output", "sensitivity" and "gradient".
     """
-    if chosen.roles.gates:
+    if chosen.gates:
         yield _gates(chosen, x_names)
     for state in chosen.layer.states[1:]:
-        if state not in chosen.roles.gates:
+        if state not in chosen.gates:
             yield _state(chosen, state, x_names)
     yield _output(chosen, x_names)
     yield _sensitivity(chosen)
     yield _gradient(chosen)
 
 
-def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None) -> Figure:
+def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None, told: Sequence[int] = ()) -> Figure:
+    """Draw the arrays of these names; the units that the text tells of have their numbers beside them."""
     from lstm_numba import plots
 
     return plots.unit_maps(
@@ -369,6 +380,8 @@ def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None) -> Fi
         first=chosen.start + 1,
         x_names=x_names,
         units_name="unit (slowest to\nforget at the top)" if chosen.sorted else "unit",
+        gates=chosen.gates,
+        numbered=told,
     )
 
 
@@ -390,10 +403,10 @@ def _broken(chosen: Chosen, names: Sequence[str]) -> str | None:
 
 
 def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
-    names = chosen.roles.gates
+    names = chosen.gates
     words = _gate_words(names)
     what = f"Heat map{'s' * (len(names) > 1)} of the {words} {_where(chosen)}"
-    figure, broken = _maps(chosen, names, x_names), _broken(chosen, names)
+    figure, broken = _maps(chosen, names, x_names, _longest_and_shortest(chosen)), _broken(chosen, names)
     if broken:
         return Picture("gates", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
 
@@ -402,7 +415,7 @@ def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
     if chosen.remembers is not None:
         text, numbers["half_life"] = _forgetting(chosen)
         parts.append(text)
-    true = [name for name in names if chosen.roles.is_sigmoid(name)]
+    true = [name for name in names if _is_between(chosen, name)]
     if true:
         for kind, counts in (("open", lambda gate: gate > _OPEN), ("closed", lambda gate: gate < _CLOSED)):
             numbers[kind] = {name: float(counts(chosen.of(name)[:, chosen.units]).mean()) for name in true}
@@ -411,6 +424,22 @@ def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
         parts.append(f"Of {which} {is_open} are open (above 0.9), {closed} closed (below 0.1)")
     reading = ". ".join(parts) or "these gates are no sigmoids: any value can be theirs"
     return Picture("gates", figure, f"{what}. In words: {reading}.", f"{reading}.", numbers)
+
+
+def _is_between(chosen: Chosen, name: str) -> bool:
+    """Whether a gate lies between 0 and 1: as its function says, or, without one, by its values."""
+    if name in chosen.roles.gates:
+        return chosen.roles.is_sigmoid(name)
+    values = chosen.of(name)
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _longest_and_shortest(chosen: Chosen) -> list[int]:
+    """Units that `_forgetting` tells of."""
+    if chosen.remembers is None:
+        return []
+    order = np.argsort(-half_lives(chosen.kept()[:, chosen.units]), kind="stable")
+    return [int(chosen.units[n]) for n in (*order[:3], *order[-1:])]
 
 
 def _gate_words(names: Sequence[str]) -> str:
@@ -439,12 +468,13 @@ def _state(chosen: Chosen, state: str, x_names: list[str] | None) -> Picture:
     drawn = [*chosen.roles.parts(state), state]
     parts = [*(_PARTS.get(each, each) for each in drawn[:-1]), word]
     what = f"Heat map{'s' * (len(drawn) > 1)} of {_list([f'the {part}' for part in parts])} {_where(chosen)}"
-    figure, broken = _maps(chosen, drawn, x_names), _broken(chosen, drawn)
+    values = chosen.of(state)[:, chosen.units]
+    t, n = (int(place) for place in np.unravel_index(int(np.abs(values).argmax()), values.shape))
+    figure, broken = _maps(chosen, drawn, x_names, [int(chosen.units[n])]), _broken(chosen, drawn)
     if broken:
         return Picture(name, figure, f"{what}. In words: {broken}.", f"{broken}.", {})
 
-    values, function = chosen.of(state)[:, chosen.units], chosen.roles.squashed(state)
-    t, n = (int(place) for place in np.unravel_index(int(np.abs(values).argmax()), values.shape))
+    function = chosen.roles.squashed(state)
     largest, unit, step = float(abs(values[t, n])), int(chosen.units[n]), chosen.start + t + 1
     share = None if function is None else flat_share(function, values, _FLAT)
     numbers = {"largest": largest, "unit": unit, "step": step, "flat": share}
@@ -465,13 +495,15 @@ def _output(chosen: Chosen, x_names: list[str] | None) -> Picture:
     drawn = [*chosen.roles.parts("h"), "h"]
     parts = [f"the {_PARTS.get(each, each)}" for each in drawn[:-1]]
     what = f"Heat map{'s' * (len(drawn) > 1)} of {_list([*parts, 'the output'])} {_where(chosen)}"
-    figure, broken = _maps(chosen, drawn, x_names), _broken(chosen, drawn)
+    units, h = chosen.units, chosen.of("h")[:, chosen.units]
+    strength = np.sqrt(np.square(h).mean(axis=0))
+    strongest = [int(unit) for unit in units[np.argsort(-strength, kind="stable")[:3]]]
+    figure, broken = _maps(chosen, drawn, x_names, strongest), _broken(chosen, drawn)
     if broken:
         return Picture("output", figure, f"{what}. In words: {broken}.", f"{broken}.", {})
-    units, h = chosen.units, chosen.of("h")[:, chosen.units]
-    peaks, strength = np.abs(h).max(axis=0), np.sqrt(np.square(h).mean(axis=0))
+    peaks = np.abs(h).max(axis=0)
     silent = units[peaks <= _SILENT * peaks.max()]
-    loudest = [str(unit) for unit in units[np.argsort(-strength, kind="stable")[:3]]]
+    loudest = [str(unit) for unit in strongest]
     numbers: dict[str, Any] = {
         "largest": float(peaks.max()),
         "root_mean_square": {int(unit): float(value) for unit, value in zip(units, strength, strict=True)},
@@ -557,7 +589,7 @@ def _gradient(chosen: Chosen) -> Picture:
     for state in others:
         word = "cell\nstate" if state == "c" else "state"
         curves[f"{word} ${state}^s$"] = chosen.of_last_output(state)
-    label = f"norm of the derivative of the\noutput $h^t$ at step $t$ = {last + 1} by"
+    label = f"norm of the derivative of the output\n$h^t$ at step $t$ = {last + 1} with respect to"
     ax = plots.decay(curves, ylabel=label)
     plots.number_steps(ax.xaxis, chosen.stop - start, start + 1, 1)
     ax.set_xlabel("step $s$")
@@ -583,19 +615,19 @@ def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, An
     for name in (*others, "output", "input"):
         values = back[name]
         if not np.isfinite(values).all():
-            other.append(f"is NaN or ∞ by the {name}: it explodes")
+            other.append(f"is NaN or ∞ for the {name}: it explodes")
         elif not values.any():
-            other.append(f"is 0 by the {name}")
+            other.append(f"is 0 for the {name}")
         else:
             distances[name] = distance = reach(values)
             dotted = " (dotted line)" if name == "input" else ""
             if distance is None:
-                share, of = _percent(values[-1] / values.max()), "" if left else " of its largest"
-                left.append(f"{share}{of} by the {name}")
+                share, of = _percent(values[-1] / values.max()), "" if left else " of its largest value"
+                left.append(f"{share}{of} for the {name}")
             else:
-                gone.append(f"by the {name} from {_count(distance)} back on{dotted}")
+                gone.append(f"{_count(distance)} back for the {name}{dotted}")
     far = chosen.stop if chosen.layer.reverse else chosen.start + 1
-    parts = [f"is below 1 % of its largest {_list(gone)}"] if gone else []
+    parts = [f"falls below 1 % of its largest value {_list(gone)}"] if gone else []
     parts += [f"still has, at step {far}, {_list(left)}"] if left else []
     return f"the derivative of the output at step {chosen.last + 1} {'; it '.join(parts + other)}", numbers
 

@@ -76,6 +76,11 @@ class Roles:
     def _final_states(self) -> set[str]:
         return {self._program.final[state] for state in self.states}
 
+    def read_by(self, x: Expression) -> list[str]:
+        """Names of the equations' lines, other than states, that an expression reads."""
+        found = [self._shown[version] for version in dict.fromkeys(x.names()) if version in self._shown]
+        return [each for each in found if each not in self.states]
+
     def parts(self, state: str) -> list[str]:
         """Names that a state's line reads, other than gates, states and pre-activations."""
         read = dict.fromkeys(self._lines[self._program.final[state]].names())

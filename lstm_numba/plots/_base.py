@@ -64,6 +64,8 @@ def style() -> Iterator[None]:
         with plots.style():
             figure, axes = plt.subplots(1, 2, layout="constrained")
     """
+    # Leaving a context takes back what pyplot sets with its first figure, and notebooks would show no other.
+    plt.install_repl_displayhook()
     with mpl.style.context(STYLE, after_reset=True):
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
     return chosen.astype(int)
 
 
-def draw_heat_map(ax: Axes, name: str, values: FloatArray, gates: Sequence[str] = GATES) -> None:
+def draw_heat_map(ax: Axes, name: str, values: FloatArray, gates: Collection[str] = GATES) -> None:
     """One array as an image, units down, time to the right, with its own colour bar."""
     finite = values[np.isfinite(values)]
     closed_to_open = name in gates and bool(np.all((finite >= 0) & (finite <= 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from lstm_numba.plots._base import NOT_FINITE, WIDTH, FloatArray, check_numbers, check_words, numbered_steps, style
 from lstm_numba.plots._curves import CURVES
-from lstm_numba.plots._maps import chosen_arrays, chosen_units, draw_heat_map
+from lstm_numba.plots._maps import GATES, TRACE, chosen_arrays, chosen_units, draw_heat_map, symbol
 from lstm_numba.plots._scales import KEY, swatch
 
 __all__ = ["number_steps", "unit_maps"]
@@ -21,6 +21,8 @@ __all__ = ["number_steps", "unit_maps"]
 # As many inputs are drawn as curves with a key; more are a heat map.
 _CURVES = 4
 _NUMBER = 0.26  # inches that a unit's number takes
+_CLOSEST = 0.19  # inches between two numbers that can still be told apart
+_GATE_WORDS = {"r": "reset\n", "z": "update\n"}
 
 
 def unit_maps(
@@ -31,6 +33,8 @@ def unit_maps(
     first: int = 1,
     x_names: list[str] | None = None,
     units_name: str = "unit",
+    gates: Collection[str] = GATES,
+    numbered: Sequence[int] = (),
     title: str | None = None,
 ) -> Figure:
     """Arrays of every unit over time, as heat maps beneath each other, with the input above.
@@ -52,6 +56,10 @@ def unit_maps(
         Names of the inputs, for a key; without them there is none.
     units_name : str
         What the rows are.
+    gates : collection of str
+        Names of the arrays that are gates: drawn from 0, closed, to 1, open, where their values lie between.
+    numbered : sequence of int
+        Units whose numbers stand beside their rows wherever there is room, before those of others.
     title : str, optional
 
     Returns
@@ -86,8 +94,10 @@ def unit_maps(
         if series is not None:
             _input(column.pop(0), series, names)
         for ax, (name, values) in zip(column, maps.items(), strict=True):
-            draw_heat_map(ax, name, values[:, rows].T)
-            _number_rows(ax, rows, tall)
+            draw_heat_map(ax, name, values[:, rows].T, gates)
+            if name in gates and name not in TRACE:
+                ax.yaxis.label.set_text(f"{_GATE_WORDS.get(name, '')}gate {symbol(name)}")
+            _number_rows(ax, rows, tall, numbered)
         for ax in panels[:, 0]:
             ax.set(xticks=[], xlim=(-0.5, steps - 0.5))
         number_steps(panels[-1, 0].xaxis, steps, first)
@@ -142,11 +152,17 @@ def _input(ax: Axes, series: FloatArray, names: list[str] | None) -> None:
     ax.set_ylabel("input $x^t$", rotation=0, ha="right", va="center")
 
 
-def _number_rows(ax: Axes, rows: ArrayLike, inches: float) -> None:
-    """Numbers of the units at some rows, the uppermost and the lowest among them."""
+def _number_rows(ax: Axes, rows: ArrayLike, inches: float, first: Sequence[int] = ()) -> None:
+    """Numbers of the units at some rows: those to come first, then the uppermost, the lowest and some between."""
     numbers = np.asarray(rows)
     most = max(2, round(inches / _NUMBER))
-    places = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round().astype(int))
+    even = np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round().astype(int)
+    wanted = [int(place) for unit in first for place in np.flatnonzero(numbers == unit)]
+    places: list[int] = []
+    for place in (*wanted, 0, len(numbers) - 1, *(int(each) for each in even)):
+        if all(abs(place - other) * inches / len(numbers) >= _CLOSEST for other in places):
+            places.append(place)
+    places.sort()
     ax.set_yticks(places, [str(numbers[place]) for place in places])
     ax.tick_params(axis="y", length=2)
     ax.yaxis.labelpad = 14  # so that a number is not read as part of the name

@@ -48,7 +48,9 @@ def sensitivity_map(
     vmin: float | None = None,
     vmax: float | None = None,
     colorbar: bool = True,
-    label: str = r"$\|\partial h^t / \partial x^s\|$",
+    of: str = "h",
+    wrt: str = "x",
+    label: str | None = None,
     title: str | None = None,
 ) -> Axes:
     r"""Map of how much every output depends on every input: S[s, t] = ‖∂hᵗ/∂xˢ‖.
@@ -74,8 +76,10 @@ def sensitivity_map(
     colorbar : bool
         Draw the colour bar. A key, which is drawn in any case, names cells that have no colour on the scale:
         exact zeros on a log scale, values below ``vmin``, NaN and infinity.
-    label : str
-        Label of the colour bar, for maps of something else than ∂hᵗ/∂xˢ.
+    of, wrt : str
+        What S is the derivative of and with respect to, as given to :func:`lstm_numba.sensitivity`: the labels say so.
+    label : str, optional
+        Label of the colour bar; ‖∂hᵗ/∂xˢ‖ of those two names by default.
     title : str, optional
 
     Returns
@@ -88,6 +92,7 @@ def sensitivity_map(
         S not square, negative, or nonzero where ``direction`` says it can't be; words of another number;
         limits that are not positive.
     """
+    derivative = _derivative(of, wrt, "t", "s")
     values = check_norms("S", S, (2,))
     steps = len(values)
     if values.shape != (steps, steps):
@@ -107,15 +112,35 @@ def sensitivity_map(
         flag_cells(ax, drawn & not_finite, NOT_FINITE)
         steps_axis(ax.xaxis, texts, steps, side / steps)
         steps_axis(ax.yaxis, texts, steps, side / steps)
-        ax.set(xlabel="output $h^t$ at step $t$", ylabel="input $x^s$ at step $s$")
+        ax.set(xlabel=f"{_named(of, 't')} at step $t$", ylabel=f"{_named(wrt, 's')} at step $s$")
         if title:
             ax.set_title(title)
         if colorbar:
-            scale.bar(image, ax, label)
+            scale.bar(image, ax, derivative if label is None else label)
         else:  # the key goes where no cells are
             corner, anchor = _KEY_PLACES[direction]
             scale.key(ax, corner, anchor)
     return ax
+
+
+_WORDS = {"h": "output", "x": "input", "c": "cell state"}
+
+
+def _named(name: str, step: str) -> str:
+    """For h "output $h^t$"; a state of another cell is called one."""
+    return f"{_WORDS.get(name, 'state')} ${_symbol(name)}^{step}$"
+
+
+def _symbol(name: str) -> str:
+    """A name in mathematical type: a word of several letters is upright."""
+    return name if len(name) == 1 else rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
+
+
+def _derivative(of: str, wrt: str, t: str, s: str) -> str:
+    for argument, name in (("of", of), ("wrt", wrt)):
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(f"{argument}: expected the name of a state or x, got {name!r}")
+    return rf"$\|\partial {_symbol(of)}^{t} / \partial {_symbol(wrt)}^{s}\|$"
 
 
 _KEY_PLACES = {
@@ -146,7 +171,9 @@ def decay(
     *,
     labels: Sequence[object] | None = None,
     references: Mapping[str, ArrayLike] | None = None,
-    ylabel: str = "sensitivity to the first input\n" + r"$\|\partial h^t / \partial x^1\|$",
+    of: str = "h",
+    wrt: str = "x",
+    ylabel: str | None = None,
     title: str | None = None,
 ) -> Axes:
     """Sensitivity to the first input over time, on a log scale, one labelled curve a net.
@@ -163,6 +190,8 @@ def decay(
         Names of the curves of a bare array.
     references : mapping of name to array_like of shape (T,), optional
         Thin dotted lines to compare with, such as a predicted rate.
+    of, wrt : str
+        What the norms are of and with respect to, for the label of the axis: ‖∂cᵗ/∂x¹‖ with ``of="c"``.
     ylabel, title : str, optional
 
     Returns
@@ -179,6 +208,7 @@ def decay(
     TypeError, ValueError
         No curves, negative values, labels of another number or labels given with a mapping.
     """
+    derivative = _derivative(of, wrt, "t", "1")
     named = _named_curves(curves, labels)
     lines = {name: check_norms(f"references[{name!r}]", value, (1,)) for name, value in (references or {}).items()}
     with axes_or_new(ax, WIDTH, 4.6) as ax:
@@ -188,7 +218,9 @@ def decay(
         for name, line in lines.items():
             draw_curve(ax, steps_of(line), line, color=ink(), linewidth=1.2, linestyle=":", gid=name)
             ends.append((name, ink(), steps_of(line), line))
-        ax.set(xlabel="time step $t$", ylabel=ylabel)
+        word = _WORDS.get(wrt, f"state {wrt}")
+        own = f"sensitivity to the first {word}\n{derivative}"
+        ax.set(xlabel="time step $t$", ylabel=own if ylabel is None else ylabel)
         ax.xaxis.set_major_locator(FixedLocator(numbered_steps(max(len(end[2]) for end in ends))))
         if title:
             ax.set_title(title)
@@ -215,7 +247,7 @@ def vanishing_gradient(
         Where to draw; a new figure by default.
     title : str, optional
     **options
-        Passed to :func:`decay` (``references``, ``ylabel``).
+        Passed to :func:`decay` (``references``, ``of``, ``wrt``, ``ylabel``).
 
     Returns
     -------

@@ -520,8 +520,8 @@ def test_sensitivity_and_gradient_are_told_by_their_reach(reverse):
     np.testing.assert_allclose(numbers["norms"]["cell state"], 0.5 * 0.5**order, rtol=1e-12)
     np.testing.assert_allclose(numbers["norms"]["input"], 0.25 * 0.5**order, rtol=1e-12)
     assert found["gradient"].reading == (
-        f"the derivative of the output at step {6 if reverse else 18} is below 1 % of its largest by the cell state"
-        " from 7 steps back on, by the output from 1 step back on and by the input from 7 steps back on (dotted line)."
+        f"the derivative of the output at step {6 if reverse else 18} falls below 1 % of its largest value"
+        " 7 steps back for the cell state, 1 step back for the output and 7 steps back for the input (dotted line)."
     )
     assert found["output"].reading == "every output is exactly 0."
 
@@ -535,8 +535,8 @@ def test_what_does_not_fade_is_told_so():
     assert "Of input, forget and output gates 0 %, 100 % and 0 % are open" in found["gates"].reading
     assert "11 steps later, the most that is drawn, 100 % of that is left" in found["sensitivity"].reading
     assert found["gradient"].reading == (
-        "the derivative of the output at step 12 is below 1 % of its largest by the output from 1 step back on;"
-        " it still has, at step 1, 100 % of its largest by the cell state and 100 % by the input."
+        "the derivative of the output at step 12 falls below 1 % of its largest value 1 step back for the output;"
+        " it still has, at step 1, 100 % of its largest value for the cell state and 100 % for the input."
     )
 
 
@@ -555,7 +555,7 @@ def test_a_simple_recurrent_net_is_told_by_its_outputs():
     rnn["U"][:] = 0
     found = readings(rnn, np.ones((15, 1, 1)))
     assert "no output here depends on any input at all" in found["sensitivity"].reading
-    assert "is 0 by the input" in found["gradient"].reading
+    assert "is 0 for the input" in found["gradient"].reading
 
 
 def test_a_gru_is_told_by_what_its_update_gate_keeps():
@@ -620,7 +620,37 @@ def test_any_cell_is_told(cell):
     assert set(found["gradient"].numbers["norms"]) >= {"input", "output"}
     assert len(found["gradient"].numbers["norms"]) == 1 + len(layer.states)
     chosen = report.choose(layer, some_input(12))
-    assert next(report.introduction(layer, chosen, "w", "x")).startswith(f"w: {cell} with ")
+    assert re.match(f"w: {cell} with(out)? ", next(report.introduction(layer, chosen, "w", "x")))
+
+
+def test_gates_of_a_gru_are_drawn_from_closed_to_open():
+    chosen = report.choose(ln.GRU(2, 3, seed=0), some_input(12))
+    figure = next(report.pictures(chosen)).figure
+    maps = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_ylabel() for ax in maps] == ["reset\ngate $r^t$", "update\ngate $z^t$"]
+    assert [ax.images[0].get_clim() for ax in maps] == [(0, 1), (0, 1)]
+
+
+def test_a_gate_without_a_function_is_one_where_it_decides_what_is_kept():
+    lines = ("k = 1 / (1 + exp(-a_k))", "h = k * h_prev + (1 - k) * tanh(a_n)", "return h")
+    cell = ln.cell("\n    ".join(("def own(a_k, a_n, h_prev):", *lines)) + "\n")
+    chosen = report.choose(ln.Recurrent(cell, 2, 3, seed=0), some_input(12))
+    picture = next(report.pictures(chosen))
+    panel = next(ax for ax in picture.figure.axes if ax.images)
+    assert (picture.name, panel.get_ylabel(), panel.images[0].get_clim()) == ("gates", "gate $k^t$", (0, 1))
+    assert "half of what h holds is gone" in picture.reading and "Of the gate k's values" in picture.reading
+    assert "slowest" in picture.figure.get_supylabel()
+    chosen = report.choose(ln.Recurrent(cell, 2, 3, seed=0), some_input(12), units=[2, 0])
+    assert next(report.pictures(chosen)).figure.get_supylabel() == "unit"
+
+
+def test_units_that_the_text_names_have_their_numbers_on_the_axis():
+    chosen = report.choose(ln.LSTM(2, 50, seed=0), some_input(20))
+    for picture in report.pictures(chosen):
+        if picture.name in ("gates", "cell", "output"):
+            named = set(re.findall(r"units? (\d+)", picture.reading.split(" Of ")[0]))
+            shown = {text.get_text() for text in picture.figure.axes[1].get_yticklabels()}
+            assert named and len(named & shown) >= 1, picture.name
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -780,7 +810,7 @@ def test_look_draws_the_figures_and_says_what_to_read_in_them(capsys, files):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     sizes = "6 units each way and 4 units each way"
-    assert lines[0] == f"w.safetensors: LSTM with no peepholes, bias; 2 inputs, 2 layers of {sizes}"
+    assert lines[0] == f"w.safetensors: LSTM without peepholes, with bias; 2 inputs, 2 layers of {sizes}"
     assert lines[1] == "layer 1, forward, steps 1 to 25 of x.csv; layers and units are numbered from 0"
     assert {path.name for path in Path("look").iterdir()} == {f"{n}.{e}" for n in FIGURES for e in ("png", "svg")}
     stack, x = files
@@ -802,7 +832,7 @@ def test_look_draws_the_figures_and_says_what_to_read_in_them(capsys, files):
 def test_the_first_line_tells_the_layers_from_the_input_up(sizes, both_ways, says):
     stack = Stack(2, sizes, bidirectional=both_ways, seed=0)
     first, _ = report.introduction(stack, report.choose(stack, some_input()), "w", "x")
-    assert first == f"w: LSTM with peepholes, bias; 2 inputs, {says}"
+    assert first == f"w: LSTM with peepholes and bias; 2 inputs, {says}"
 
 
 def test_csv_and_npy_give_the_same_figures(capsys, files):

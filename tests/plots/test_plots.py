@@ -915,3 +915,28 @@ def test_show_without_ipython_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(ImportError, match=r"plots\.show needs IPython"):
         plots.show(small(), "x")
+
+
+def test_every_cell_of_a_new_notebook_shows_its_figure(monkeypatch):
+    """The first figure may be made in the context of a style, which takes back what pyplot sets with it."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own backend
+    start = (
+        "import numpy as np\nimport lstm_numba as ln\nS = ln.sensitivity(ln.LSTM(2, 3, seed=0), np.ones((6, 2)))"
+    )
+    cells = [nbformat.v4.new_code_cell(text) for text in (start, *["ln.plots.sensitivity_map(S)"] * 3)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=300).execute()
+    images = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells]
+    assert images == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("of", "wrt", "label"), [("h", "x", "output $h^t$"), ("c", "h", "cell state $c^t$")])
+def test_labels_say_what_is_differentiated(of, wrt, label):
+    ax = plots.sensitivity_map(np.triu(np.ones((3, 3))), of=of, wrt=wrt)
+    assert ax.get_xlabel() == f"{label} at step $t$"
+    bar = ax.figure.axes[-1]
+    assert rf"$\|\partial {of}^t / \partial {wrt}^s\|$" in (bar.get_ylabel(), bar.get_xlabel())
+    assert rf"\partial {of}^t / \partial {wrt}^1" in plots.decay(np.ones(4), of=of, wrt=wrt).get_ylabel()
+    with pytest.raises(ValueError, match="of: expected the name of a state or x, got '∂c'"):
+        plots.sensitivity_map(np.eye(3), of="∂c")
