@@ -437,7 +437,7 @@ def _add_word_options(parser: Any) -> None:
     add("--window", type=int, metavar="N", help="windows of N words (odd), 0 for whole sentences")
     _switch(group, "numbers", "words of digits become one token (yes)")
     _switch(group, "lowercase", "words in lower case (no)")
-    add("--min-count", type=int, metavar="N", help="how often a word must come not to be unknown (1)")
+    add("--min-count", type=int, metavar="N", help="fewest occurrences for a word to be known (1)")
 
 
 def _add_training_options(parser: Any) -> None:
@@ -516,6 +516,7 @@ def _add_gradcheck(commands: Any) -> _Parser:
             ("an LSTM, a simple recurrent net, a GRU and a small network", "gradcheck"),
             ("a layer with other non-linearities", "gradcheck lstm --gate tanh --cell-output identity"),
             ("a cell of your own, with its backward step if that is written in the file", "gradcheck my_cell.py"),
+            ("a layer and a network of one cell", "gradcheck --cell gru"),
             ("two layers joined as in 2015", "gradcheck network --hidden-sizes 4,3 --merge sum --no-bias"),
             ("a trained tagger, 20 numbers of each array", "gradcheck news.safetensors --max-entries 20"),
         ),
@@ -523,7 +524,7 @@ def _add_gradcheck(commands: Any) -> _Parser:
     names = {"step": "--difference", "hidden_size": "--hidden-sizes", "n_classes": "--classes", "x": "--steps, --batch"}
     parser = _command(commands, "gradcheck", text, "[WHAT] ", **names)
     add = parser.add_argument
-    what = "a cell, a .py file with one, network, all or a model file (all)"
+    what = "a cell, a .py file with one, network, a model file, or all: several cells or that of --cell (all)"
     add("what", nargs="?", default="all", metavar="WHAT", help=what)
     group = parser.add_argument_group("sizes")
     add = group.add_argument
@@ -610,7 +611,7 @@ def _add_look(commands: Any) -> _Parser:
     add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")
     add("--steps", type=_span, metavar="A-B", help="steps to draw; the model sees all (the last 200)")
     add("--units", type=_sizes, metavar="N,…", help="units to draw (all, what holds longest at the top)")
-    add("--out", default="look", metavar="FOLDER", help="for the figures; existing ones are replaced (./look)")
+    add("-o", "--out", default="look", metavar="FOLDER", help="for the figures; existing ones are replaced (./look)")
     add("--format", choices=("svg", "png", "both"), default="both", help="of the figures (both)")
     return parser
 

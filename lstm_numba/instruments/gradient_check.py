@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstm_numba import _checks, _tables
+from lstm_numba.layers.recurrent import Recurrent, Trace
 
 Loss = Callable[[], float]
 
@@ -84,6 +85,9 @@ class GradcheckResult:
         If a row failed: names of those that fail for a sequence of a single step, too. There an error in one gate does
         not spread to the others, as it does on its way to earlier steps. Of several layers those of the highest in
         which some fail; x and initial states only where no parameter fails. None if all passed.
+    note
+        Of a layer or a stack that computes NaN or infinity when it begins with states of zeros, where: the check begins
+        with random ones, and passes all the same.
     """
 
     subject: str
@@ -91,6 +95,7 @@ class GradcheckResult:
     tolerance: float
     step: float
     wrong_in_one_step: list[str] | None = None
+    note: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -119,6 +124,7 @@ class GradcheckResult:
             "tolerance": self.tolerance,
             "step": self.step,
             "wrong_in_one_step": self.wrong_in_one_step,
+            "note": self.note,
             "rows": [{name: _jsonable(value) for name, value in row._asdict().items()} for row in self.rows],
         }
 
@@ -149,6 +155,9 @@ class GradcheckResult:
         )
 
     def _verdict(self) -> str:
+        return self._found() if self.note is None else f"{self._found()}\nnote: {self.note}"
+
+    def _found(self) -> str:
         if not self.passed:
             count = f"{len(self.failed)} of {len(self.rows)}"
             found = f"FAILED: {count} gradients differ by more than {self.tolerance:g}: {', '.join(self.failed)}"
@@ -285,7 +294,7 @@ def gradcheck(
     if not all(row.passed for row in rows):
         one_step = problem.one_step()
         wrong = one_step.blamed(one_step.compare(step, tolerance, max_entries))
-    return GradcheckResult(problem.describe(), rows, tolerance, step, wrong)
+    return GradcheckResult(problem.describe(), rows, tolerance, step, wrong, problem.from_zero_states())
 
 
 def _positive(name: str, value: Any) -> float:
@@ -377,7 +386,11 @@ class _Problem(ABC):
     def describe(self) -> str:
         count = sum(array.size for array in self.subject.parameters().values())
         T, B = self.x.shape[:2]
-        return f"{type(self.subject).__name__} with {count:,} parameters, T = {T}, B = {B}"
+        return f"{_called(self.subject)} with {count:,} parameters, T = {T}, B = {B}"
+
+    def from_zero_states(self) -> str | None:
+        """Say where the first NaN or infinity is in a forward pass that begins with zeros, if there is one."""
+        return None
 
 
 class _LayerProblem(_Problem):
@@ -408,6 +421,25 @@ class _LayerProblem(_Problem):
     def one_step(self) -> _Problem:
         return _LayerProblem(self.subject, self.x[:1], self._lengths_of_one_step(), self.rng)
 
+    def from_zero_states(self) -> str | None:
+        trace = self.subject.forward(self.x, lengths=self.lengths)
+        found = []
+        for number, (layer, own) in enumerate(_traces(trace)):
+            for name in own.layer.names.forward_order:
+                values = np.asarray(getattr(own, name))
+                bad = np.argwhere(~np.isfinite(values).all(axis=-1)) if values.ndim == 3 else np.empty((0, 2))
+                if len(bad):
+                    t = int(bad[:, 0].max() if own.layer.reverse else bad[:, 0].min())
+                    at = own.T - 1 - t if own.layer.reverse else t
+                    found.append((number, at, f"{name} of {layer}" if layer else name, t))
+        if not found:
+            return None
+        _, _, name, t = min(found, key=lambda each: each[:2])
+        return (
+            f"from states of zeros, {name} is NaN or infinite at t = {t} (counted from 0);"
+            " the check's states are random"
+        )
+
     def _forward(self) -> Any:
         return self.subject.forward(self.x, **self.state, lengths=self.lengths)
 
@@ -417,6 +449,25 @@ class _LayerProblem(_Problem):
 
 
 # Arrays, and lists of arrays: states of a stack whose layers have different sizes
+
+
+def _called(subject: Any) -> str:
+    """What a layer, stack or network is called, with its cell where the class is not that of one cell."""
+    kind = type(subject).__name__
+    if isinstance(subject, Recurrent):
+        return f"Recurrent layer of {subject.cell.name}" if type(subject) is Recurrent else kind
+    cells = [layer.cell.name for directions in getattr(subject, "layers", ()) for layer in directions]
+    return f"{kind} of {' and '.join(dict.fromkeys(cells))}" if cells else kind
+
+
+def _traces(trace: Any) -> Iterator[tuple[str, Trace]]:
+    """(name, trace) of each layer of a stack; of a single layer, which needs no name, its own."""
+    if isinstance(trace, Trace):
+        yield "", trace
+        return
+    for number, directions in enumerate(getattr(trace, "layers", ())):
+        for each in directions:
+            yield f"layer {number}{', backward' * bool(each.layer.reverse)}", each
 
 
 def _like(array: Any, draw: Callable[..., NDArray], *arguments: float) -> Any:

@@ -261,6 +261,8 @@ def _check_names(layer: Any, of: str, wrt: str) -> None:
     if not isinstance(layer, Recurrent | Stack):
         raise TypeError(f"layer: expected a recurrent layer or a Stack, got {type(layer).__name__}")
     states = layer.states
+    if of not in states and len(states) == 1:
+        raise ValueError(f"of: expected {states[0]!r} (this cell's only state is {states[0]}), got {of!r}")
     _checks.choice("of", of, states)
     own = () if isinstance(layer, Stack) else states
     if isinstance(layer, Stack) and wrt in states:

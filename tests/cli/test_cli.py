@@ -628,6 +628,17 @@ def test_gradcheck_of_every_kind(capsys):
     assert out.count("passed: all ") == 4
 
 
+def test_gradcheck_of_one_cell_alone(capsys):
+    Path("leaky.py").write_text(
+        "def leaky(a, h_prev):\n    h = 0.5 * h_prev + 0.5 * tanh(a)\n    return h\n", encoding="utf-8"
+    )
+    expected = {"gru": ["GRU", "Network of gru"], "leaky.py": ["Recurrent layer of leaky", "Network of leaky"]}
+    for cell, names in expected.items():
+        code, out, err = run(capsys, "gradcheck", "--cell", cell, "--max-entries", "2")
+        assert (code, err) == (0, "")
+        assert re.findall("^(.*) with [0-9,]+ parameters", out, re.MULTILINE) == names
+
+
 @pytest.mark.parametrize(
     "options",
     [

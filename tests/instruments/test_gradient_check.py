@@ -564,3 +564,13 @@ def test_refuses_missing_and_misshapen_gradients():
         gradcheck(make_lstm(Missing))
     with pytest.raises(ValueError, match=r"expected a gradient of b with shape \(4, 3\), got \(4,\)"):
         gradcheck(make_lstm(Misshapen))
+
+
+def test_a_cell_that_fails_from_zeros_passes_with_a_note():
+    """From random states every number is finite; from zeros the first step divides by n⁰ = 0."""
+    cell = ln.cell("def divided(a, h_prev, n_prev):\n    n = n_prev + 2\n    h = tanh(a) / n_prev\n    return h, n\n")
+    result = gradcheck(ln.Recurrent(cell, 2, 3, seed=0), max_entries=2)
+    assert result.note.startswith("from states of zeros, h is NaN or infinite at t = 0 (counted from 0);")
+    assert str(result).splitlines()[0].startswith("Recurrent layer of divided with ")
+    assert str(result).endswith(f"\nnote: {result.note}") and result.to_dict()["note"] == result.note
+    assert gradcheck(ln.LSTM(2, 3, seed=0), max_entries=2).note is None
