@@ -206,6 +206,9 @@ class Network:
         seed: int | np.random.Generator | None = None,
         **layer_options: Any,
     ) -> None:
+        if "hidden_size" in layer_options:
+            size = layer_options["hidden_size"]
+            raise TypeError(f"hidden_size: expected hidden_sizes=({size},), one size for each layer")
         self.embedding = embedding
         self.input_size = embedding.output_size if embedding else _checks.size("input_size", input_size)
         self.n_classes = _checks.size("n_classes", n_classes)

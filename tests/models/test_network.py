@@ -14,6 +14,7 @@ import pytest
 import naive
 import naive_network
 from cases import NONLINEARITIES, entry_error, norm_error, worst
+from lstm_numba import CharacterModel, Tagger
 from lstm_numba.engine import pool
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import Embedding
@@ -993,3 +994,9 @@ def test_what_training_leaves_out_changes_no_gradient(cell, lengths, T):
         for each in expected:
             np.testing.assert_allclose(got[each], expected[each], rtol=1e-11, atol=1e-15)
         assert expected.x.shape == x.shape and got.x.size == 0
+
+
+@pytest.mark.parametrize("make_model", [Tagger, CharacterModel, lambda **options: Network(2, 3, **options)])
+def test_one_hidden_size_is_told_the_argument_for_all_layers(make_model):
+    with pytest.raises(TypeError, match=r"^hidden_size: expected hidden_sizes=\(64,\), one size for each layer$"):
+        make_model(hidden_size=64)
