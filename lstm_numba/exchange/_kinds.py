@@ -84,13 +84,13 @@ def kind_of(stack: Stack, library: str) -> Kind:
     for kind in known:
         if kind.cell == cell:
             return kind
-    own = (
-        f"; {cell.name} is a cell of your own: where its equations are those of one of these, build the layer from that"
-    )
-    raise ValueError(
-        f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of "
-        f"{', '.join(kind.cell.name for kind in known)}{own * (cell not in cells.CELLS.values())}"
-    )
+    names = ", ".join(kind.cell.name for kind in known)
+    if cell not in cells.CELLS.values():
+        raise ValueError(
+            f"cell: {cell.name} is a cell of your own; {library} has {names}: make the layer of one of these in "
+            "lstm_numba.cells where the equations are the same"
+        )
+    raise ValueError(f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of {names}")
 
 
 def fill(layer: Recurrent, gates: Sequence[str], arrays: Mapping[str, NDArray]) -> None:

@@ -314,7 +314,7 @@ def test_options_that_do_not_fit_the_arrays_are_refused():
             "cell_input='tanh' and cell_output='identity'",
         ),
         (ln.Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", 3, 2, seed=0),
-         "cell: Keras has no cell with the equations of 'mine'; expected one of lstm, rnn, gru, gru_2014"),
+         "cell: mine is a cell of your own; Keras has lstm, rnn, gru, gru_2014: make the layer"),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], h0=np.ones((1, 1, 2), np.float32)), "h0: Keras"),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], lengths=[2]), "lengths: Keras"),
         (

@@ -1373,7 +1373,7 @@ def test_a_gru_keeps_the_bias_inside_its_reset_apart(tmp_path):
 
 def test_cells_that_onnx_has_not():
     own = Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", I, H, seed=0)
-    text = "cell: ONNX has no cell with the equations of 'mine'; expected one of lstm, rnn, gru, gru_2014"
+    text = "cell: mine is a cell of your own; ONNX has lstm, rnn, gru, gru_2014: make the layer"
     with pytest.raises(ValueError, match=text):
         to_onnx(own)
 

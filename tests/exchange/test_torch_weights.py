@@ -817,7 +817,7 @@ UNKNOWN_TO_TORCH = {
         lambda: ln.GRU(2, 3, reset_after=False),
         "cell: torch has no cell with the equations of 'gru_2014'; expected one of lstm, rnn, gru",
     ),
-    "a cell of one's own": (lambda: ln.Recurrent(OWN, 2, 3), "cell: torch has no cell with the equations of 'leaky'"),
+    "a cell of one's own": (lambda: ln.Recurrent(OWN, 2, 3), "cell: leaky is a cell of your own; torch has lstm"),
     "reverse": (lambda: ln.LSTM(2, 3, reverse=True), r"layers\[0\]: torch has a backward direction only beside"),
     "reverse in a stack": (
         lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, reverse=True)]), r"layers\[1\]: torch has a backward direction"
