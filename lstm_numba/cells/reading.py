@@ -442,7 +442,7 @@ class Reader(TextReader):
         letters, _, gate = text.partition("_")
         if text in (*arguments.diagonals, *arguments.matrices):
             return "a weight, which a step doesn't change,"
-        if letters in ("U", "W", "b", "bw", "V") and gate in {*arguments.U_gates, *arguments.W_gates, *arguments.v}:
+        if letters in ("U", "W", "b", "bw", "V") and gate in {"", *arguments.U_gates, *arguments.W_gates, *arguments.v}:
             return "a parameter of the layer"
         if letters in ("p", "m") and gate in arguments.W:
             return f"{'the product' if letters == 'p' else 'what stands on the right'} of {joined('W', gate)} @ (...)"

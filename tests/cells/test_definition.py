@@ -98,6 +98,7 @@ LINES = {
     "matrix of a_k": ("h = W_i @ h_prev", "a_i holds W_i already: take u_i in its place and add W_i to the arguments"),
     "if state": ("if h_prev > 0: h = a_i", "maximum, minimum, relu and abs are what depends on a sign"),
     "parameter": ("b_i = a_i * 2", "b_i is a parameter of the layer already; choose another name"),
+    "parameters": ("b = a_i * 2", "b is a parameter of the layer already; choose another name"),
     "modulo": ("h = a_i % 2", "can't stand in an equation"),
     "floor": ("h = a_i // 2", "can't stand in an equation"),
     "not": ("h = not a_i", "can't stand in an equation"),
