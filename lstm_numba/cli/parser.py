@@ -197,6 +197,14 @@ class _Parser(argparse.ArgumentParser):
         finally:
             self.mixed = True
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, extra = self.parse_known_args(args, namespace)
+        if extra:  # words that a command leaves come back to the program's parser, which would name its own help
+            if getattr(found, "command", None) is not None:
+                self.prog = f"{self.prog} {found.command}"
+            self.error(f"unrecognized arguments: {' '.join(extra)}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         complain(f"error: {' '.join(message.split())}{_meant(message)} (see {self.prog} --help)")
         raise SystemExit(BAD_INPUT)

@@ -628,6 +628,11 @@ def test_gradcheck_of_every_kind(capsys):
     assert out.count("passed: all ") == 4
 
 
+def test_an_unknown_option_points_to_the_help_of_its_command(capsys):
+    says = "unrecognized arguments: --bogus (see lstm-numba look --help)"
+    assert fails(capsys, "look", "w.onnx", "--input", "x.csv", "-o", "there", "--bogus") == says
+
+
 def test_gradcheck_of_one_cell_alone(capsys):
     Path("leaky.py").write_text(
         "def leaky(a, h_prev):\n    h = 0.5 * h_prev + 0.5 * tanh(a)\n    return h\n", encoding="utf-8"
@@ -848,7 +853,7 @@ BAD = {
     "no file of a cell": ("train --cell none.py", "none.py: No such file"),
     "a state that the cell doesn't have": (
         "sensitivity -o map.svg --cell gru --of c",
-        "--of: expected one of 'h', got 'c'",
+        "--of: expected 'h' (this cell's only state is h), got 'c'",
     ),
     "no words at all": ("train --embedding-size 0", "--embedding-size: expected "),
     "patience for nothing": ("train --patience 3", "--patience: expected only with --validation-share"),
@@ -899,7 +904,7 @@ BAD = {
     "words for an untrained layer": ("sensitivity -o map.svg --words a", "--words: expected only with a MODEL"),
     "a cell that isn't there": (
         "sensitivity -o map.svg --cell rnn --of c",
-        "--of: expected one of 'h', got 'c'",
+        "--of: expected 'h' (this cell's only state is h), got 'c'",
     ),
     "an unknown figure": ("figures --only gates --only cats", "--only: expected one of unfolded_network, "),
     "a folder that can't be": ("demo --out file.txt/figures", "file.txt/figures: Not a directory"),

@@ -749,7 +749,7 @@ def test_refuses_what_is_no_layer_or_has_no_cell():
         sensitivity({}, x)
     with pytest.raises(TypeError, match="trace: expected what forward"):
         step_jacobians(make_lstm())
-    with pytest.raises(ValueError, match="of: expected one of 'h', got 'c'"):
+    with pytest.raises(ValueError, match=r"of: expected 'h' \(this cell's only state is h\), got 'c'"):
         sensitivity(make_rnn(), x, of="c")
     for value in ("c", "c0"):
         with pytest.raises(ValueError, match=f"wrt: expected one of 'x', 'h', 'h0', got '{value}'"):
