@@ -35,7 +35,7 @@ from traitlets.config import Config
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SLIDERS = "Sliders appear here when the cell is run."
-COMPILING = "lstm_numba: compiling its kernels"  # is said once on each computer
+COMPILING = "lstm_numba: compiling "  # is said once on each computer, and of each cell
 TURN = "# your turn"
 RIGHT = re.compile(r"(?<!not )\bright\b", re.IGNORECASE)
 METADATA = {

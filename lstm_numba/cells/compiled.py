@@ -12,6 +12,7 @@ from lstm_numba.cells.functions import slope
 from lstm_numba.cells.program import Program
 from lstm_numba.cells.reading import joined
 from lstm_numba.engine import nonlinearities
+from lstm_numba.engine.compiling import name_key
 from lstm_numba.engine.recurrence import NOTHING, Step
 
 # What a value of zero can't be turned into something that isn't finite by.
@@ -65,7 +66,9 @@ def _step_of(program: Program, square: bool) -> Step:
         backward_products=_products_text(backward, kept),
         masked=not all(_is_harmless(each) for each in (*expressions, *backward.results())),
     )
-    return step._replace(digest=hashlib.sha256(repr(step).encode()).hexdigest()[:16])
+    digest = hashlib.sha256(repr(step).encode()).hexdigest()[:16]
+    name_key(digest, program.cell.name)
+    return step._replace(digest=digest)
 
 
 def _is_harmless(x: Expression) -> bool:

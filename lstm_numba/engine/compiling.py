@@ -120,7 +120,7 @@ class _PackageCache(FunctionCache):
             _say_once_that_compiled_code_is_damaged(self._cache_path)
             loaded = None
         if loaded is None:
-            _say_once_that_code_is_being_compiled()
+            _say_once_that_code_is_being_compiled(_names.get(self._key))
         return loaded
 
     def save_overload(self, sig, data):
@@ -137,18 +137,24 @@ def _say_once_that_compiled_code_is_damaged(path: object) -> None:
         print(f"lstm_numba: {path}: the compiled code in it is damaged; compiling it again", file=sys.stderr)
 
 
-_said = False
+_names: dict[str, str] = {}
+_said: set[str | None] = set()
 
 
-def _say_once_that_code_is_being_compiled() -> None:
-    """Tell a person at a terminal why the first call takes seconds."""
-    global _said
-    if _said or os.environ.get("LSTM_NUMBA_QUIET"):
+def name_key(key: str, name: str) -> None:
+    """Say what the functions of a key are called in words; the first name stays."""
+    _names.setdefault(key, name)
+
+
+def _say_once_that_code_is_being_compiled(name: str | None = None) -> None:
+    """Tell a person at a terminal why the first call takes seconds: of each cell by its name, of all else once."""
+    if name in _said or os.environ.get("LSTM_NUMBA_QUIET"):
         return
-    _said = True
+    _said.add(name)
+    what = "its kernels" if name is None else f"the loops of {name}"
     interactive = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     if interactive:
-        print("lstm_numba: compiling its kernels for this CPU (once; some seconds) ...", file=sys.stderr)
+        print(f"lstm_numba: compiling {what} for this CPU (once; some seconds) ...", file=sys.stderr)
 
 
 _INTERPRETED = bool(getattr(numba.config, "DISABLE_JIT", False))

@@ -357,16 +357,18 @@ class Terminal(io.StringIO):
         return self.there
 
 
-@pytest.mark.parametrize(("there", "quiet", "lines"), [(True, "", 1), (True, "1", 0), (False, "", 0)])
+@pytest.mark.parametrize(("there", "quiet", "lines"), [(True, "", 2), (True, "1", 0), (False, "", 0)])
 def test_a_person_at_a_terminal_is_told_once_why_it_takes_seconds(there, quiet, lines, monkeypatch):
     stream = Terminal(there)
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(compiling, "_said", False)
+    monkeypatch.setattr(compiling, "_said", set())
     monkeypatch.setenv("LSTM_NUMBA_QUIET", quiet)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     for _ in range(3):
         compiling._say_once_that_code_is_being_compiled()
+        compiling._say_once_that_code_is_being_compiled("my_cell")
     assert len(stream.getvalue().splitlines()) == lines
+    assert stream.getvalue().count("compiling the loops of my_cell ") == lines // 2
     monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
-    monkeypatch.setattr(compiling, "_said", False)
+    monkeypatch.setattr(compiling, "_said", set())
     compiling._say_once_that_code_is_being_compiled()
