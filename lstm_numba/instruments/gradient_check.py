@@ -456,7 +456,8 @@ def _called(subject: Any) -> str:
     kind = type(subject).__name__
     if isinstance(subject, Recurrent):
         return f"Recurrent layer of {subject.cell.name}" if type(subject) is Recurrent else kind
-    cells = [layer.cell.name for directions in getattr(subject, "layers", ()) for layer in directions]
+    layers = [each if isinstance(each, list | tuple) else [each] for each in getattr(subject, "layers", ())]
+    cells = [layer.cell.name for directions in layers for layer in directions if isinstance(layer, Recurrent)]
     return f"{kind} of {' and '.join(dict.fromkeys(cells))}" if cells else kind
 
 

@@ -15,6 +15,7 @@ import lstm_numba as ln
 import naive
 from cases import NONLINEARITIES, SWITCH_NAMES, SWITCHES, put, random_parameters
 from lstm_numba.instruments.gradient_check import GradcheckResult, gradcheck
+from lstm_numba.models.character_network import CharacterNetwork
 from lstm_numba.models.embedding import Embedding
 from lstm_numba.models.network import Network
 
@@ -574,3 +575,8 @@ def test_a_cell_that_fails_from_zeros_passes_with_a_note():
     assert str(result).splitlines()[0].startswith("Recurrent layer of divided with ")
     assert str(result).endswith(f"\nnote: {result.note}") and result.to_dict()["note"] == result.note
     assert gradcheck(ln.LSTM(2, 3, seed=0), max_entries=2).note is None
+
+
+def test_a_network_of_letters_is_named_with_its_cell():
+    result = gradcheck(CharacterNetwork(5, (3,), seed=0), max_entries=2)
+    assert result.subject.startswith("CharacterNetwork of lstm with ")
