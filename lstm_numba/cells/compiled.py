@@ -11,8 +11,7 @@ from lstm_numba.cells.expressions import Expression, name
 from lstm_numba.cells.functions import slope
 from lstm_numba.cells.program import Program
 from lstm_numba.cells.reading import joined
-from lstm_numba.engine import nonlinearities
-from lstm_numba.engine.compiling import name_key
+from lstm_numba.engine import compiling, nonlinearities
 from lstm_numba.engine.recurrence import NOTHING, Step
 
 # What a value of zero can't be turned into something that isn't finite by.
@@ -67,7 +66,7 @@ def _step_of(program: Program, square: bool) -> Step:
         masked=not all(_is_harmless(each) for each in (*expressions, *backward.results())),
     )
     digest = hashlib.sha256(repr(step).encode()).hexdigest()[:16]
-    name_key(digest, program.cell.name)
+    compiling.name_key(digest, program.cell.name)
     return step._replace(digest=digest)
 
 
