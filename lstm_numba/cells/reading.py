@@ -32,7 +32,7 @@ _KINDS = (
 
 # What a trace, its gradients or the parameters call something else.
 TAKEN_BY_TRACES = frozenset(
-    "x T B layer lengths names steps operands check_finite for_backward kept_array made_by parameters delta epsilon a "
+    "x T B layer lengths names steps operands check_finite for_backward made_by parameters delta epsilon a "
     "U W V b bw slope above".split()
 )
 # What a layer, or a network that hands its options on to layers, calls something else.

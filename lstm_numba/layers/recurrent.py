@@ -89,8 +89,6 @@ class _Names:
         }
         self.kept = len(kept)
         self.forward_order, self.backward_order = orders(program)
-        # What the backward pass needs and no name shows.
-        self.hidden = {version: n for n, version in enumerate(kept) if version not in program.final.values()}
         self.gates = [joined("a", gate) for gate in arguments.a]
         self.deltas = {delta: n for n, delta in enumerate(delta_names(program).values())}
 
@@ -233,10 +231,6 @@ class Trace(_Rows):
             What each W_k multiplied.
         """
         return self._named[: self._names.kept], self._states, self.operands
-
-    def kept_array(self, version: str) -> NDArray:
-        """Return an array that the backward pass needs and no name shows, by its version."""
-        return self._named[self._names.hidden[version]]
 
     def names(self) -> list[str]:
         """Return the names of all arrays that it holds."""
