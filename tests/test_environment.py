@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -52,18 +53,20 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
 
 
-def project_files() -> list[Path]:
-    """Every file of the project: those git knows or would take, without git all but caches and the set-up."""
+def project_files(untracked: bool = True) -> list[Path]:
+    """Every file of the project: those git knows or would take, without git all but caches, builds and the set-up."""
+    others = ["--others", "--exclude-standard"] if untracked else []
     git = shutil.which("git")
     if git and (ROOT / ".git").exists():
         listing = subprocess.run(
-            [git, "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            [git, "-C", str(ROOT), "ls-files", "-z", "--cached", *others],
             capture_output=True,
         )
         if listing.returncode == 0:
             names = listing.stdout.decode().split("\0")
             return [ROOT / name for name in names if name and (ROOT / name).is_file()]
-    left_out = re.compile(r"\.(venv|git|hypothesis|ipynb_checkpoints|\w+_cache)|__pycache__|.*\.egg-info")
+    hidden = r"\.(venv|git|hypothesis|ipynb_checkpoints|\w+_cache)"
+    left_out = re.compile(hidden + r"|__pycache__|.*\.egg-info|build|dist|demo")
     found = []
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if not left_out.fullmatch(name)]
@@ -269,6 +272,14 @@ def test_make_warns_of_a_python_newer_than_tested(fresh_copy):
     assert "stand-in called: -m venv .venv" in run.stdout
 
 
+@needs_make
+def test_make_test_says_how_long_all_tests_take(fresh_copy):
+    says = "about twenty minutes"
+    assert says in make(fresh_copy, "-n", "test").stdout
+    assert says not in make(fresh_copy, "-n", "test", "PYTEST_ARGS=-x").stdout
+    assert says not in make(fresh_copy, "-n", "demo").stdout
+
+
 # --- the whole repository -------------------------------------------------------------------------
 
 
@@ -290,6 +301,34 @@ def test_no_cache_or_set_up_is_part_of_the_project():
     names = [path.relative_to(ROOT).as_posix() for path in project_files()]
     assert "pyproject.toml" in names
     assert not [name for name in names if unwanted.search(name)]
+
+
+def test_the_sdist_holds_the_whole_project(tmp_path):
+    """Its tests can be collected only beside their helpers, the notebooks, the figures and the benchmarks."""
+    copy = tmp_path / "copy"
+    names = {path.relative_to(ROOT).as_posix() for path in project_files(untracked=False)}
+    for name in names:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    run = subprocess.run(
+        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('dist')"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    (archive,) = (copy / "dist").iterdir()
+    with tarfile.open(archive) as tar:
+        members = {member.name.partition("/")[2] for member in tar if member.isfile()}
+    assert {"tests/conftest.py", "tests/cases.py", "tests/models/files/said.json", "MANIFEST.in"} <= members
+    if not (ROOT / ".git").exists():  # then nothing tells the project's files from a reader's own
+        expected = {name for name in names if "/" in name and name.endswith(".py")}
+    else:
+        expected = names
+    assert not expected - members
+    added = {name for name in members - names if not re.match(r"lstm_numba\.egg-info/", name)}
+    assert added <= {"PKG-INFO", "setup.cfg"}
 
 
 def test_the_type_marker_is_shipped():
