@@ -15,13 +15,12 @@ def run_look(arguments: Namespace) -> int:
     """Draw what a stored layer does with a series, and say what is to be seen."""
     import matplotlib.pyplot as plt
 
-    from lstm_numba.data import read_series
     from lstm_numba.instruments import report
     from lstm_numba.tutorials.gallery import without_window
 
     plots = without_window()
     model = _opened(arguments)
-    series = read_series(arguments.input, arguments.columns)
+    series = _series(arguments)
     _check_width(arguments, model.input_size, series)
     options = {name: getattr(arguments, name) for name in ("layer", "direction", "sequence", "steps", "units")}
     chosen = report.choose(model, series.x, **options)
@@ -65,6 +64,16 @@ def _opened(arguments: Namespace) -> Any:
         if issubclass(warning.category, UserWarning):
             complain(f"note: {' '.join(str(warning.message).split())}")
     return model
+
+
+def _series(arguments: Namespace) -> Any:
+    """The series in the file; where other columns would do, the error names the option that chooses them."""
+    from lstm_numba.data import DataError, read_series
+
+    try:
+        return read_series(arguments.input, arguments.columns)
+    except DataError as error:
+        raise UsageError(re.sub("columns=$", "--columns", str(error))) from error
 
 
 def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:

@@ -20,6 +20,7 @@ from .readers import DataError, file_error, read_lines
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _CONTENT = "an .npy file, or a row of numbers for each time step"
+_HINT = "; choose other columns with columns="  # the end of a message: `look` puts its own option there
 
 
 class Series(NamedTuple):
@@ -128,7 +129,7 @@ def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series
             if value is None or not math.isfinite(value):
                 name = "" if names is None else f" ({names[place]!r})"
                 message = f"expected a finite number in column {place + 1}{name}, got {cells[place]!r}"
-                raise file_error(path, line, message)
+                raise file_error(path, line, message + (_HINT if chosen is None and _is_mixed(cells, place) else ""))
             x[t, 0, n] = value
     return Series(x, None if names is None else [names[place] for place in places])
 
@@ -147,6 +148,12 @@ def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
             raise file_error(path, n, f"expected cells with {separator!r} between, got others ({error})") from None
         rows.append((n, [cell.strip() for cell in cells]))
     return rows
+
+
+def _is_mixed(cells: list[str], place: int) -> bool:
+    """Whether this cell is a text, such as a date, in a row that has numbers, too."""
+    is_text = bool(cells[place]) and _number(cells[place]) is None
+    return is_text and any(_number(cell) is not None for cell in cells)
 
 
 def _number(cell: str) -> float | None:
