@@ -99,8 +99,14 @@ def test_a_column_of_dates_is_left_out_by_choosing_others(tmp_path):
 
 
 BAD_TABLES = {
-    "a date": (b"day,x\n2001-1-1,1\n", None, r"line 2: expected a finite number in column 1 \('day'\), got '2001-1-1'"),
-    "an empty cell": (b"1,2\n3,\n", None, "line 2: expected a finite number in column 2, got ''"),
+    "a date": (
+        b"day,x\n2001-1-1,1\n",
+        None,
+        r"line 2: expected a finite number in column 1 \('day'\), got '2001-1-1'; choose other columns with columns=$",
+    ),
+    "a chosen date": (b"day,x\n2001-1-1,1\n", ["day"], "line 2: .* got '2001-1-1'$"),
+    "only texts": (b"a;b\n1,5;2,5\n", None, "line 2: .* got '1,5'$"),
+    "an empty cell": (b"1,2\n3,\n", None, "line 2: expected a finite number in column 2, got ''$"),
     "nan": (b"1\nnan\n", None, "line 2: expected a finite number in column 1, got 'nan'"),
     "infinity": (b"x\n\ninf\n", None, r"line 3: expected a finite number in column 1 \('x'\), got 'inf'"),
     "a decimal comma": (b"1,5;2,5\n", None, "line 1: .*header|line 1: expected .* got '1,5'"),
@@ -876,7 +882,11 @@ ERRORS = {
     "no model": (["none.onnx", "--input", "x.npy"], "none.onnx: there is no such file"),
     "no series": (["w.safetensors", "--input", "none.npy"], r"none.npy: there is no such file \(expected an .npy file"),
     "no input": (["w.safetensors"], "the following arguments are required: --input"),
-    "a date": (CSV, r"x.csv, line 2: expected a finite number in column 1 \('day'\), got '2001-01-01'"),
+    "a date": (
+        CSV,
+        r"x.csv, line 2: expected a finite number in column 1 \('day'\), got '2001-01-01'; "
+        "choose other columns with --columns$",
+    ),
     "a column": ([*CSV, "--columns", "snow"], "x.csv: expected as a column one of 'day', 'level', 'rain', or 1 to 3"),
     "the width": (
         [*CSV, "--columns", "rain"],
@@ -974,7 +984,6 @@ def test_the_readme_opens_an_lstm(tmp_path, monkeypatch, capsys):
     with torch.no_grad():
         output = names["module"](torch.from_numpy(names["x"].astype(np.float32)))[0].numpy()
     np.testing.assert_allclose(output, names["trace"].h, atol=1e-6)
-    np.savetxt("series.csv", some_input(60, 2)[:, 0], delimiter=",")
     commands = re.findall(r"^lstm-numba (look .*?)(?: +#.*)?$", text, re.MULTILINE)
     assert commands
     for command in commands:
