@@ -219,7 +219,7 @@ class _InlinedPipeline(Compiler):
     """Numba's compiler, into an `_InlinedLibrary`."""
 
     def define_pipelines(self):
-        self.state.library = _InlinedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state["library"] = _InlinedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return super().define_pipelines()
 
 
@@ -231,7 +231,8 @@ class _InlinedFunction(_FunctionCompiler):
     def compile(self, args, return_type):
         # Numba tells compiled functions apart by their entry points; here anything unique takes its place.
         result = super().compile(args, return_type)._replace(entry_point=object())
-        self.targetdescr.target_context.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        code = result._asdict()["library"]
+        self.targetdescr.target_context.insert_user_function(result.entry_point, result.fndesc, [code])
         return result
 
 
