@@ -6,17 +6,20 @@ Every error in a file's content is a `DataError` that names the file and the lin
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from pathlib import Path
 
 from .._files import write_whole
 from .sentences import TaggedSentence, checked_pairs
 
 # Only space and tab part a line's fields: `str.split` would also cut at a no-break space within a word.
 _FIELD = re.compile(r"[^ \t]+")
+
+# Stands where a word should in the lines that part CoNLL's documents.
+_DOCUMENT = "-DOCSTART-"
 
 
 class DataError(ValueError):
@@ -42,8 +45,8 @@ def file_error(path: str | os.PathLike[str], line: int | None, message: str) -> 
     return DataError(f"{where}: {message}", path, line)
 
 
-def read_lines(path: str | os.PathLike[str], encoding: str, content: str) -> list[str]:
-    """All lines of a text file without their ends (LF, CRLF or CR) and without a byte order mark.
+def each_line(path: str | os.PathLike[str], encoding: str, content: str) -> Iterator[str]:
+    """Yield the lines of a text file without their ends (LF, CRLF or CR) and without a byte order mark.
 
     Parameters
     ----------
@@ -61,31 +64,45 @@ def read_lines(path: str | os.PathLike[str], encoding: str, content: str) -> lis
         If the bytes are not of this encoding (with the line), or the file is empty.
     """
     try:
-        raw = Path(path).read_bytes()
+        file = open(os.fspath(path), encoding=encoding)
     except FileNotFoundError:
         text = f"there is no such file (expected {content})"
         raise FileNotFoundError(errno.ENOENT, text, os.fspath(path)) from None
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].decode(encoding, errors="replace").count("\n") + 1
-        message = f"not {encoding} text: byte 0x{raw[error.start]:02x} ({error.reason}); give its encoding"
-        raise file_error(path, line, message) from None
     except LookupError:
         raise ValueError(f"encoding: expected the name of a text encoding, got {encoding!r}") from None
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip(" \t\n"):
+
+    number = 0
+    empty = True
+    with file:
+        try:
+            for number, line in enumerate(file, start=1):
+                text = line.removesuffix("\n")
+                if number == 1:
+                    text = text.removeprefix("\ufeff")
+                empty = empty and not text.strip(" \t")
+                yield text
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(encoding, errors="replace")
+            message = f"not {encoding} text: byte 0x{error.object[error.start]:02x} ({error.reason}); give its encoding"
+            raise file_error(path, number + before.count("\n") + 1, message) from None
+    if empty:
         raise file_error(path, 1, f"the file is empty (expected {content})")
-    return text.split("\n")
 
 
 def read_tagged(
-    path: str | os.PathLike[str], *, encoding: str = "utf-8", separator: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    columns: tuple[int, int] | None = None,
+    comment: str | None = None,
+    iob2: bool = False,
 ) -> list[TaggedSentence]:
     r"""Read one word and its label a line; a blank line ends a sentence.
 
     Several blank lines are as one, and none is needed at the end of the file. Line ends may be LF, CRLF or
-    CR, and a byte order mark is skipped.
+    CR, and a byte order mark is skipped. So is a line that begins with the field -DOCSTART-, which parts the
+    documents in CoNLL's files; it ends a sentence, too.
 
     Parameters
     ----------
@@ -94,6 +111,14 @@ def read_tagged(
     separator : str, optional
         What stands between word and label. By default any run of spaces and tabs; give ``"\t"`` for words
         with spaces in them.
+    columns : (int, int), optional
+        Where word and label stand in lines of more fields: from 1 for a line's first, or from -1 for its
+        last. ``(1, -1)`` fits the files of CoNLL-2002 and CoNLL-2003. By default a line has these two only.
+    comment : str, optional
+        Lines that begin with it are skipped, such as ``"#"``; none by default, as it may be a word.
+    iob2 : bool
+        Whether labels of the kind IOB1 become IOB2, so that each entity begins with B-; those that are
+        IOB2 stay. By default labels are kept as they are.
 
     Returns
     -------
@@ -105,31 +130,87 @@ def read_tagged(
     FileNotFoundError
         If there is no such file.
     DataError
-        With file and line: a word or label is missing, a line has too many fields, the bytes are not of this
+        With file and line: a word or label is missing, a line has too many fields or with `columns` not as
+        many as the first, a label is neither O nor begins with B- or I- with `iob2`, the bytes are not of this
         encoding, or the file is empty.
     """
     if separator is not None and (not isinstance(separator, str) or not separator or "\n" in separator):
         raise ValueError(f"separator: expected a str within a line or None, got {separator!r}")
+    if comment is not None and (not isinstance(comment, str) or not comment):
+        raise ValueError(f"comment: expected a str of at least one character or None, got {comment!r}")
+    places = None if columns is None else _checked_columns(columns)
+
     sentences = [TaggedSentence([], [])]
-    for number, line in enumerate(read_lines(path, encoding, "a word and a label a line"), start=1):
-        if not line.strip(" \t"):
+    first: tuple[int, int] | None = None  # the first line with fields, and how many it has
+    for number, line in enumerate(each_line(path, encoding, "a word and a label a line"), start=1):
+        if comment is not None and line.startswith(comment):
+            continue
+        fields = _FIELD.findall(line) if separator is None else line.split(separator)
+        if not line.strip(" \t") or fields[0] == _DOCUMENT:
             if sentences[-1].words:
                 sentences.append(TaggedSentence([], []))
             continue
-        fields = _FIELD.findall(line) if separator is None else line.split(separator)
+        if places is not None:
+            first = first or (number, len(fields))
+            fields = _chosen(path, number, fields, places, first)
         if len(fields) != 2 or not all(fields):
             raise file_error(path, number, _bad_fields(line, fields, separator))
-        sentences[-1].words.append(fields[0])
-        sentences[-1].labels.append(fields[1])
+        word, label = fields
+        if iob2:
+            label = _in_iob2(path, number, label, sentences[-1].labels)
+        sentences[-1].words.append(word)
+        sentences[-1].labels.append(label)
+
+    if not sentences[0].words:
+        raise file_error(path, 1, "the file has no word and label (every line is blank or skipped)")
     return sentences if sentences[-1].words else sentences[:-1]
+
+
+def _checked_columns(columns: tuple[int, int]) -> tuple[int, int]:
+    """Two different places, each from 1 or from -1 on."""
+    try:
+        word, label = (operator.index(place) for place in columns)
+    except (TypeError, ValueError):
+        word = label = 0
+    if 0 in (word, label) or word == label:
+        raise ValueError(
+            "columns: expected the places of word and label such as (1, 4), or (1, -1) if the label comes last,"
+            f" got {columns!r}"
+        )
+    return word, label
+
+
+def _chosen(
+    path: str | os.PathLike[str], number: int, fields: list[str], places: tuple[int, int], first: tuple[int, int]
+) -> list[str]:
+    """Word and label of a line that must have as many fields as the first."""
+    line, n = first
+    word, label = (place - 1 if place > 0 else n + place for place in places)
+    if word == label or not (0 <= word < n and 0 <= label < n):
+        message = f"expected a word in column {places[0]} and its label in column {places[1]}"
+        raise file_error(path, number, f"{message}, got {n} field{'s' * (n > 1)}")
+    if len(fields) != n:
+        raise file_error(path, number, f"expected {n} fields as in line {line}, got {len(fields)}")
+    return [fields[word], fields[label]]
+
+
+def _in_iob2(path: str | os.PathLike[str], number: int, label: str, before: list[str]) -> str:
+    """The label, with B- where it begins an entity; `before` are those of the sentence up to here, in IOB2."""
+    prefix, entity = label[:2], label[2:]
+    if label != "O" and (prefix not in ("B-", "I-") or not entity):
+        raise file_error(path, number, f"expected a label O, B-… or I-…, got {label!r:.40}")
+    goes_on = bool(before) and before[-1][2:] == entity
+    return f"B-{entity}" if prefix == "I-" and not goes_on else label
 
 
 def _bad_fields(line: str, fields: list[str], separator: str | None) -> str:
     between = "white space" if separator is None else repr(separator)
     wanted = f"expected a word and a label with {between} between"
     if len(fields) > 2:
-        hint = ' (separator="\\t" allows words with spaces)' if separator is None and "\t" in line else ""
-        return f"too many fields: {wanted}, got {len(fields)} fields in {line!r:.80}{hint}"
+        hints = ["columns=(1, -1) takes the first and the last"]
+        if separator is None and "\t" in line:
+            hints.append('separator="\\t" allows words with spaces')
+        return f"too many fields: {wanted}, got {len(fields)} fields in {line!r:.80} ({', '.join(hints)})"
     if len(fields) == 2 and not fields[0]:
         return f"the word is missing: {wanted}, got {line!r:.80}"
     return f"the label is missing: {wanted}, got {line!r:.80}"
@@ -181,7 +262,7 @@ def _one_field_sentences(
 ) -> list[list[tuple[int, str]]]:
     """Sentences of (line number, field)."""
     sentences: list[list[tuple[int, str]]] = [[]]
-    for number, line in enumerate(read_lines(path, encoding, f"one {what} a line"), start=1):
+    for number, line in enumerate(each_line(path, encoding, f"one {what} a line"), start=1):
         fields = _FIELD.findall(line)
         if len(fields) > 1:
             raise file_error(path, number, f"too many fields: expected one {what} a line, got {line!r:.80}")
@@ -226,8 +307,8 @@ def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentenc
     ------
     ValueError
         For what the file could not hold: no sentence at all, an empty sentence, unequally many words and
-        labels, an empty word or label, one with a tab or line break, a label with a space, or a character
-        that UTF-8 does not have. Nothing is written then.
+        labels, an empty word or label, one with a tab or line break, the word -DOCSTART-, a label with a
+        space, or a character that UTF-8 does not have. Nothing is written then.
     """
     parts: list[str] = []
     for n, (words, labels) in enumerate(checked_pairs(sentences)):
@@ -235,6 +316,8 @@ def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentenc
             raise ValueError(f"sentences[{n}]: expected at least one word, got none")
         for k, (word, label) in enumerate(zip(words, labels, strict=True)):
             _check_field(word, f"sentences[{n}].words[{k}]", "\t\n\r")
+            if word == _DOCUMENT:
+                raise ValueError(f"sentences[{n}].words[{k}]: expected a word, got {word}, which reading would skip")
             _check_field(label, f"sentences[{n}].labels[{k}]", "\t\n\r ")
             parts.append(f"{word}\t{label}\n")
         parts.append("\n")

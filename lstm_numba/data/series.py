@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .readers import DataError, file_error, read_lines
+from .readers import DataError, each_line, file_error
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _CONTENT = "an .npy file, or a row of numbers for each time step"
@@ -136,7 +136,7 @@ def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series
 
 def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
     """The number and the cells of each line that has any."""
-    lines = [(n, line) for n, line in enumerate(read_lines(path, "utf-8", _CONTENT), start=1) if line.strip()]
+    lines = [(n, line) for n, line in enumerate(each_line(path, "utf-8", _CONTENT), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path}: expected {_CONTENT}, got only blank lines")
     separator = next((mark for mark in "\t;" if mark in lines[0][1]), ",")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .readers import file_error, read_lines
+from .readers import each_line, file_error
 
 __all__ = ["SUNSPOT_NETS", "Sunspots", "load_sunspot_nets", "load_sunspots"]
 
@@ -60,7 +60,7 @@ def load_sunspots() -> Sunspots:
     FileNotFoundError, DataError
         If the package's file is missing or was changed into something else.
     """
-    head, *rows = read_lines(_NUMBERS, "utf-8", "a month and its sunspot number in each row")
+    head, *rows = each_line(_NUMBERS, "utf-8", "a month and its sunspot number in each row")
     if head != _HEADER:
         raise file_error(_NUMBERS, 1, f"expected {_HEADER!r}, got {head!r:.80}")
     months, numbers = [], []

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+from array import array
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .._checks import FLOATS, float_dtype
-from .readers import file_error, read_lines
+from .readers import each_line, file_error
 from .sentences import checked_strings
 
 if TYPE_CHECKING:
     from .vocabulary import Vocabulary
+
+# The first line of word2vec's and fastText's files.
+_COUNT_AND_SIZE = re.compile(r"([1-9][0-9]{0,17})[ \t]+([1-9][0-9]{0,17})[ \t]*")
 
 
 class WordVectors:
@@ -44,20 +50,20 @@ class WordVectors:
 
     def __init__(self, words: Iterable[str], vectors: Any):
         self.words = checked_strings(words, "words")
-        array = np.asarray(vectors)
-        if array.dtype.kind not in "iuf":
-            raise TypeError(f"vectors: expected real numbers, got an array of {array.dtype}")
-        if array.dtype not in FLOATS:
-            array = array.astype(np.float64)
-        if array.ndim != 2 or array.shape[0] != len(self.words) or array.size == 0:
+        rows = np.asarray(vectors)
+        if rows.dtype.kind not in "iuf":
+            raise TypeError(f"vectors: expected real numbers, got an array of {rows.dtype}")
+        if rows.dtype not in FLOATS:
+            rows = rows.astype(np.float64)
+        if rows.ndim != 2 or rows.shape[0] != len(self.words) or rows.size == 0:
             raise ValueError(
                 f"vectors: expected shape (n, d) with a row for each of n = {len(self.words)} >= 1 words"
-                f" and d >= 1, got {array.shape}"
+                f" and d >= 1, got {rows.shape}"
             )
-        if not np.isfinite(array).all():
-            row = int(np.argmin(np.isfinite(array).all(axis=1)))
+        if not np.isfinite(rows).all():
+            row = int(np.argmin(np.isfinite(rows).all(axis=1)))
             raise ValueError(f"vectors: expected finite numbers, got NaN or infinity for {self.words[row]!r}")
-        self.vectors: NDArray[np.floating] = np.ascontiguousarray(array)
+        self.vectors: NDArray[np.floating] = np.ascontiguousarray(rows)
         self._row = {word: k for k, word in enumerate(self.words)}
         if len(self._row) != len(self.words):
             twice = next(word for k, word in enumerate(self.words) if self._row[word] != k)
@@ -87,12 +93,20 @@ class WordVectors:
 
 
 def read_word_vectors(
-    path: str | os.PathLike[str], dtype: DTypeLike = np.float32, *, encoding: str = "utf-8"
+    path: str | os.PathLike[str],
+    dtype: DTypeLike = np.float32,
+    *,
+    encoding: str = "utf-8",
+    keep_first: bool = False,
 ) -> WordVectors:
     """Read a word and the numbers of its vector a line, with tabs or spaces between.
 
-    In a line with a tab only tabs part the fields, so that such words may have spaces in them. Blank
-    lines are skipped.
+    This reads the text files of GloVe, word2vec and fastText. A first line of two whole numbers, "count
+    size", says how many words follow and how many numbers each has. Blank lines are skipped.
+
+    Words may have spaces in them. In a line with a tab, only tabs part the fields. Any other line ends with
+    as many numbers as the first vector has, and all before them is the word; the first word itself may
+    have spaces only after a line "count size".
 
     Parameters
     ----------
@@ -100,6 +114,9 @@ def read_word_vectors(
     dtype : dtype
         float32 or float64.
     encoding : str
+    keep_first : bool
+        Whether a word that comes twice keeps its first vector, as one of GloVe 840B must; else it is an
+        error.
 
     Returns
     -------
@@ -111,42 +128,73 @@ def read_word_vectors(
         If there is no such file.
     DataError
         With file and line: a vector is missing or of another length than the first, something is not a
-        number, or is NaN, infinite or too large for `dtype`, a word comes twice, the bytes are not of this
-        encoding, or the file is empty.
+        number, or is NaN, infinite or too large for `dtype`, a word comes twice, the first line promises
+        another number of words, the bytes are not of this encoding, or the file is empty.
     """
     dtype = float_dtype(dtype)
-    lines = read_lines(path, encoding, "a word and its numbers a line")
-    numbered = [(k, line) for k, line in enumerate(lines, start=1) if line.strip(" \t")]
+    lines = each_line(path, encoding, "a word and its numbers a line")
+    header, numbered = _header((k, line) for k, line in enumerate(lines, start=1) if line.strip(" \t"))
+    like, count, size = (None, None, None) if header is None else header
+
     first_line: dict[str, int] = {}
-    vectors = np.empty((len(numbered), 0), dtype)
-    for row, (number, line) in enumerate(numbered):
-        word, *fields = line.split("\t") if "\t" in line else line.split(" ")
-        fields = [field for field in fields if field]
+    numbers: array[float] = array(dtype.char)  # grows with the file: the numbers of a large one stand in memory once
+    read = 0
+    for number, line in numbered:
+        word, fields = _word_and_fields(line, size)
         if not word or not fields:
             raise file_error(path, number, f"expected a word and the numbers of its vector, got {line!r:.60}")
-        if word in first_line:
-            earlier = first_line[word]
-            raise file_error(path, number, f"the word {word!r} has a vector already, at line {earlier}")
-        first_line[word] = number
         values = _numbers(path, number, word, fields)
-        if row == 0:
-            vectors = np.empty((len(numbered), len(values)), dtype)
-        elif len(values) != vectors.shape[1]:
-            message = (
-                f"the vector of {word!r} has {len(values)} numbers, expected {vectors.shape[1]}"
-                f" like line {numbered[0][0]}"
-            )
+        if size is None:
+            like, size = number, len(values)
+        if len(values) != size:
+            message = f"the vector of {word!r} has {len(values)} numbers, expected {size} like line {like}"
             raise file_error(path, number, message)
-        with np.errstate(over="ignore"):  # reported below, with the line
-            vectors[row] = values
+        read += 1
+        if word not in first_line:
+            first_line[word] = number
+            numbers.extend(values)
+        elif not keep_first:
+            message = f"the word {word!r} has a vector already, at line {first_line[word]}"
+            raise file_error(path, number, f"{message} (keep_first=True takes that one)")
+    if count is not None and count != read:
+        raise file_error(path, like, f"expected {count} vectors after this line, as it says, got {read}")
+
+    vectors = np.frombuffer(numbers, dtype).reshape(len(first_line), -1)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         column = int(np.argmin(np.isfinite(vectors[row])))
-        word = list(first_line)[row]
-        message = f"number {column + 1} of the vector of {word!r} is not a finite {dtype}"
-        raise file_error(path, numbered[row][0], message)
+        word, number = list(first_line.items())[row]
+        raise file_error(path, number, f"number {column + 1} of the vector of {word!r} is not a finite {dtype}")
     return WordVectors(first_line, vectors)
+
+
+def _header(
+    numbered: Iterator[tuple[int, str]],
+) -> tuple[tuple[int, int, int] | None, Iterator[tuple[int, str]]]:
+    """The line, count and size of a first line "count size" if there is one, and all other lines."""
+    first = next(numbered)
+    second = next(numbered, None)
+    after = numbered if second is None else chain([second], numbered)
+
+    found = _COUNT_AND_SIZE.fullmatch(first[1])
+    # Vectors of one number may begin with such a line, too: the word 7 and its number 3.
+    if found is None or (found[2] != "1" and second is not None and len(second[1].split()) == 2):
+        return None, chain([first], after)
+    return (first[0], int(found[1]), int(found[2])), after
+
+
+def _word_and_fields(line: str, size: int | None) -> tuple[str, list[str]]:
+    """The word of a line, and what stands where the `size` numbers of its vector should."""
+    tabs = "\t" in line
+    word, *fields = line.split("\t" if tabs else " ")
+    fields = [field for field in fields if field]
+    spare = 0 if tabs or size is None else len(fields) - size
+    # A number before the vector's own is taken for one too many, not for the end of a word.
+    if spare > 0 and not _is_number(fields[spare - 1]):
+        word = " ".join([word, *fields[:spare]])
+        fields = fields[spare:]
+    return word, fields
 
 
 def _numbers(path: str | os.PathLike[str], number: int, word: str, fields: list[str]) -> list[float]:

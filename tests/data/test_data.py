@@ -161,11 +161,87 @@ def test_read_tagged_errors(
     check_data_error(error, path, line, *parts)
 
 
+CONLL_2003 = """-DOCSTART- -X- -X- O
+
+EU NNP I-NP I-ORG
+rejects VBZ I-VP O
+German JJ I-NP I-MISC
+# CD I-NP I-MISC
+
+Peter NNP I-NP I-PER
+York NNP I-NP I-LOC
+Hill NNP I-NP B-LOC
+-DOCSTART- -X- O O
+Paris NNP I-NP I-LOC
+"""
+
+
+def test_read_tagged_conll_2003(tmp_path: Path) -> None:
+    path = put(tmp_path, CONLL_2003)
+    sentences = read_tagged(path, columns=(1, 4))
+    assert sentences == [
+        TaggedSentence(["EU", "rejects", "German", "#"], ["I-ORG", "O", "I-MISC", "I-MISC"]),
+        TaggedSentence(["Peter", "York", "Hill"], ["I-PER", "I-LOC", "B-LOC"]),
+        TaggedSentence(["Paris"], ["I-LOC"]),
+    ]
+    assert read_tagged(path, columns=(1, -1)) == read_tagged(path, columns=(-4, 4)) == sentences
+    assert read_tagged(path, columns=(1, 2))[1].labels == ["NNP", "NNP", "NNP"]
+    begun = [["B-ORG", "O", "B-MISC", "I-MISC"], ["B-PER", "B-LOC", "B-LOC"], ["B-LOC"]]
+    assert [each.labels for each in read_tagged(path, columns=(1, 4), iob2=True)] == begun
+
+
+def test_read_tagged_conll_2002_and_comments(tmp_path: Path) -> None:
+    dutch = "-DOCSTART- -DOCSTART- O\nJean N B-PER\nClub N I-PER\n"
+    assert read_tagged(put(tmp_path, dutch), columns=(1, 3)) == [TaggedSentence(["Jean", "Club"], ["B-PER", "I-PER"])]
+    assert read_tagged(put(tmp_path, dutch), columns=(1, 3), iob2=True)[0].labels == ["B-PER", "I-PER"]
+    spanish = "# of 2002\nMelbourne B-LOC\n# between\n( O\n"
+    assert read_tagged(put(tmp_path, spanish), comment="#") == [TaggedSentence(["Melbourne", "("], ["B-LOC", "O"])]
+    german = "#\thttp://example.org\n1\tNew York\tB-LOC\tO\n"
+    chosen = read_tagged(put(tmp_path, german), separator="\t", columns=(2, 3), comment="#\t")
+    assert chosen == [TaggedSentence(["New York"], ["B-LOC"])]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "line", "part"),
+    [
+        ("a N O\nb O\n", {"columns": (1, -1)}, 2, "expected 3 fields as in line 1, got 2"),
+        ("a N O\n\nb\n", {"columns": (1, -1)}, 3, "expected 3 fields as in line 1, got 1"),
+        ("a N O\n", {"columns": (1, 4)}, 1, "a word in column 1 and its label in column 4, got 3 fields"),
+        ("a N O\n", {"columns": (-4, 1)}, 1, "a word in column -4 and its label in column 1, got 3 fields"),
+        ("a\n", {"columns": (1, -1)}, 1, "a word in column 1 and its label in column -1, got 1 field"),
+        ("a\tN\tO\nb\tN\t\n", {"columns": (1, 3), "separator": "\t"}, 2, "the label is missing"),
+        ("a N O\n", {}, 1, "columns=(1, -1) takes the first and the last"),
+        ("a O\nb S-PER\n", {"iob2": True}, 2, "expected a label O, B-… or I-…, got 'S-PER'"),
+        ("a O\nb I-\n", {"iob2": True}, 2, "expected a label O, B-… or I-…, got 'I-'"),
+        ("# O\n", {"comment": "#"}, 1, "no word and label"),
+        ("-DOCSTART- O\n", {}, 1, "no word and label"),
+    ],
+)
+def test_read_tagged_column_errors(tmp_path: Path, content: str, options: dict, line: int, part: str) -> None:
+    path = put(tmp_path, content)
+    with pytest.raises(DataError) as error:
+        read_tagged(path, **options)
+    check_data_error(error, path, line, part)
+
+
+@pytest.mark.parametrize("columns", [(1,), (1, 2, 3), (0, 1), (2, 2), 1, (1, "2"), (1.0, 2)])
+def test_read_tagged_takes_two_columns(tmp_path: Path, columns: object) -> None:
+    path = put(tmp_path, "a O\n")
+    with pytest.raises(ValueError, match=r"^columns: expected the places of word and label such as \(1, 4\)"):
+        read_tagged(path, columns=columns)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^comment: expected"):
+        read_tagged(path, comment="")
+
+
 def test_wrong_encoding_names_the_line(tmp_path: Path) -> None:
     path = put(tmp_path, b"a\tO\n\nb\tO\n" + "café\tO\n".encode("latin-1"))
     with pytest.raises(DataError) as error:
         read_tagged(path)
     check_data_error(error, path, 4, "not utf-8 text", "0xe9")
+    path = put(tmp_path, b"word\tO\n" * 5000 + b"\n\xe9\tO\n" + b"word\tO\n" * 5000)
+    with pytest.raises(DataError) as error:
+        read_tagged(path)
+    check_data_error(error, path, 5002, "not utf-8 text", "0xe9")
     path = put(tmp_path, "a\tO\n".encode("utf-16"))
     with pytest.raises(DataError) as error:
         read_tagged(path)
@@ -242,6 +318,7 @@ def test_write_then_read_words_with_spaces(sentences: list[TaggedSentence]) -> N
         ([TaggedSentence(["a\nb"], ["O"])], ValueError, r"without '\\n'"),
         ([TaggedSentence(["a\rb"], ["O"])], ValueError, r"without '\\r'"),
         ([TaggedSentence(["a"], ["O X"])], ValueError, "without ' '"),
+        ([TaggedSentence(["-DOCSTART-"], ["O"])], ValueError, r"sentences\[0\].words\[0\]: .* reading would skip"),
         ([TaggedSentence(["\ufeffa"], ["O"])], ValueError, "byte order mark"),
         ([*TWO, TaggedSentence(["\ud800"], ["O"])], ValueError, "UTF-8"),
         ([TaggedSentence("ab", ["O", "O"])], TypeError, r"sentences\[0\].words: expected a list of str"),
@@ -358,9 +435,50 @@ def test_read_word_vectors_words_with_spaces_and_float32_by_default(tmp_path: Pa
     assert vectors.vectors.dtype == np.float32
 
 
+def test_read_word_vectors_glove_words_with_spaces(tmp_path: Path) -> None:
+    """As in GloVe 840B, where nothing but spaces parts the fields."""
+    path = put(tmp_path, ", 1 2\n. . . 3 4\nat name@domain.com -5 6\n1 7 8\n\u00a0 9 10\n1 1/2 0 1\n")
+    vectors = read_word_vectors(path)
+    assert vectors.words == [",", ". . .", "at name@domain.com", "1", "\u00a0", "1 1/2"]
+    np.testing.assert_array_equal(vectors["at name@domain.com"], [-5, 6])
+    np.testing.assert_array_equal(vectors["1 1/2"], [0, 1])
+
+
+@pytest.mark.parametrize("content", ["2 3\n</s> 1 2 3 \n7 4 5 6 \n", "2\t3\r\n</s>\t1\t2\t3\r\n7\t4\t5\t6\r\n"])
+def test_read_word_vectors_header(tmp_path: Path, content: str) -> None:
+    vectors = read_word_vectors(put(tmp_path, content))
+    assert vectors.words == ["</s>", "7"]
+    np.testing.assert_array_equal(vectors.vectors, [[1, 2, 3], [4, 5, 6]])
+
+
+def test_read_word_vectors_header_with_words_with_spaces_and_none_in_vectors_of_one_number(tmp_path: Path) -> None:
+    assert read_word_vectors(put(tmp_path, "2 2\nnew york 1 2\n. 3 4\n")).words == ["new york", "."]
+    assert read_word_vectors(put(tmp_path, "1 1\na 5\n")).words == ["a"]
+    assert read_word_vectors(put(tmp_path, "7 3\n8 4\n")).words == ["7", "8"]
+    assert read_word_vectors(put(tmp_path, "1" * 5000 + " 3\n")).words == ["1" * 5000]
+
+
+def test_read_word_vectors_keeps_the_first_of_a_word_that_comes_twice(tmp_path: Path) -> None:
+    path = put(tmp_path, "3 1\na 1\na 2\nb 3\n")
+    vectors = read_word_vectors(path, keep_first=True)
+    assert vectors.words == ["a", "b"]
+    np.testing.assert_array_equal(vectors.vectors, [[1], [3]])
+    with pytest.raises(DataError) as error:
+        read_word_vectors(path)
+    check_data_error(error, path, 3, "the word 'a' has a vector already, at line 2 (keep_first=True takes that one)")
+
+
 @pytest.mark.parametrize(
     ("content", "line", "parts"),
     [
+        ("a 1 2\nb 1 2 3\n", 2, ["'b' has 3 numbers, expected 2 like line 1"]),
+        ("a 1 2\nb c 1 2 3\n", 2, ["place 1 of the vector of 'b'", "'c'"]),
+        ("a 1 2\nb c 1 x\n", 2, ["place 2 of the vector of 'b c'", "'x'"]),
+        ("new york 1 2\n", 1, ["place 1 of the vector of 'new'", "'york'"]),
+        ("2 3\na 1 2 3\nb 1 2\n", 3, ["'b' has 2 numbers, expected 3 like line 1"]),
+        ("3 2\na 1 2\nb 3 4\n", 1, ["expected 3 vectors after this line, as it says, got 2"]),
+        ("1 2\na 1 2\nb 3 4\n", 1, ["expected 1 vectors after this line, as it says, got 2"]),
+        ("\n2000000 300\n", 2, ["expected 2000000 vectors after this line, as it says, got 0"]),
         ("a\t1\t2\nb\t1\n", 2, ["'b' has 1 numbers, expected 2", "line 1"]),
         ("a\t1\t2\n\nb\t1\t2\t3\n", 3, ["'b' has 3 numbers, expected 2"]),
         ("a\t1\t2\nb\t1\tx\n", 2, ["place 2 of the vector of 'b'", "'x'"]),
