@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lstm_numba.cli.parser import TRAIN_SHARE, UsageError, given
+from lstm_numba.cli.parser import TRAIN_SHARE, UsageError, given, option
 from lstm_numba.data import (
     DownloadError,
     TaggedSentence,
@@ -23,6 +23,9 @@ from lstm_numba.data import (
 from lstm_numba.models.tagger import Tagger
 from lstm_numba.tutorials.gallery.subjects import GENERATED_QUERIES, Data
 
+# Arguments of `read_tagged` that only --data takes.
+_OF_FIELDS = ("columns", "comment", "iob2")
+
 
 class Parts(NamedTuple):
     """What a data set is cut into."""
@@ -38,10 +41,14 @@ class Parts(NamedTuple):
 
 def load_data(arguments: Namespace, vectors: bool = False) -> Data:
     """Read the data that the options name, with its word vectors on request."""
+    if not arguments.data:
+        for name in given(arguments, _OF_FIELDS):
+            raise UsageError(f"{option(name)}: expected only with --data")
     files = arguments.data or arguments.words or arguments.labels
     data = _from_files(arguments) if files else _queries(arguments, vectors)
     if vectors and getattr(arguments, "vectors", None):
-        own = read_word_vectors(arguments.vectors, encoding=arguments.encoding)
+        keep_first = bool(getattr(arguments, "keep_first", None))
+        own = read_word_vectors(arguments.vectors, encoding=arguments.encoding, keep_first=keep_first)
         text = f"{data.text}, word vectors of {own.dimension} numbers from {arguments.vectors}"
         return data._replace(vectors=own, text=text)
     return data
@@ -51,8 +58,9 @@ def _from_files(arguments: Namespace) -> Data:
     if arguments.data:
         if arguments.labels:
             raise UsageError("--labels: expected only with --words, got --data")
-        sentences = read_tagged(arguments.data, encoding=arguments.encoding, separator=arguments.separator)
-        name, options = arguments.data, ["--data", arguments.data]
+        fields = given(arguments, _OF_FIELDS)
+        sentences = read_tagged(arguments.data, encoding=arguments.encoding, separator=arguments.separator, **fields)
+        name, options = arguments.data, ["--data", arguments.data, *_field_options(**fields)]
     else:
         if not (arguments.words and arguments.labels):
             raise UsageError("--words and --labels: expected both files, got one")
@@ -64,6 +72,16 @@ def _from_files(arguments: Namespace) -> Data:
     if arguments.separator is not None:
         options += ["--separator", arguments.separator.replace("\t", "tab")]
     return Data(name, f"{len(sentences)} sentences of {name}", sentences, None, options)
+
+
+def _field_options(columns: Sequence[int] = (), comment: str | None = None, iob2: bool = False) -> list[str]:
+    """Return the options that read a file's fields the same way; joined by =, as a value may begin with -."""
+    options = [f"--columns={','.join(map(str, columns))}"] if columns else []
+    if comment is not None:
+        options.append(f"--comment={comment}")
+    if iob2:
+        options.append("--iob2")
+    return options
 
 
 def _queries(arguments: Namespace, vectors: bool) -> Data:

@@ -66,7 +66,7 @@ FIT = ("batch_size", "batches_per_epoch", "schedule", "clip", "patience")
 RULES = dict.fromkeys(("beta1", "beta2"), "adam") | dict.fromkeys(("early", "late", "switch", "mu"), "2015")
 RULES["momentum"] = "sgd"
 _OTHERS = (
-    *("epochs", "learning_rate", "train_share", "seed", "resume", "encoding", "separator"),
+    *("epochs", "learning_rate", "train_share", "seed", "resume", "encoding", "separator", "columns", "comment"),
     *("tolerance", "max_entries", "lengths", "input_size", "norm", "of", "wrt", "steps", "batch"),
 )
 
@@ -365,6 +365,9 @@ def _add_data_options(parser: Any) -> None:
     add("--queries", type=int, metavar="N", help=f"how many to generate ({GENERATED_QUERIES})")
     add("--encoding", default="utf-8", metavar="NAME", help="of the files (utf-8)")
     add("--separator", type=_separator, metavar="SEP", help="of word and label, such as tab (any space)")
+    add("--columns", type=_sizes, metavar="W,L", help="of word and label in lines of more; -1 is the last (1,2)")
+    add("--comment", metavar="TEXT", help="skip lines that begin with it, such as # (none)")
+    add("--iob2", action="store_true", default=None, help="begin every entity with B-, as IOB1 labels don't")
     add("--train-share", type=float, default=TRAIN_SHARE, metavar="S", help="share of all sentences to train on (0.8)")
     add("--validation-share", type=float, metavar="S", help="share of those that chooses the best epoch (none)")
 
@@ -413,6 +416,7 @@ def _add_train(commands: Any) -> _Parser:
             ("go on after Ctrl-C", "train --resume news.safetensors --epochs 25"),
             ("a GRU, or a cell of your own", "train --cell gru"),
             ("your own data and word vectors", "train --data tagged.txt --vectors vectors.txt"),
+            ("a file of CoNLL-2003, whose labels come last", "train --data eng.train --columns 1,-1 --iob2"),
             ("the network of 2015, with a longer window", "train --recipe 2015 --window 7"),
             (
                 "two layers; a tenth of the training part says when to stop",
@@ -439,6 +443,7 @@ def _add_word_options(parser: Any) -> None:
     group = parser.add_argument_group("words")
     add = group.add_argument
     add("--vectors", metavar="FILE", help="word vectors: a word and its numbers a line")
+    add("--keep-first", action="store_true", default=None, help="of a word's several vectors in it (an error)")
     add("--no-vectors", action="store_true", default=None, help="without the news data's own word vectors")
     add("--one-hot", action="store_true", default=None, help="one-hot input instead of vectors and embedding")
     add("--embedding-size", type=int, metavar="N", help="columns of the learned embedding, 0 for none")

@@ -335,6 +335,34 @@ def test_own_data_and_vectors(capsys, tmp_path):
     assert json.loads(out)["sentences"] == 8
 
 
+def test_columns_of_own_data(capsys):
+    sentences = generate_news(40)
+    lines = [
+        "\n".join(f"{word} X {label}" for word, label in zip(*each, strict=True)).replace(" B-", " I-")
+        for each in sentences
+    ]
+    Path("conll.txt").write_text("-DOCSTART- X O\n\n% 2003\n" + "\n\n".join(lines), encoding="utf-8")
+    options = ["--data", "conll.txt", "--columns=1,-1", "--comment=%", "--iob2"]
+    code, out, err = run(capsys, "train", *options, "--hidden-sizes", "3", "--epochs", "1", "--quiet")
+    assert (code, err) == (0, "")
+    assert "40 sentences of conll.txt" in out
+    assert {label[:2] for label in Tagger.load("model.safetensors").labels} == {"O", "B-", "I-"}
+    assert run(capsys, "evaluate", "model.safetensors", *options)[::2] == (0, "")
+    arguments = parser._parser().parse_args(["train", *options])
+    assert corpus.load_data(arguments).options == options
+
+
+def test_vectors_with_a_header_and_a_word_twice(capsys):
+    write_tagged("tagged.txt", generate_news(40))
+    Path("vectors.txt").write_text("4 2\nshow 1 2\n. . . 3 4\nshow 5 6\nme 7 8\n", encoding="utf-8")
+    options = ["--data", "tagged.txt", "--vectors", "vectors.txt", "--hidden-sizes", "3", "--epochs", "1", "--quiet"]
+    assert "vectors.txt, line 4: the word 'show' has a vector already, at line 2" in fails(capsys, "train", *options)
+    assert run(capsys, "train", *options, "--keep-first")[0] == 0
+    vectors = Tagger.load("model.safetensors").word_vectors
+    np.testing.assert_array_equal(vectors[". . ."], [3, 4])
+    np.testing.assert_array_equal(vectors["show"], [1, 2])
+
+
 def test_a_label_that_only_the_test_part_has_is_a_word_got_wrong(capsys):
     lines = [f"word{n}\t{'RARE' if n == 7 else 'O'}\n" for n in range(20)]
     Path("rare.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -866,6 +894,14 @@ BAD = {
     "labels beside data": ("train --data file.txt --labels file.txt", "--labels: expected only with --words"),
     "news that isn't here": ("train --news", "the news queries are not on this machine; --download fetches them"),
     "no data file": ("train --data none.txt", "none.txt: there is no such file"),
+    "columns that aren't there": ("train --data columns.txt --columns 1,4", "columns.txt, line 1: expected a word in"),
+    "one column": ("train --data columns.txt --columns 1", "--columns: expected the places of word and label such as"),
+    "columns without data": ("train --columns 1,3", "--columns: expected only with --data"),
+    "comments in two files": ("train --words one.txt --labels one.txt --comment #", "--comment: expected only with"),
+    "a label of another kind": (
+        "train --data columns.txt --columns 1,3 --iob2",
+        "columns.txt, line 2: expected a label O, B-… or I-…, got 'PER'",
+    ),
     "a missing label": ("train --data file.txt", "file.txt, line 2: the label is missing"),
     "an empty file": ("train --data empty.txt", "empty.txt, line 1: the file is empty"),
     "a wrong encoding": ("train --data latin.txt", "latin.txt, line 1: not utf-8 text: byte 0xe4"),
@@ -915,6 +951,7 @@ BAD = {
 def test_bad_input_is_one_line_and_2(capsys, what):
     Path("file.txt").write_text("show O\nme\n", encoding="utf-8")
     Path("one.txt").write_text("O\n", encoding="utf-8")
+    Path("columns.txt").write_text("a N O\nb N PER\n", encoding="utf-8")
     Path("empty.txt").write_text("\n", encoding="utf-8")
     Path("latin.txt").write_bytes(b"sp\xe4t\tO\n")
     Path("vectors.txt").write_text("a 1 2\nb 1\n", encoding="utf-8")
