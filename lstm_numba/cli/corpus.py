@@ -48,7 +48,8 @@ def load_data(arguments: Namespace, vectors: bool = False) -> Data:
     data = _from_files(arguments) if files else _queries(arguments, vectors)
     if vectors and getattr(arguments, "vectors", None):
         keep_first = bool(getattr(arguments, "keep_first", None))
-        own = read_word_vectors(arguments.vectors, encoding=arguments.encoding, keep_first=keep_first)
+        encoding = getattr(arguments, "vectors_encoding", None) or arguments.encoding
+        own = read_word_vectors(arguments.vectors, encoding=encoding, keep_first=keep_first)
         text = f"{data.text}, word vectors of {own.dimension} numbers from {arguments.vectors}"
         return data._replace(vectors=own, text=text)
     return data

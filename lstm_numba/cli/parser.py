@@ -443,6 +443,7 @@ def _add_word_options(parser: Any) -> None:
     group = parser.add_argument_group("words")
     add = group.add_argument
     add("--vectors", metavar="FILE", help="word vectors: a word and its numbers a line")
+    add("--vectors-encoding", metavar="NAME", help="of that file (the one of --encoding)")
     add("--keep-first", action="store_true", default=None, help="of a word's several vectors in it (an error)")
     add("--no-vectors", action="store_true", default=None, help="without the news data's own word vectors")
     add("--one-hot", action="store_true", default=None, help="one-hot input instead of vectors and embedding")

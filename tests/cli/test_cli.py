@@ -363,6 +363,15 @@ def test_vectors_with_a_header_and_a_word_twice(capsys):
     np.testing.assert_array_equal(vectors["show"], [1, 2])
 
 
+def test_vectors_in_another_encoding_than_the_data(capsys):
+    """CoNLL-2002 is in latin-1, the vectors that there are for it in UTF-8."""
+    Path("conll.txt").write_bytes("\n\n".join(["Espa\xf1a I-LOC"] * 10).encode("latin-1"))
+    Path("vectors.txt").write_text("1 2\nEspa\xf1a 1 2\n", encoding="utf-8")
+    options = ["--data", "conll.txt", "--encoding", "latin-1", "--vectors", "vectors.txt", "--vectors-encoding", "utf-8"]
+    assert run(capsys, "train", *options, "--hidden-sizes", "3", "--epochs", "1", "--quiet")[0] == 0
+    np.testing.assert_array_equal(Tagger.load("model.safetensors").word_vectors["Espa\xf1a"], [1, 2])
+
+
 def test_a_label_that_only_the_test_part_has_is_a_word_got_wrong(capsys):
     lines = [f"word{n}\t{'RARE' if n == 7 else 'O'}\n" for n in range(20)]
     Path("rare.txt").write_text("\n".join(lines), encoding="utf-8")
