@@ -367,8 +367,8 @@ def test_vectors_in_another_encoding_than_the_data(capsys):
     """CoNLL-2002 is in latin-1, the vectors that there are for it in UTF-8."""
     Path("conll.txt").write_bytes("\n\n".join(["Espa\xf1a I-LOC"] * 10).encode("latin-1"))
     Path("vectors.txt").write_text("1 2\nEspa\xf1a 1 2\n", encoding="utf-8")
-    options = ["--data", "conll.txt", "--encoding", "latin-1", "--vectors", "vectors.txt", "--vectors-encoding", "utf-8"]
-    assert run(capsys, "train", *options, "--hidden-sizes", "3", "--epochs", "1", "--quiet")[0] == 0
+    files = ["--data", "conll.txt", "--encoding", "latin-1", "--vectors", "vectors.txt", "--vectors-encoding", "utf-8"]
+    assert run(capsys, "train", *files, "--hidden-sizes", "3", "--epochs", "1", "--quiet")[0] == 0
     np.testing.assert_array_equal(Tagger.load("model.safetensors").word_vectors["Espa\xf1a"], [1, 2])
 
 
