@@ -164,6 +164,10 @@ def check(path: Path) -> float:
     return time.perf_counter() - begin
 
 
+# These state which of two ways takes less time, so nothing else runs beside them.
+ALONE = ("09_why_it_is_fast.ipynb", "11_your_own_cell.ipynb")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,7 +191,9 @@ def main(argv: list[str] | None = None) -> int:
         return True
 
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        return 0 if all(list(pool.map(run, paths))) else 1
+        fine = list(pool.map(run, (path for path in paths if path.name not in ALONE)))
+    fine += [run(path) for path in paths if path.name in ALONE]
+    return 0 if all(fine) else 1
 
 
 if __name__ == "__main__":
