@@ -36,7 +36,7 @@ demo: $(VENV)/.core ## gradients checked, a tagger trained, first figures drawn
 	$(BIN)/lstm-numba demo $(DEMO_ARGS)
 
 test: $(VENV)/.test $(VENV)/.notebooks $(WITH_COMPARE) $(WITH_BROWSER) ## all tests; COMPARE=1, BROWSER=1 install more to test with; PYTEST_ARGS="-k ..."
-	@$(if $(PYTEST_ARGS),:,echo "All tests take about twenty minutes on two cores, most of it compiling.")
+	@$(if $(PYTEST_ARGS),:,echo "All tests take about fifteen minutes on two cores, most of it compiling.")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.test ## ruff

@@ -274,7 +274,7 @@ def test_make_warns_of_a_python_newer_than_tested(fresh_copy):
 
 @needs_make
 def test_make_test_says_how_long_all_tests_take(fresh_copy):
-    says = "about twenty minutes"
+    says = "about fifteen minutes"
     assert says in make(fresh_copy, "-n", "test").stdout
     assert says not in make(fresh_copy, "-n", "test", "PYTEST_ARGS=-x").stdout
     assert says not in make(fresh_copy, "-n", "demo").stdout
