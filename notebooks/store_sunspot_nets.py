@@ -1,4 +1,4 @@
-"""Store what notebook 10 trains with PyTorch in the package, for readers who don't have it.
+"""Store what notebook 11 trains with PyTorch in the package, for readers who don't have it.
 
     python notebooks/store_sunspot_nets.py
 
@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from lstm_numba import data
 from lstm_numba._files import write_whole
 
-NOTEBOOK = Path(__file__).resolve().parent / "10_look_inside_your_own_lstm.ipynb"
+NOTEBOOK = Path(__file__).resolve().parent / "11_look_inside_your_own_lstm.ipynb"
 CELLS = ("setup", "task", "train", "load", "first-error", "changes")
 
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from lstm_numba.data import generate_news, load_pydoc
 from lstm_numba.tutorials import gallery
-from lstm_numba.tutorials.gallery import n01_vanishing, n05_sensitivity, n07_faults, n08_letters, subjects
+from lstm_numba.tutorials.gallery import n01_vanishing, n07_sensitivity, n09_faults, n10_letters, subjects
 
 QUERIES, EPOCHS, UPDATES, LETTERS, FRAMES = 100, 3, 6, 80_000, 6
 
@@ -38,12 +38,12 @@ def small() -> Iterator[subjects.Subjects]:
         for module, name, value in (
             (subjects, "generated_queries", few_queries),
             (n01_vanishing, "PASS_STEPS", FRAMES),
-            (n07_faults, "STEPS", UPDATES),
-            (n08_letters, "load_pydoc", some_of_pydoc),
-            (n08_letters, "EPOCHS", 1),
+            (n09_faults, "STEPS", UPDATES),
+            (n10_letters, "load_pydoc", some_of_pydoc),
+            (n10_letters, "EPOCHS", 1),
         ):
             stack.enter_context(patch.object(module, name, value))
-        for kept in (n05_sensitivity._pair, n08_letters._read):
+        for kept in (n07_sensitivity._pair, n10_letters._read):
             kept.cache_clear()
             stack.callback(kept.cache_clear)
         yield subjects.Subjects(trained=subjects.train(few_queries(), epochs=EPOCHS, show=False))

@@ -32,7 +32,7 @@ if CHROMIUM is None:
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-NOTEBOOKS = ["04_gates_and_memory.ipynb", "05_sensitivity.ipynb"]
+NOTEBOOKS = ["05_gates_and_memory.ipynb", "07_sensitivity.ipynb"]
 PATIENCE = 300  # seconds for anything to happen; a busy machine may need many
 # No sandbox within the sandbox that a container is, and no calls home.
 OPTIONS = [

@@ -80,10 +80,11 @@ def path(request) -> Path:
 # -- the series ------------------------------------------------------------------------------------------------------
 
 
-def test_the_notebooks_are_numbered_from_00_without_a_gap():
-    names = [path.name for path in PATHS]
-    assert all(re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", name) for name in names), names
-    assert [name[:2] for name in names] == [f"{number:02}" for number in range(len(names))]
+def test_the_notebooks_are_numbered_from_00_without_a_gap_and_appendices_come_last():
+    numbered = [path.name for path in PATHS if not path.name.startswith("appendix_")]
+    assert all(re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", name) for name in numbered), numbered
+    assert [name[:2] for name in numbered] == [f"{number:02}" for number in range(len(numbered))]
+    assert [path.name for path in PATHS][: len(numbered)] == numbered
 
 
 def test_the_first_notebook_links_to_every_other():
@@ -472,13 +473,13 @@ def test_the_table_says_how_onnx_stacks_the_weights(weights):
     np.testing.assert_allclose(output[:, 0], layer.forward(x).h, rtol=1e-6)
 
 
-# -- the networks of notebook 10 --------------------------------------------------------------------------------------
+# -- the networks of notebook 11 --------------------------------------------------------------------------------------
 
-OWN = FOLDER / "10_look_inside_your_own_lstm.ipynb"
+OWN = FOLDER / "11_look_inside_your_own_lstm.ipynb"
 
 
 def run_cells(*ids: str) -> dict:
-    """The names that some cells of notebook 10, or all, leave behind; pictures are not shown."""
+    """The names that some cells of notebook 11, or all, leave behind; pictures are not shown."""
     names: dict = {}
     for cell in cells(OWN, "code"):
         if not ids or cell.id in ids:
@@ -497,7 +498,7 @@ def unseen(monkeypatch):
 
 
 @pytest.mark.slow
-def test_notebook_10_runs_without_pytorch_on_what_is_stored(monkeypatch, unseen, capsys):
+def test_notebook_11_runs_without_pytorch_on_what_is_stored(monkeypatch, unseen, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)  # then to import it is an ImportError
     names = run_cells()
     assert "PyTorch is not installed: trained networks are loaded." in capsys.readouterr().out

@@ -5,7 +5,7 @@ until 2015), from January 1749 to December 2008, collected in Zurich until 1980 
 National Geophysical Data Center of the United States (NOAA) published them, in the public domain. February 1824 was not
 observed; its number is interpolated. They lie beside this module in ``sunspots.csv``, a month in each row.
 
-``sunspot_nets.safetensors`` holds what notebook 10 trains with PyTorch, for readers who don't have it; the notebook's
+``sunspot_nets.safetensors`` holds what notebook 11 trains with PyTorch, for readers who don't have it; the notebook's
 own cells make it (``python notebooks/store_sunspot_nets.py``).
 """
 
@@ -77,7 +77,7 @@ def load_sunspots() -> Sunspots:
 
 
 def load_sunspot_nets() -> dict[str, list[dict[str, NDArray]]]:
-    """Return the networks that notebook 10 has trained with PyTorch: what was changed → seeds → state dict.
+    """Return the networks that notebook 11 has trained with PyTorch: what was changed → seeds → state dict.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def load_sunspot_nets() -> dict[str, list[dict[str, NDArray]]]:
     from safetensors.numpy import load_file
 
     if not SUNSPOT_NETS.is_file():
-        raise FileNotFoundError(f"{SUNSPOT_NETS}: expected the networks of notebook 10, but there is no such file")
+        raise FileNotFoundError(f"{SUNSPOT_NETS}: expected the networks of notebook 11, but there is no such file")
     nets: dict[str, dict[int, dict[str, NDArray]]] = {}
     for name, array in load_file(SUNSPOT_NETS).items():
         change, seed, tensor = name.split("/")

@@ -15,7 +15,7 @@ all on the program's.
     8       slope of σ            eᵃ / (1 + eᵃ)²                         σ(a) (1 - σ(a))
 
 Source: the program xingdi-eric-yuan/recurrent-net-lstm (MIT, June 2015), files matrix_maths.cc, cost_gradient.cc and
-updater.cc. The numbers are those of the list in notebooks/07_the_bugs_of_2015.ipynb; faults that change no
+updater.cc. The numbers are those of the list in notebooks/09_the_bugs_of_2015.ipynb; faults that change no
 derivative and no update (the reader of files, the prediction) are in that list only.
 """
 

@@ -98,5 +98,5 @@ def test_the_networks_are_those_that_pytorch_computes():
 
 def test_missing_networks_are_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(sunspots, "SUNSPOT_NETS", tmp_path / "none.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: expected the networks of notebook 10"):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: expected the networks of notebook 11"):
         load_sunspot_nets()

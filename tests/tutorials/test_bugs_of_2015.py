@@ -22,7 +22,7 @@ from lstm_numba.models.training import Batches
 from lstm_numba.tutorials import bugs_of_2015
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "notebooks" / "07_the_bugs_of_2015.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "09_the_bugs_of_2015.ipynb"
 T, B, WORDS, C = 5, 4, 7, 3
 
 

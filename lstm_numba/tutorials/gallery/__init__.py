@@ -2,7 +2,7 @@
 
 A figure is a function that computes what it shows with fixed seeds and draws it::
 
-    @figure("holding_a_value", notebook="04_gates_and_memory.ipynb", title="Holding a value for a hundred steps")
+    @figure("holding_a_value", notebook="05_gates_and_memory.ipynb", title="Holding a value for a hundred steps")
     def holding_a_value() -> Drawn:
         ...
         return ax.figure, "Curve of ...", "A column is a time step ..."
@@ -71,7 +71,7 @@ def figure(name: str, *, notebook: str, title: str) -> Callable[[Callable[..., D
     name : str
         Of the files and on the command line: small letters, digits and underscores, no other figure's.
     notebook : str
-        File name of the notebook to which the figure belongs, as ``"04_gates_and_memory.ipynb"``.
+        File name of the notebook to which the figure belongs, as ``"05_gates_and_memory.ipynb"``.
     title : str
         One line without mark-up.
 
@@ -83,8 +83,8 @@ def figure(name: str, *, notebook: str, title: str) -> Callable[[Callable[..., D
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(f"name: expected small letters, digits and underscores, got {name!r}")
-    if not re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", notebook):
-        raise ValueError(f"notebook: expected a file name such as '04_gates_and_memory.ipynb', got {notebook!r}")
+    if not re.fullmatch(r"(\d\d|appendix)_[a-z0-9_]+\.ipynb", notebook):
+        raise ValueError(f"notebook: expected a file name such as '05_gates_and_memory.ipynb', got {notebook!r}")
     if not title.strip() or "\n" in title:
         raise ValueError(f"title: expected one line of text, got {title!r}")
 

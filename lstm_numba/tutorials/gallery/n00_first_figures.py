@@ -12,7 +12,7 @@ from lstm_numba.tutorials.gallery.subjects import MAP_STEPS, OPEN, SEED, SEEDS, 
 UNFOLDED_STEPS = 9
 
 
-@figure("memory_block", notebook="02_the_memory_block.ipynb", title="The memory block of an LSTM")
+@figure("memory_block", notebook="03_the_memory_block.ipynb", title="The memory block of an LSTM")
 def memory_block() -> Drawn:
     """Draw the diagram of the block."""
     return (
@@ -66,7 +66,7 @@ def vanishing_gradient(data: Subjects) -> Drawn:
     )
 
 
-@figure("sensitivity_map", notebook="05_sensitivity.ipynb", title="Which output feels which input")
+@figure("sensitivity_map", notebook="07_sensitivity.ipynb", title="Which output feels which input")
 def sensitivity_map(data: Subjects) -> Drawn:
     """Draw the maps of two untrained nets beside each other."""
     rnn, lstm = data.nets.maps["rnn"], data.nets.maps["lstm"]
@@ -87,7 +87,7 @@ def sensitivity_map(data: Subjects) -> Drawn:
     )
 
 
-@figure("learning_curves", notebook="06_tagging_news_queries.ipynb", title="Learning to tag queries")
+@figure("learning_curves", notebook="08_tagging_news_queries.ipynb", title="Learning to tag queries")
 def learning_curves(data: Subjects) -> Drawn:
     """Draw loss and accuracy over the epochs."""
     history = data.trained.tagger.history
@@ -102,7 +102,7 @@ def learning_curves(data: Subjects) -> Drawn:
     )
 
 
-@figure("confusion_matrix", notebook="06_tagging_news_queries.ipynb", title="What is taken for what")
+@figure("confusion_matrix", notebook="08_tagging_news_queries.ipynb", title="What is taken for what")
 def confusion_matrix(data: Subjects) -> Drawn:
     """Draw true labels against predicted ones."""
     tagger = data.trained.tagger
@@ -116,7 +116,7 @@ def confusion_matrix(data: Subjects) -> Drawn:
     )
 
 
-@figure("sensitivity_query", notebook="05_sensitivity.ipynb", title="What each word's state depends on")
+@figure("sensitivity_query", notebook="07_sensitivity.ipynb", title="What each word's state depends on")
 def sensitivity_query(data: Subjects) -> Drawn:
     """Draw the map of the trained first layer over the words of a query."""
     words, S = data.trained.query.words, data.trained.sensitivity
@@ -135,7 +135,7 @@ def sensitivity_query(data: Subjects) -> Drawn:
     )
 
 
-@figure("gates", notebook="06_tagging_news_queries.ipynb", title="A query passes through the gates")
+@figure("gates", notebook="08_tagging_news_queries.ipynb", title="A query passes through the gates")
 def gates(data: Subjects) -> Drawn:
     """Draw every gate and cell of the trained first layer over a query."""
     net = data.trained

@@ -1,4 +1,4 @@
-"""Figures of notebook 06: what a tagger gains from each side of a word, and where it needs neighbours at all."""
+"""Figures of notebook 08: what a tagger gains from each side of a word, and where it needs neighbours at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstm_numba.models.tagger import Tagger
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 from lstm_numba.tutorials.gallery.subjects import SEED, Subjects
 
-NOTEBOOK = "06_tagging_news_queries.ipynb"
+NOTEBOOK = "08_tagging_news_queries.ipynb"
 NOISE: dict[str, Any] = {"dropout": 0.5, "input_dropout": 0.3, "word_dropout": 0.3}
 KINDS = ("one label", "several labels", "never seen")
 

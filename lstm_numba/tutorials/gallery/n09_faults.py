@@ -1,4 +1,4 @@
-"""Figures of notebook 07: two faults of the 2015 program, and the explosion that they make together."""
+"""Figures of notebook 09: two faults of the 2015 program, and the explosion that they make together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lstm_numba.tutorials import bugs_of_2015
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 from lstm_numba.tutorials.gallery.subjects import SEED, Subjects
 
-NOTEBOOK = "07_the_bugs_of_2015.ipynb"
+NOTEBOOK = "09_the_bugs_of_2015.ipynb"
 LAYERS, STEPS, RATE = (32, 32, 32), 300, 4e-3
 ALPHA, MU = 2e-3, 1e-2  # of the program
 

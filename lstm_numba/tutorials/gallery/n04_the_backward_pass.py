@@ -1,4 +1,4 @@
-"""Figures of notebook 03: what flows back through time, and which test sees which mistake in a backward pass."""
+"""Figures of notebook 04: what flows back through time, and which test sees which mistake in a backward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.recurrent import Trace
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
-NOTEBOOK = "03_the_backward_pass.ipynb"
+NOTEBOOK = "04_the_backward_pass.ipynb"
 TOLERANCE = 1e-6
 
 # What one gets wrong in a backward pass: a key for `backward`, and how figures call it.

@@ -1,4 +1,4 @@
-"""Figures of notebook 02: one step with its numbers, and a block that counts."""
+"""Figures of notebook 03: one step with its numbers, and a block that counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
-NOTEBOOK = "02_the_memory_block.ipynb"
+NOTEBOOK = "03_the_memory_block.ipynb"
 
-# One block with one input: the numbers that notebook 02 computes with by hand.
+# One block with one input: the numbers that notebook 03 computes with by hand.
 WEIGHTS: dict[str, dict[str, float]] = {
     "i": {"U": 0.5, "W": 0.4, "V": 0.3, "b": 0.1},
     "f": {"U": 0.2, "W": -0.6, "V": 0.5, "b": 1.0},
@@ -48,7 +48,7 @@ def clock(period: int) -> LSTM:
 
 @figure("block_step", notebook=NOTEBOOK, title="One step of one memory block, with its numbers")
 def block_step() -> Drawn:
-    """The step that notebook 02 computes by hand."""
+    """The step that notebook 03 computes by hand."""
     plots = without_window()
     trace = small_block().forward(np.full((1, 1, 1), X), h0=np.full((1, 1), H0), c0=np.full((1, 1), C0))
     ax = plots.block_step(trace)

@@ -18,7 +18,7 @@ from lstm_numba.instruments.unit_probes import Tracking, auc, correlation, lette
 from lstm_numba.models.character_model import CharacterModel, CharacterNetwork
 from lstm_numba.tutorials.gallery import Drawn, figure
 
-NOTEBOOK = "08_reading_a_page_letter_by_letter.ipynb"
+NOTEBOOK = "10_reading_a_page_letter_by_letter.ipynb"
 EPOCHS, UNITS, SEED = 3, 128, 0
 BEFORE = 500  # letters that the model reads before the paragraph that is drawn
 

@@ -13,7 +13,7 @@ from lstm_numba.data import Sunspots, load_sunspot_nets, load_sunspots
 from lstm_numba.exchange import from_torch
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
-NOTEBOOK = "10_look_inside_your_own_lstm.ipynb"
+NOTEBOOK = "11_look_inside_your_own_lstm.ipynb"
 BEFORE, AFTER = "as it comes", "forget bias 3"  # two of the trained networks
 UNITS, AHEAD, FIRST_TEST = 16, 36, (1930 - 1749) * 12  # of months
 LONGEST, CYCLE, EVERY = 264, 132, 6

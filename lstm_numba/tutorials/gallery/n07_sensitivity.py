@@ -14,7 +14,7 @@ from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 if TYPE_CHECKING:
     from lstm_numba.tutorials.gallery.subjects import Subjects
 
-NOTEBOOK = "05_sensitivity.ipynb"
+NOTEBOOK = "07_sensitivity.ipynb"
 KINDS = {"rnn": "simple net", "lstm": "LSTM"}
 FARTHEST, AVERAGED = 12, 60  # words back, and queries to average over
 

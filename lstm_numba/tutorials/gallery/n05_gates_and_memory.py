@@ -1,4 +1,4 @@
-"""Figures of notebook 04: a value held for a hundred steps, and how fast the derivative of the cell decays."""
+"""Figures of notebook 05: a value held for a hundred steps, and how fast the derivative of the cell decays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
-NOTEBOOK = "04_gates_and_memory.ipynb"
+NOTEBOOK = "05_gates_and_memory.ipynb"
 
 # What the cell of a memory by hand is told at every step.
 VALUE, WRITE, KEEP, READ = range(4)

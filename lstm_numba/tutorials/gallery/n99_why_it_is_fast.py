@@ -1,10 +1,10 @@
-"""Figures of notebook 09: what can be drawn without measuring anything."""
+"""Figures of the appendix: what can be drawn without measuring anything."""
 
 from __future__ import annotations
 
 from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
-NOTEBOOK = "09_why_it_is_fast.ipynb"
+NOTEBOOK = "appendix_why_it_is_fast.ipynb"
 LANES, VECTORS, ROWS = 4, 4, 6  # of the drawing: registers of 4 numbers, as 64-bit ARM has them
 
 
