@@ -33,7 +33,8 @@ BELOW: dict[str, set[str]] = {
     "exchange": {"layers", "models"},
     "torch": {"layers", "models"},
     "instruments": {"models", "plots"},
-    "tutorials": {"instruments", "exchange", "torch"},
+    "studies": {"models"},
+    "tutorials": {"instruments", "exchange", "torch", "studies"},
     "cli": {"tutorials"},
 }
 COMMON = {"_checks", "_files", "_tables"}
