@@ -5,6 +5,7 @@ Keras' words and ours:
     LSTM, GRU, SimpleRNN; RNN(LSTMCell) and so on          one layer
     go_backwards=True                                      reverse=True
     Bidirectional, merge_mode "concat" or "sum"            two directions, merge "concat" or "sum"
+    Bidirectional, merge_mode "ave", below another layer   merge "sum", and half of U in the layer above
     recurrent_activation                                   σ: gate
     activation                                             g and h(·): cell_input and cell_output; φ of the others
     "linear"                                               "identity"

@@ -37,7 +37,7 @@ from lstm_numba.exchange._keras_layers import ACTIVATIONS, Cell, Described, Foun
 from lstm_numba.exchange._kinds import KINDS, Kind, fill, kind_of, stacked
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
-from lstm_numba.layers.stack import Stack, as_stack, simplest
+from lstm_numba.layers.stack import MERGES, Stack, as_stack, simplest
 
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
@@ -70,8 +70,10 @@ def from_keras(
     Arrays here are time-major: Keras' input (B, T, I) goes in as ``x.swapaxes(0, 1)``. Every array keeps its own time
     index, also in a layer with ``go_backwards=True`` (here: ``reverse=True``), while Keras hands such a layer's outputs
     on in the order of processing: they are ``trace.h[::-1]``. A Bidirectional's `StackTrace.h` has both directions side
-    by side for every merge_mode. Dropout, which Keras applies in training only, and a stateful layer's present state
-    are not taken over. Where Keras masks the steps at the end, give the number of steps before them as ``lengths``.
+    by side for every merge_mode, "concat", "sum", "ave", "mul" and None. Below another layer "mul" and None are
+    refused, and "ave" is read as "sum" with U of the layer above halved, which gives the same numbers. Dropout, which
+    Keras applies in training only, and a stateful layer's present state are not taken over. Where Keras masks the steps
+    at the end, give the number of steps before them as ``lengths``.
 
     Parameters
     ----------
@@ -115,8 +117,9 @@ def from_keras(
         If the file is not Keras' or not whole, or holds no layer that can be loaded; a ValueError.
     ValueError
         For a name that isn't there, or none where there are several: the text lists them. For several that don't feed
-        each other. For what the engine hasn't (other activations, other merge_modes), missing arrays, wrong shapes, and
-        weights of a Keras before 2.3 without `recurrent_activation`, as its default was another.
+        each other. For what the engine hasn't (other activations, a merge_mode "mul" or None below another layer),
+        missing arrays, wrong shapes, and weights of a Keras before 2.3 without `recurrent_activation`, as its default
+        was another.
     TypeError
         For something else than a source, whole numbers as weights.
     ImportError
@@ -311,22 +314,44 @@ def _listed(found: list[Found]) -> str:
 
 
 def _merge(chosen: list[Found], layers: list[list[Any]]) -> str:
-    """How directions are joined, as Keras says, or where it doesn't, as the next layer's input size does."""
+    """Return how directions are joined between layers; above an "ave", read as "sum", halve U.
+
+    What comes out of the top layer stays apart here, so that its own mode is taken where no other layer has one.
+    """
     modes = []
-    for found, own, above in zip(chosen, layers, [*layers[1:], None], strict=True):
-        if len(own) == 2 and found.described.cells:
-            modes.append(found.described.merge_mode)
-        elif len(own) == 2 and above is not None:
-            modes.append("sum" if above[0].input_size == own[0].hidden_size else "concat")
-    for mode in modes:
-        if mode not in ("concat", "sum"):
-            raise Refused(
-                f"merge_mode: expected 'concat' or 'sum', got {mode!r}; the weights alone can be loaded, from the list "
-                "that get_weights() returns"
-            )
+    for found, own, above in zip(chosen, layers, layers[1:], strict=False):
+        if len(own) == 2:
+            mode = _mode_between(found, own[0], above[0])
+            if mode == "ave":  # halving is exact
+                for layer in above:
+                    layer["U"] = layer["U"] / 2
+                mode = "sum"
+            modes.append(mode)
     if len(set(modes)) > 1:
         raise Refused(f"merge_mode: expected the same in all layers, got {', '.join(map(repr, modes))}")
-    return modes[0] if modes else "concat"  # type: ignore[return-value]
+    top = chosen[-1].described
+    own_modes = [str(top.merge_mode)] if top.cells and top.merge_mode in MERGES else ["concat"]
+    return (modes or own_modes)[0]
+
+
+def _mode_between(found: Found, layer: Recurrent, above: Recurrent) -> str:
+    """Return how a layer's directions go into the one above: as the source says, or as sizes do."""
+    mode = found.described.merge_mode
+    if not found.described.cells:
+        if above.input_size != layer.hidden_size:
+            return "concat"
+        warnings.warn(
+            f"merge_mode: 'sum' is taken for the directions of layer {found.name!r}, as the layer above has as many "
+            "inputs as it has units; the source doesn't tell, and 'ave' and 'mul' have the same sizes",
+            stacklevel=5,
+        )
+        return "sum"
+    if mode not in (*MERGES, "ave"):
+        raise Refused(
+            f"merge_mode: expected 'concat', 'sum' or 'ave' below another layer, got {mode!r}; load each layer by its "
+            "name: trace.h has both directions side by side, h_F and h_B, to be joined before they go into the next"
+        )
+    return str(mode)
 
 
 # -- Keras' arrays as layers ------------------------------------------------------------------------------------------
