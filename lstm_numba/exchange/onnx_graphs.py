@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,17 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 14, 8  # the first with `layout`, and what goes with it: older programs read it too
 _OTHERS = ("DynamicQuantizeLSTM", "AttnLSTM", "QLSTM", "QGRU")
+# What a layer is made of where an exporter writes it out.
+_PRODUCTS, _GATES, _LOOPS = ("Gemm", "MatMul"), ("Sigmoid", "HardSigmoid", "Tanh", "Relu"), ("Loop", "Scan")
+_WRITTEN_OUT = """\
+a recurrent layer may be written out in them, as exporters do with nn.LSTMCell, nn.RNN and Keras' layers, and
+nothing tells its weights from others. They can be read from the model that was exported; from PyTorch's:
+    import safetensors.torch, lstm_numba
+    safetensors.torch.save_file(module.state_dict(), "weights.safetensors")
+    layer = lstm_numba.from_torch("weights.safetensors")
+from Keras':
+    model.save("model.keras")
+    layer = lstm_numba.from_keras("model.keras")"""
 
 
 # -- in
@@ -90,9 +102,10 @@ def from_onnx(
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no whole ONNX model, holds no LSTM, GRU or RNN, misses a tensor or has one of a wrong shape; or if the
-        node has what the engine hasn't (clip, other activations than Sigmoid, Tanh, Relu, the identity, and
-        HardSigmoid with alpha 0.2 or 1/6 and beta 0.5).
+        If it is no whole ONNX model, misses a tensor or has one of a wrong shape; if it holds no LSTM, GRU or RNN node,
+        as where one is written out in products and gates: the text says how to get its weights; or if the node has
+        what the engine hasn't (clip, other activations than Sigmoid, Tanh, Relu, the identity, and HardSigmoid with
+        alpha 0.2 or 1/6 and beta 0.5).
     ValueError
         If `name` isn't there, or was needed; the text lists the names there are.
     TypeError
@@ -120,9 +133,15 @@ def from_onnx(
 
 
 def _nothing_found(model: Model) -> ValueError:
-    others = sorted({node.op_type for node, _, _ in walk(model) if node.op_type in _OTHERS})
-    got = f"only {', '.join(others)}, which the engine hasn't" if others else "none"
-    return model.refuse(f"expected a graph with an LSTM, GRU or RNN node, got {got}")
+    kinds = Counter(node.op_type for node, _, _ in walk(model))
+    expected = "expected a graph with an LSTM, GRU or RNN node, got"
+    others = [kind for kind in sorted(kinds) if kind in _OTHERS]
+    if others:
+        return model.refuse(f"{expected} only {', '.join(others)}, which the engine hasn't")
+    if not any(kinds[kind] for kind in _GATES) or not any(kinds[kind] for kind in (*_PRODUCTS, *_LOOPS)):
+        return model.refuse(f"{expected} none")
+    counted = ", ".join(f"{kinds[kind]} {kind}" for kind in (*_PRODUCTS, *_GATES, *_LOOPS) if kinds[kind])
+    return model.refuse(f"{expected} none, but {counted}: {_WRITTEN_OUT}")
 
 
 def _links(nodes: list[RecurrentNode]) -> dict[RecurrentNode, Link]:

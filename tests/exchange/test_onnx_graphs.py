@@ -20,6 +20,7 @@ import oracles
 from cases import make_case, norm_error, random_parameters
 from lstm_numba import GRU, LSTM, ModelFileError, Recurrent, SimpleRNN, cells
 from lstm_numba.exchange.onnx_graphs import from_onnx, to_onnx
+from lstm_numba.exchange.opening import open_weights
 from lstm_numba.layers.stack import Stack
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: there is nothing to read or write models with")
@@ -976,7 +977,7 @@ def test_a_node_that_cant_be_evaluated():
 
 
 def test_a_graph_without_one():
-    with pytest.raises(ModelFileError, match="expected a graph with an LSTM, GRU or RNN node, got none"):
+    with pytest.raises(ModelFileError, match=r"expected a graph with an LSTM, GRU or RNN node, got none$"):
         from_onnx(model_of([helper.make_node("Relu", ["X"], ["Y"])], {}))
     other = helper.make_node("DynamicQuantizeLSTM", ["X", "W", "R"], ["Y"], domain="com.microsoft")
     with pytest.raises(ModelFileError, match="got only DynamicQuantizeLSTM, which the engine hasn't"):
@@ -985,6 +986,39 @@ def test_a_graph_without_one():
     other.domain = "somebody.else"
     with pytest.raises(ModelFileError, match="got none"):
         from_onnx(model_of([other], arrays()))
+
+
+def test_a_layer_that_is_written_out_is_counted_and_the_way_round_named(tmp_path):
+    """As exporters write nn.LSTMCell; in a loop as they write a layer over time."""
+    helped = [helper.make_node(*each) for each in (("Gemm", ["X", "W"], ["a"]), ("Gemm", ["a", "W"], ["b"]))]
+    inner = [helper.make_node(kind, ["b"], [kind]) for kind in ("Sigmoid", "Sigmoid", "Tanh")]
+    given = [helper.make_empty_tensor_value_info(name) for name in ("Tanh",)]
+    loop = helper.make_node("Scan", ["b"], ["Y"], num_scan_inputs=0, body=helper.make_graph(inner, "body", [], given))
+    expected = "with an LSTM, GRU or RNN node, got none, but 2 Gemm, 2 Sigmoid, 1 Tanh"
+    for nodes, end in (([*helped, *inner], ""), ([*helped, loop], ", 1 Scan")):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model_of(nodes, {"W": np.ones((3, 3), np.float32)}, outputs=["b"]).SerializeToString())
+        for read in (from_onnx, open_weights):
+            with pytest.raises(ModelFileError, match=f"{expected}{end}: a recurrent layer may be .*") as error:
+                read(path)
+            assert "lstm_numba.from_torch(" in str(error.value) and "lstm_numba.from_keras(" in str(error.value)
+
+
+def test_the_way_round_for_what_torch_writes_out(tmp_path, monkeypatch):
+    """The lines of the message, run as they stand."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: nothing exports a model")
+    pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    with torch.random.fork_rng(devices=[]):
+        module = torch.nn.LSTMCell(I, H)
+    with pytest.raises(ModelFileError) as error:
+        from_onnx(exported(module, torch.randn(B, I)))
+    assert "2 Gemm, 3 Sigmoid, 2 Tanh" in str(error.value)
+    lines = [line.strip() for line in str(error.value).splitlines() if line.startswith("    ")][:3]
+    monkeypatch.chdir(tmp_path)
+    space = {"module": module}
+    exec("\n".join(lines), space)
+    x = torch.randn(B, I)
+    np.testing.assert_allclose(space["layer"].forward(x.numpy()[None]).h[0], module(x)[0].detach(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("source", [None, 3, b"bytes", np.ones(3)])
