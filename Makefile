@@ -48,7 +48,7 @@ types: $(VENV)/.test ## mypy
 figures: $(VENV)/.core ## draw every figure of the tutorials into figures/
 	$(BIN)/python -m lstm_numba figures --out figures
 
-bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks: tables, build/benchmark.json, the README's figure; COMPARE=1 installs the peers; BENCH_ARGS="..."
+bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks: tables, build/benchmark.json, the figure of docs/how-fast.md; COMPARE=1 installs the peers; BENCH_ARGS="..."
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 lab: $(VENV)/.notebooks ## JupyterLab on the tutorials

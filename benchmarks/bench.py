@@ -1,4 +1,4 @@
-"""How fast the engine is, beside PyTorch and ONNX Runtime: every table, as JSON, and the README's figure.
+"""How fast the engine is, beside PyTorch and ONNX Runtime: every table, as JSON, and the figure of docs/how-fast.md.
 
     python benchmarks/bench.py [--threads 1,2] [--seconds S] [--only layers,onnx,...] [--json FILE] [--figure FILE]
 

@@ -1,4 +1,4 @@
-"""The README's figure: how many times faster than torch.nn.LSTM, shape by shape, from the numbers of `bench`.
+"""The figure of docs/how-fast.md: how many times faster than torch.nn.LSTM, by shape, from the numbers of `bench`.
 
     python benchmarks/figure.py build/benchmark.json figures/benchmark
 """

@@ -213,7 +213,7 @@ def test_make_help_lists_every_target():
     assert set(re.findall(r"^  make ([a-z-]+) ", run.stdout, flags=re.MULTILINE)) == makefile_targets()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/how-fast.md", ".ci/run"])
 def test_every_make_target_that_a_document_names_exists(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     code = text if name == ".ci/run" else "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, flags=re.DOTALL))

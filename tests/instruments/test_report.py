@@ -1,10 +1,9 @@
-"""A stored model and a series in, figures and true sentences out: `open_weights`, `read_series`, `report`, README."""
+"""A stored model and a series in, figures and true sentences out: `open_weights`, `read_series`, `report`."""
 
 from __future__ import annotations
 
 import json
 import re
-import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -25,8 +24,6 @@ from lstm_numba.instruments import report
 from lstm_numba.instruments.roles import Roles
 from lstm_numba.layers.stack import Stack, as_stack
 from pictures import assert_readable, bar_of, smallest_type
-
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -935,56 +932,3 @@ def test_help_has_examples_that_can_be_parsed(capsys):
     for example in examples:
         assert parser._parser().parse_args(shlex.split(example)).command == "look"
     assert f"the last {report.STEPS})" in out
-
-
-# -- the README ------------------------------------------------------------------------------------------------------
-
-
-def section(title):
-    found = re.search(rf"^## {title}\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
-    assert found, f"README has no section {title!r}"
-    return found[1]
-
-
-def run_blocks(text):
-    """Run the examples one after the other; the names that they leave, and how many they were."""
-    names: dict = {}
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    return names, len(blocks)
-
-
-def test_the_readmes_first_examples_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names, number = run_blocks(section("Ten lines"))
-    assert number == 2 and names["S"].shape == (20, 20) and Path("sensitivity.png").exists()
-    assert names["tagger"].score(names["test"]) > 0.9
-
-
-def test_the_readmes_own_cell_runs(tmp_path, monkeypatch):
-    """Its cell is a function, whose source is read: from a file, as the text of a block has none."""
-    (block,) = re.findall(r"```python\n(.*?)```", section("Your own cell"), re.DOTALL)
-    before = "import numpy as np\nimport lstm_numba as ln\nx = np.ones((20, 1, 8))\n"  # as "Ten lines" has them
-    (tmp_path / "own_cell.py").write_text(before + block, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    names = runpy.run_path("own_cell.py")
-    assert any(isinstance(value, ln.Cell) for value in names.values())
-
-
-def test_the_readme_opens_an_lstm(tmp_path, monkeypatch, capsys):
-    for library in ("torch", "onnx", "h5py"):
-        pytest.importorskip(library, reason=f"{library} is not installed")
-    monkeypatch.chdir(tmp_path)
-    text = section("Open your own LSTM")
-    names, number = run_blocks(text)
-    assert number == README.count("```python\n") - 3  # none of the README's is forgotten here
-    same_weights(names["same"], names["layer"])
-    torch = names["torch"]
-    with torch.no_grad():
-        output = names["module"](torch.from_numpy(names["x"].astype(np.float32)))[0].numpy()
-    np.testing.assert_allclose(output, names["trace"].h, atol=1e-6)
-    commands = re.findall(r"^lstm-numba (look .*?)(?: +#.*)?$", text, re.MULTILINE)
-    assert commands
-    for command in commands:
-        assert main(shlex.split(command)) == 0
