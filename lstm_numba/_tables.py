@@ -25,12 +25,12 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]], mar
     """
     lines = [_row("th", head, "")]
     lines += [_row("td", row, ' style="font-weight: bold"' if n in marked else "") for n, row in enumerate(rows)]
-    caption = f'<caption style="text-align: left; white-space: pre-line">{html.escape(title)}</caption>'
+    caption = f'<caption style="text-align: left; white-space: pre-line">{html.escape(title, quote=False)}</caption>'
     return f"<table>{caption}{''.join(lines)}</table>"
 
 
 def _row(tag: str, cells: Sequence[object], style: str) -> str:
-    return f"<tr{style}>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr{style}>{''.join(f'<{tag}>{html.escape(str(cell), quote=False)}</{tag}>' for cell in cells)}</tr>"
 
 
 def of_arrays(title: str, arrays: Mapping[str, NDArray]) -> str:

@@ -5,7 +5,9 @@
     python notebooks/run.py --check              # change nothing; prove the solutions of the exercises too
 
 A refreshed notebook is in normal form: outputs in the order of execution, nothing about when and where they were made,
-a line of text in the place of sliders, which only a running kernel can show.
+a line of text in the place of sliders, which only a running kernel can show. A heading begins a cell, and a slide where
+the notebook is shown as slides. A cell that only checks what the text says, one of nothing but asserts or with
+``# checks`` in its first line, is hidden in the page, and run like every other.
 
 An exercise is a code cell with ``# your turn``, the next code cell, which checks the answer, and after them a folded
 solution with a block of Python. To prove it, the block is run below the cell's own lines; then the check must print
@@ -15,7 +17,9 @@ that it is right.
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
+import itertools
 import os
 import re
 import sys
@@ -29,7 +33,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +41,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 SLIDERS = "Sliders appear here when the cell is run."
 COMPILING = "lstm_numba: compiling "  # is said once on each computer, and of each cell
 TURN = "# your turn"
+CHECKS = "# checks"
+HEADING = re.compile(r"(?m)^(?=##? )")
+FENCE = re.compile(r"(?ms)^```.*?^```$|^<details>.*?^</details>$")
+HIDDEN = "hide-cell"  # which pages made from notebooks know; JupyterLab goes by source_hidden
 RIGHT = re.compile(r"(?<!not )\bright\b", re.IGNORECASE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -112,17 +120,60 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
     notebook = nbformat.from_dict(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.cells = [part for cell in notebook.cells for part in headed_parts(cell)]
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict(metadata(cell))
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not output.get("text", "").startswith(COMPILING)]
             for output in cell.outputs:
                 if WIDGET in output.get("data", {}):
                     output.data = nbformat.from_dict({"text/plain": SLIDERS})
                 if output.output_type in ("display_data", "execute_result"):
-                    output.metadata = nbformat.from_dict({})
+                    picture = {kind: output.metadata[kind] for kind in output.metadata if kind == "image/png"}
+                    output.metadata = nbformat.from_dict(picture)
     return notebook
+
+
+def headed_parts(cell: NotebookNode) -> list[NotebookNode]:
+    """Split a cell of text so that each title and each section begins one of its own."""
+    if cell.cell_type != "markdown":
+        return [cell]
+    quoted = [range(*found.span()) for found in FENCE.finditer(cell.source)]
+    starts = [found.start() for found in HEADING.finditer(cell.source)]
+    starts = [start for start in starts if not any(start in each for each in quoted)]
+    ends = [0, *(start for start in starts if cell.source[:start].strip()), len(cell.source)]
+
+    first, *others = (cell.source[a:b].strip() for a, b in itertools.pairwise(ends))
+    cell.source = first if others else cell.source
+    return [cell, *(new_markdown_cell(text, id=f"{cell.id}-{n}") for n, text in enumerate(others, start=2))]
+
+
+def only_checks(source: str) -> bool:
+    """Whether a cell of code only checks what the text around it says."""
+    if source.startswith(CHECKS):
+        return True
+    statements = ast.parse(source).body
+    return bool(statements) and all(isinstance(statement, ast.Assert) for statement in statements)
+
+
+def metadata(cell: NotebookNode) -> dict[str, object]:
+    """Return what a cell says to the programs that show it: its tags, whether it is hidden, its place in the slides."""
+    tags = [tag for tag in cell.metadata.get("tags", []) if not tag.startswith("hide-")]
+    if cell.cell_type == "markdown":
+        heading = re.match("#+ ", cell.source)
+        slide = heading and {"# ": "slide", "## ": "slide", "### ": "subslide"}.get(heading[0])
+    elif only_checks(cell.source):
+        tags.append(HIDDEN)
+        slide = "skip"
+    else:
+        slide = "subslide"
+
+    found: dict[str, object] = {"tags": tags} if tags else {}
+    if HIDDEN in tags:
+        found["jupyter"] = {"source_hidden": True}
+    if slide:
+        found["slideshow"] = {"slide_type": slide}
+    return found
 
 
 def refresh(path: Path) -> float:

@@ -108,7 +108,7 @@ def test_it_is_a_valid_notebook_in_normal_form(path):
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}, f"cell {cell.id}: {dict(cell.metadata)}"
+        assert cell.metadata == program.metadata(cell), f"cell {cell.id}: {dict(cell.metadata)}"
         assert not cell.get("attachments")
     assert path.read_text(encoding="utf-8") == nbformat.writes(program.normalised(notebook)) + "\n"
 
@@ -156,7 +156,8 @@ def test_it_ends_with_exercises_and_the_way_on(path):
 
 def test_code_lines_fit_on_the_page(path):
     for cell in cells(path, "code"):
-        assert max(map(len, cell.source.splitlines())) <= 120
+        long = [line for line in cell.source.splitlines() if len(line) > 100]
+        assert not long, f"cell {cell.id}: {long}"
 
 
 # -- its outputs ------------------------------------------------------------------------------------------------------
@@ -250,25 +251,34 @@ class Images(HTMLParser):
 
 def test_every_image_has_an_alternative_text(path):
     for number, output in outputs(path):
-        for kind, value in output.get("data", {}).items():
+        data = output.get("data", {})
+        texts = Images(data.get("text/html", "")).texts
+        assert all(text and text.strip() for text in texts), f"cell {number}"
+        assert "&#x27;" not in data.get("text/html", ""), f"cell {number} writes an apostrophe as a code"
+        for kind in data:
             if kind.startswith("image/"):
-                # JupyterLab shows such an image without its text: ln.plots.show has one that it shows with it.
-                pytest.fail(f"cell {number} has a bare {kind}")
-            if kind == "text/html":
-                assert all(text and text.strip() for text in Images(value).texts), f"cell {number}"
+                # JupyterLab shows a bare image without its text: ln.plots.show has one that it shows with it.
+                assert texts == [output.metadata.get(kind, {}).get("alt")], f"cell {number} has a bare {kind}"
     for number, cell in enumerate(read(path).cells, start=1):
         if cell.cell_type == "markdown":
             texts = Images(cell.source).texts + re.findall(r"!\[([^\]]*)\]\(", cell.source)
             assert all(text and text.strip() for text in texts), f"cell {number}"
 
 
+def test_every_picture_is_stored_for_paper_too(path):
+    for number, output in outputs(path):
+        data = output.get("data", {})
+        if Images(data.get("text/html", "")).texts:
+            assert data["image/png"] in data["text/html"], f"cell {number}: show it with ln.plots.show"
+
+
 def test_every_picture_is_followed_by_a_word_on_how_to_read_it(path):
-    notebook = read(path).cells
+    notebook = [cell for cell in read(path).cells if program.HIDDEN not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook):
         shows = any(Images(output.get("data", {}).get("text/html", "")).texts for output in cell.get("outputs", []))
         if shows:
             rest = notebook[number + 1 :]
-            assert rest and rest[0].cell_type == "markdown", f"cell {number + 1} has a picture and no words below"
+            assert rest and rest[0].cell_type == "markdown", f"cell {cell.id} has a picture and no words below"
 
 
 def test_its_outputs_tell_nothing_of_the_machine(path):
@@ -553,13 +563,55 @@ def test_a_refreshed_notebook_has_the_same_bytes_every_time(tmp_path):
     assert path.read_bytes() == first
     notebook = nbformat.read(path, as_version=4)
     assert notebook.metadata == program.METADATA
-    assert all(not cell.metadata for cell in notebook.cells)
+    assert [dict(cell.metadata) for cell in notebook.cells] == [
+        {"slideshow": {"slide_type": slide}} for slide in ("slide", "subslide", "subslide", "subslide")
+    ]
     assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2, 3]
     printed, slider, value = (cell.outputs for cell in notebook.cells[1:])
     assert printed == [{"output_type": "stream", "name": "stdout", "text": "1\n2\n"}]
     assert slider[0].data == {"text/plain": program.SLIDERS}
     assert value[0].data == {"text/plain": "3"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_heading_begins_a_cell_and_a_slide(tmp_path):
+    folded = "<details>\n## not a section\n</details>\n```\n# nor this\n```"
+    path = small_notebook(tmp_path, f"# A title\n\n{folded}\n\n## One\n\ntext\n### A part\n## Two", "### Three", "# x")
+    notebook = program.normalised(nbformat.read(path, as_version=4))
+    assert program.normalised(notebook) == notebook
+    assert [(cell.source, cell.id, cell.metadata.slideshow.slide_type) for cell in notebook.cells] == [
+        (f"# A title\n\n{folded}", "cell-0", "slide"),
+        ("## One\n\ntext\n### A part", "cell-0-2", "slide"),
+        ("## Two", "cell-0-3", "slide"),
+        ("### Three", "cell-1", "subslide"),
+        ("# x", "cell-2", "slide"),
+    ]
+    nbformat.validate(notebook)
+
+
+HIDING = {"tags": ["hide-cell"], "jupyter": {"source_hidden": True}, "slideshow": {"slide_type": "skip"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "hidden"),
+    [
+        ("assert x == 1\nassert y, 'a text'", True),
+        ("# checks\nz = 2\nfor n in range(3):\n    assert n < z + 1", True),
+        ("x = 1\nassert x == 1", False),
+        ("print(1)", False),
+        ("# a comment", False),
+    ],
+)
+def test_a_cell_that_only_checks_is_hidden_in_the_page(source, hidden):
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["hide-input"]})
+    notebook = program.normalised(nbformat.v4.new_notebook(cells=[cell]))
+    assert notebook.cells[0].metadata == (HIDING if hidden else {"slideshow": {"slide_type": "subslide"}})
+
+
+def test_a_check_that_fails_still_stops_the_run(tmp_path, capsys):
+    path = small_notebook(tmp_path, "x = 1", "assert x == 2, 'x is two'")
+    assert program.main([str(path)]) == 1
+    assert "x is two" in capsys.readouterr().err
 
 
 def test_that_the_kernels_were_compiled_is_not_stored(tmp_path):

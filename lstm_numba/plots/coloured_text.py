@@ -29,7 +29,7 @@ from lstm_numba.plots._base import (
     is_dark,
 )
 from lstm_numba.plots._scales import flag_cells
-from lstm_numba.plots.output import alt_text
+from lstm_numba.plots.output import alt_text, in_attribute
 
 __all__ = ["ColouredLetters", "coloured_letters", "coloured_letters_html"]
 
@@ -228,7 +228,7 @@ def coloured_letters_html(
     starts = np.flatnonzero(np.diff(shades, prepend=shades[0] - 1))
     spans = []
     for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        letters = html.escape(text[start:stop]).replace("\n", f"{LINE_END}\n")
+        letters = html.escape(text[start:stop], quote=False).replace("\n", f"{LINE_END}\n")
         shade = int(shades[start])
         said = "NaN or ∞" if shade < 0 else f"{numbers[start:stop].min():.2f} to {numbers[start:stop].max():.2f}"
         spans.append(f'<span style="{_css(shade, colours)}" title="{said}">{letters}</span>')
@@ -237,10 +237,10 @@ def coloured_letters_html(
         f'<span style="{_css(shade, colours)}"> {middles[shade]:.2f} </span>'
         for shade in (0, _SHADES // 4, _SHADES // 2, 3 * _SHADES // 4, _SHADES - 1)
     )
-    said = html.escape(label or "value")
+    said = html.escape(label or "value", quote=False)
     markup = (
         '<figure style="margin:0">'
-        f'<pre role="img" aria-label="{html.escape(alt)}" style="line-height:1.5;background:#ffffff;color:{INK}">'
+        f'<pre role="img" aria-label="{in_attribute(alt)}" style="line-height:1.5;background:#ffffff;color:{INK}">'
         f"{''.join(spans)}</pre>"
         f"<figcaption>{said}: {legend}</figcaption></figure>"
     )

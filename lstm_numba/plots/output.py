@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import os
 import re
@@ -88,8 +87,9 @@ def save(
 def show(ax_or_figure: Axes | Figure, alt: str) -> None:
     """Show a figure in a notebook with its alternative text, and close it.
 
-    The output is an HTML image that holds a PNG, with the same bytes on every run, and its ``alt``. An
-    ``image/png`` output would be shorter, but JupyterLab shows it without the text.
+    The output holds one PNG twice, with the same bytes on every run: as an HTML image with its ``alt``, which pages
+    show, and as ``image/png``, which goes into LaTeX and PDF. The second alone would do, but JupyterLab shows it
+    without the text.
 
     Parameters
     ----------
@@ -119,28 +119,32 @@ def show(ax_or_figure: Axes | Figure, alt: str) -> None:
         raise ImportError("plots.show needs IPython, which every notebook has; plots.save writes files") from error
     figure = ax_or_figure if isinstance(ax_or_figure, Figure) else ax_or_figure.figure.figure
     try:
-        display({"text/html": _image(figure, text), "text/plain": text}, raw=True)
+        (large,) = _pictures(figure, ("png",), _figure_title(figure) or "figure", text, NOTEBOOK_DPI)
+        png = _smaller(large)
+        data = {"text/html": _tag(figure, text, png), "image/png": _base64(png), "text/plain": text}
+        display(data, metadata={"image/png": {"alt": text, "width": _width(figure)}}, raw=True)
     finally:
         plt.close(figure)
 
 
-def _image(figure: Figure, alt: str) -> str:
-    """The figure as an HTML image, as wide as it is on paper."""
-    (png,) = _pictures(figure, ("png",), _figure_title(figure) or "figure", alt, NOTEBOOK_DPI)
-    return _tag(figure, alt, _smaller(png))
-
-
 def quick_image(figure: Figure, alt: str) -> str:
-    """The same drawn once and coarser, for an image that follows a slider."""
+    """Return the figure as an HTML image, drawn once and coarser, for a picture that follows a slider."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_QUICK_DPI)
     return _tag(figure, alt_text(alt), buffer.getvalue())
 
 
 def _tag(figure: Figure, alt: str, png: bytes) -> str:
-    source = base64.b64encode(png).decode("ascii")
-    width = round(96 * figure.get_figwidth())
-    return f'<img alt="{html.escape(alt)}" width="{width}" src="data:image/png;base64,{source}">'
+    return f'<img alt="{in_attribute(alt)}" width="{_width(figure)}" src="data:image/png;base64,{_base64(png)}">'
+
+
+def _width(figure: Figure) -> int:
+    """The width on the page, in its pixels, that makes the figure as large as on paper."""
+    return round(96 * figure.get_figwidth())
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _smaller(png: bytes) -> bytes:
@@ -152,6 +156,11 @@ def _smaller(png: bytes) -> bytes:
     buffer = io.BytesIO()
     few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def in_attribute(text: str) -> str:
+    """Return text as it is written between double quotes in HTML and SVG, where an apostrophe stays as it is."""
+    return escape(text, {'"': "&quot;"})
 
 
 def alt_text(alt: str) -> str:
@@ -220,7 +229,7 @@ def _picture(figure: Figure, form: str, title: str, alt: str) -> bytes:
 def _described(svg: str, title: str, alt: str) -> str:
     """Put title and alternative text first in an SVG, where screen readers look for them."""
     words = f"\n <title>{escape(title)}</title>\n <desc>{escape(alt)}</desc>"
-    label = escape(alt, {'"': "&quot;"})
+    label = in_attribute(alt)
     return re.sub(
         r"<svg\b([^>]*)>",
         lambda found: f'<svg role="img" aria-label="{label}"{found[1]}>{words}',

@@ -848,9 +848,9 @@ def displayed(monkeypatch):
     display = pytest.importorskip("IPython.display", reason="IPython is not installed")
     shown: list[dict] = []
 
-    def show(data, *, raw):
+    def show(data, *, metadata, raw):
         assert raw
-        shown.append(data)
+        shown.append({**data, "metadata": metadata})
 
     monkeypatch.setattr(display, "display", show)
     return shown
@@ -867,15 +867,17 @@ class Image(HTMLParser):
 
 
 def test_show_displays_one_image_with_its_text_and_closes_the_figure(displayed, tmp_path):
-    alt = 'a <b> & "c" of σ'
+    alt = 'a <b> & "c" of σ\'s'
     ax = plots.sensitivity_map(decaying(6))
     assert plots.show(ax, alt) is None
     assert not plt.get_fignums()
     ((tag, image),) = Image(displayed[0]["text/html"]).images
     assert (tag, image["alt"], image["width"]) == ("img", alt, "672")
     assert displayed[0]["text/plain"] == alt
+    assert "'s" in displayed[0]["text/html"]
     kind, _, picture = image["src"].partition(",")
-    assert kind == "data:image/png;base64"
+    assert kind == "data:image/png;base64" and picture == displayed[0]["image/png"]
+    assert displayed[0]["metadata"] == {"image/png": {"alt": alt, "width": 672}}
     (tmp_path / "shown.png").write_bytes(base64.b64decode(picture))
     pixels = imread(tmp_path / "shown.png")
     assert pixels.shape[1] == 1008
