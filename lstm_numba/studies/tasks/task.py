@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba import _checks
+
+AnyTask = TypeVar("AnyTask", bound="Task")
 
 LOSSES = ("squared_error", "cross_entropy", "binary_cross_entropy")
 
@@ -20,19 +22,22 @@ class Minibatch(NamedTuple):
     Attributes
     ----------
     x : (T, B, I) float32
-        Input.
+        Input; 0 after a sequence's end.
     targets : (T, B, O) float32, or (T, B) int64 with "cross_entropy"
-        What the network shall answer: numbers, shares of 1, or classes. 0 wherever `mask` is 0.
+        What the network shall answer: numbers, probabilities, or classes. 0 wherever `mask` is 0.
     mask : (T, B) float32
         1 at the steps at which an error counts, else 0.
     lengths : (B,) int64, or None
         Steps of each sequence; None where all have T.
+    truth : (T, B, O), or None
+        What `Task.solved` compares with where that isn't `targets`: which symbols may come next, targets without noise.
     """
 
     x: NDArray
     targets: NDArray
     mask: NDArray
     lengths: NDArray | None
+    truth: NDArray | None = None
 
 
 class Criterion(NamedTuple):
@@ -45,7 +50,7 @@ class Criterion(NamedTuple):
     wrong_at_most
         How many of them may be wrong: those for which `Task.solved` says False.
     error_below
-        What their mean error must stay below, too: the loss, mean over the steps that count (and over the outputs).
+        What the mean of their `Task.errors` must stay below, too.
     of
         Which sequences: "training", the most recent ones, each as the network answered when it saw it first; or
         "test", those of `Task.test`.
@@ -74,8 +79,20 @@ class Suggested(NamedTuple):
     sequences: int
 
 
+def whole(default: int, least: int = 1) -> Any:
+    """A setting that is a whole number of at least `least`."""
+    return dataclasses.field(default=default, metadata={"check": lambda name, value: _checks.size(name, value, least)})
+
+
+def choice(default: str, *others: str) -> Any:
+    """A setting that is one of some names."""
+    choices = (default, *others)
+    check = {"check": lambda name, value: _checks.choice(name, value, choices)}
+    return dataclasses.field(default=default, metadata=check)
+
+
 class Task(ABC):
-    """A task of the literature: a frozen dataclass whose fields are its settings.
+    """A task of the literature: a frozen dataclass whose fields are its settings (`whole`, `choice`).
 
     Attributes
     ----------
@@ -86,18 +103,40 @@ class Task(ABC):
     loss
         "squared_error" (the outputs are numbers), "binary_cross_entropy" (probabilities, each by itself) or
         "cross_entropy" (probabilities of O classes).
+    tolerance
+        How large an absolute error of a right answer may be.
     criterion
-        When it is solved.
+        When the task is solved.
     suggested
         Settings of a run that solves it.
     """
 
     name: ClassVar[str]
-    input_size: int
-    output_size: int
     loss: ClassVar[str]
+    tolerance: ClassVar[float]
     criterion: ClassVar[Criterion]
     suggested: ClassVar[Suggested]
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for each in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = each.metadata["check"](each.name, getattr(self, each.name))
+            object.__setattr__(self, each.name, value)
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """I."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """O."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The task's settings by name, as JSON can hold them."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @abstractmethod
     def minibatch(self, rng: np.random.Generator, batch_size: int) -> Minibatch:
@@ -111,9 +150,17 @@ class Task(ABC):
             B.
         """
 
-    @abstractmethod
-    def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
-        """Return for each sequence whether the network's answers are right.
+    def test(self, rng: np.random.Generator) -> Minibatch:
+        """Draw the `criterion.sequences` on which a network is tested.
+
+        Where training sequences never end, these are merely others of the same kind.
+        """
+        return self.minibatch(rng, self.criterion.sequences)
+
+    def absolute_errors(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+        """Return at each step the largest absolute error of an output; 0 where errors don't count.
+
+        For classes that is 1 - p of the right one: no other output's error is larger.
 
         Parameters
         ----------
@@ -124,33 +171,56 @@ class Task(ABC):
 
         Returns
         -------
-        (B,) bool
+        (T, B)
         """
+        if self.loss == "cross_entropy":
+            errors = 1 - np.take_along_axis(outputs, minibatch.targets[:, :, None], axis=2)[:, :, 0]
+        else:
+            truth = minibatch.targets if minibatch.truth is None else minibatch.truth
+            errors = np.abs(outputs - truth).max(axis=2)
+        return np.where(minibatch.mask > 0, errors, 0)
 
-    def test(self, rng: np.random.Generator) -> Minibatch:
-        """Draw the `criterion.sequences` on which a network is tested; none of them is a training sequence.
+    def errors(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+        """Return the mean of each sequence's `absolute_errors` over the steps that count, (B,)."""
+        return self.absolute_errors(outputs, minibatch).sum(axis=0) / minibatch.mask.sum(axis=0)
 
-        Where training sequences never end, these are merely others of the same kind.
-        """
-        return self.minibatch(rng, self.criterion.sequences)
+    def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+        """Return for each sequence whether the answers are right: no absolute error reaches the `tolerance`; (B,)."""
+        return self.absolute_errors(outputs, minibatch).max(axis=0) < self.tolerance
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The task's settings by name, as JSON can hold them."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+# -- what generators share --------------------------------------------------------------------------------------------
+
+
+def one_hot(symbols: NDArray, size: int) -> NDArray:
+    """Return rows of `size` zeros with a one, (T, B, size) float32; -1 stands for no symbol: zeros only."""
+    return np.eye(size + 1, size, dtype=np.float32)[symbols]
+
+
+def steps_of(lengths: NDArray) -> NDArray:
+    """Return 1 at the steps of each sequence and 0 after its end, (T, B) float32."""
+    return (np.arange(lengths.max())[:, None] < lengths).astype(np.float32)
+
+
+def last_steps(lengths: NDArray) -> NDArray:
+    """Return 1 at the last step of each sequence, else 0, (T, B) float32."""
+    return (np.arange(lengths.max())[:, None] == lengths - 1).astype(np.float32)
+
+
+# -- tasks by their names ---------------------------------------------------------------------------------------------
 
 
 # Name → task; `register` fills it, one module after another.
 TASKS: dict[str, type[Task]] = {}
 
 
-def register(task: type[Task]) -> type[Task]:
+def register(kind: type[AnyTask]) -> type[AnyTask]:
     """Add a class to `TASKS` under its name; a decorator."""
-    _checks.choice("loss", task.loss, LOSSES)
-    if task.name in TASKS:
-        raise ValueError(f"name: expected one that no other task has, got {task.name!r}")
-    TASKS[task.name] = task
-    return task
+    _checks.choice("loss", kind.loss, LOSSES)
+    if kind.name in TASKS:
+        raise ValueError(f"name: expected one that no other task has, got {kind.name!r}")
+    TASKS[kind.name] = kind
+    return kind
 
 
 def task(name: str, **settings: Any) -> Task:
