@@ -365,7 +365,7 @@ class _Problem(ABC):
         """The same for sequences that end after one step."""
 
     def _lengths_of_one_step(self) -> NDArray | None:
-        return None if self.lengths is None else np.ones(self.x.shape[1], int)
+        return None if self.lengths is None else np.minimum(self.lengths, 1)
 
     def compare(self, step: float, tolerance: float, max_entries: int | None) -> list[GradcheckRow]:
         """Compare every gradient with differences."""
@@ -512,7 +512,8 @@ class _NetworkProblem(_Problem):
         self._collect(gradients, others)
 
     def one_step(self) -> _Problem:
-        t = int((self.y >= 0).any(axis=1).argmax())  # the first step that has a class
+        counts = self.y >= 0 if self.y.ndim == 2 else ~np.isnan(self.y).all(axis=2)
+        t = int(counts.any(axis=1).argmax())  # the first step that has a target
         return _NetworkProblem(
             self.subject, self.x[t : t + 1], self._lengths_of_one_step(), self.rng, self.y[t : t + 1]
         )
@@ -526,11 +527,12 @@ class _NetworkProblem(_Problem):
         return self.rng.integers(0, self.embedding.n_words, self._random_size())
 
     def _random_y(self) -> NDArray:
-        """Random classes; one of them is left out where there are enough."""
-        T, B, C = self._forward().probabilities.shape
-        y = self.rng.integers(0, C, (T, B))
+        """Random classes, or numbers from 0 to 1 without a softmax; one is left out where there are enough."""
+        T, B, C = self._forward().logits.shape
+        classes = self.subject.output == "softmax"
+        y = self.rng.integers(0, C, (T, B)) if classes else self.rng.random((T, B, C))
         if T > 2:
-            y[0, 0] = -1
+            y[0, 0] = -1 if classes else np.nan
         return y
 
     def _forward(self) -> Any:

@@ -80,8 +80,9 @@ class CharacterNetwork(Network):
         C = self.n_characters = _checks.size("n_characters", n_characters, 2)
         options: dict[str, Any] = {"cell": cell, "dtype": _checks.float_dtype(dtype), "seed": seed}
         of_networks: dict[str, Any] = dict(
-            bidirectional=False, merge="concat", output_bias=True, dropout=0.0, input_dropout=0.0, word_dropout=0.0,
-            weight_decay=0.0, loss="all", embedding=Embedding(np.eye(C, dtype=options["dtype"]), C, 0),
+            bidirectional=False, merge="concat", output="softmax", output_bias=True, dropout=0.0, input_dropout=0.0,
+            word_dropout=0.0, weight_decay=0.0, loss="all",
+            embedding=Embedding(np.eye(C, dtype=options["dtype"]), C, 0),
         )  # fmt: skip
         super().__init__(None, C, hidden_sizes, **options, **of_networks, **layer_options)
 

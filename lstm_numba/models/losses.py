@@ -53,12 +53,15 @@ def residual(log_probabilities: NDArray, y: NDArray) -> NDArray:
 
 
 def choose_steps(y: NDArray, lengths: NDArray | None, which: str) -> NDArray:
-    """Leave of the labels y (T, B) those that the loss shall see: "all", or each sequence's "last" or "middle" one."""
+    """Leave of the labels y (T, B) those that the loss shall see: "all", or each sequence's "last" or "middle" one.
+
+    Of targets (T, B, C) likewise, with NaN for those that it shall not see.
+    """
     if which == "all":
         return y
-    T, B = y.shape
+    T, B = y.shape[:2]
     ends = np.full(B, T) if lengths is None else lengths
     t = ends - 1 if which == "last" else ends // 2 - (ends % 2 == 0)
-    chosen = np.full_like(y, IGNORED)
+    chosen = np.full_like(y, IGNORED if y.ndim == 2 else np.nan)
     chosen[t, np.arange(B)] = y[t, np.arange(B)]
     return chosen

@@ -6,13 +6,15 @@
     pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
     L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
 
-All steps enter the loss, as in the 2015 post, or only the last or the middle step.
+All steps enter the loss, as in the 2015 post, or only the last or the middle step. Instead of the softmax there may be
+a sigmoid for each output, or nothing, each with its own loss (`lstm_numba.models.outputs`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -34,6 +36,7 @@ from lstm_numba.layers.stack import (
 )
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
+from lstm_numba.models.outputs import OUTPUTS
 
 # States of each layer, and direction, in the cell's order, each (B, H): ((h, c), (h, c)) of two LSTM layers.
 NetworkState = tuple[tuple[NDArray, ...], ...]
@@ -61,6 +64,8 @@ class NetworkTrace:
         What the softmax layer saw: [h_F, h_B] of the last layer.
     logits, log_probabilities, probabilities : (T, B, C)
         Sums before the softmax, log p and p.
+    outputs : (T, B, C)
+        What the network answers: p of the softmax or the sigmoids, or the sums themselves where output="linear".
     lengths : (B,) or None
         Steps of each sequence.
     state
@@ -74,7 +79,6 @@ class NetworkTrace:
         self.passes: list[list[Any]] = []  # of each layer, in each direction
         self.top: NDArray
         self.logits: NDArray
-        self.log_probabilities: NDArray
         self._steps = steps
         self._dropped = dropped
         self._carried = False  # whether a state was given to begin with
@@ -95,23 +99,41 @@ class NetworkTrace:
         """Steps of each sequence (B,), or None where all have T."""
         return self._steps.given
 
+    @cached_property
+    def _scores(self) -> NDArray:
+        """What the loss is computed from: log p of a softmax, else the sums."""
+        return OUTPUTS[self.network.output].scores_of(self.logits)
+
+    @property
+    def log_probabilities(self) -> NDArray:
+        """Log of the softmax at every step (T, B, C)."""
+        if self.network.output != "softmax":
+            raise AttributeError(f"log_probabilities: with output={self.network.output!r} there are outputs instead")
+        return self._scores
+
     @property
     def probabilities(self) -> NDArray:
         """Softmax at every step (T, B, C)."""
         return np.exp(self.log_probabilities)
 
+    @property
+    def outputs(self) -> NDArray:
+        """What the network answers at every step (T, B, C)."""
+        return OUTPUTS[self.network.output].outputs(self._scores)
+
     def __repr__(self) -> str:
         """Return sizes and names."""
         T, B = self.x.shape[:2]
         ids = ", ids" if self.ids is not None else ""
-        names = f"layers, x{ids}, top, logits, log_probabilities, probabilities, state"
+        softmax = ", log_probabilities, probabilities" if self.network.output == "softmax" else ""
+        names = f"layers, x{ids}, top, logits{softmax}, outputs, state"
         return f"<NetworkTrace: {len(self.passes)} layers, T={T}, B={B}; {names}>"
 
     def _repr_html_(self) -> str:
         """Return what it holds, with shapes and ranges, as a table for notebooks."""
         T, B = self.x.shape[:2]
         ids = {} if self.ids is None else {"ids": self.ids}
-        outer = {name: getattr(self, name) for name in ("x", "top", "logits", "probabilities")}
+        outer = {name: getattr(self, name) for name in ("x", "top", "logits", "outputs")}
         return _tables.of_arrays(f"NetworkTrace: T={T}, B={B}", ids | outer | arrays_by_layer(self.passes))
 
 
@@ -135,7 +157,7 @@ class Network:
     input_size
         I of the first layer; left out (None) with an `embedding`, which has a size of its own.
     n_classes
-        C.
+        C: classes, or outputs where `output` isn't "softmax".
     hidden_sizes
         Units of each layer, for each direction.
     bidirectional
@@ -147,6 +169,9 @@ class Network:
         text of a cell.
     embedding
         Makes the input from word numbers; its learned rows are the parameter "embedding.E".
+    output
+        What the network answers, and with it the loss: "softmax" one of C classes; "sigmoid" C numbers from 0 to 1,
+        each a probability by itself; "linear" C numbers, with half the squared error (`lstm_numba.models.outputs`).
     output_bias
         Whether the softmax layer has a bias.
     dropout
@@ -195,6 +220,7 @@ class Network:
         merge: str = "concat",
         cell: Any = "lstm",
         embedding: Embedding | None = None,
+        output: str = "softmax",
         output_bias: bool = True,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -216,6 +242,7 @@ class Network:
         n_layers = len(self.hidden_sizes)
         self.bidirectional = checked_directions(bidirectional, n_layers)
         self.merge = _checks.choice("merge", merge, MERGES)
+        self.output = _checks.choice("output", output, OUTPUTS)
         self.output_bias = _checks.flag("output_bias", output_bias)
         self.dropout = _checks.number("dropout", dropout, 0, 1)
         self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
@@ -316,6 +343,7 @@ class Network:
             "weight_decay": list(self.weight_decay),
             "loss": self.loss_steps,
             "dtype": self.dtype.name,
+            **({"output": self.output} if self.output != "softmax" else {}),  # which files from before don't name
             **{name: getattr(self, name) for name in names},
             **{name: value for name, value in self.stack.layers[0][0].config().items() if name in self.layer_options},
         }
@@ -427,7 +455,6 @@ class Network:
         trace.passes, z = self.stack.run(x, steps, initial, entering=entering, from_zero=from_zero, lean=training)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
-        trace.log_probabilities = losses.log_softmax(trace.logits)
         return trace
 
     def _drop(self, z: NDArray, share: float, rng: np.random.Generator | None, dropped: Dropped) -> NDArray:
@@ -454,22 +481,13 @@ class Network:
     # -- loss and backward --------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
-        """Return labels as int64, with -1 wherever the loss doesn't look; or raise."""
+        """Return labels as int64, with -1 wherever the loss doesn't look, or numbers with NaN there; or raise."""
         if not isinstance(trace, NetworkTrace):
             raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
         if trace.network is not self:
             raise ValueError("trace: expected what forward of this network returned, got a trace of another network")
-        y = np.asarray(y)
-        T, B, _ = trace.x.shape
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"y: expected whole numbers of classes, got dtype {y.dtype}")
-        if y.shape != (T, B):
-            raise ValueError(f"y: expected shape ({T}, {B}), one class for each step, got {y.shape}")
-        y = y.astype(np.int64)
-        if trace.lengths is not None:
-            y[trace._steps.padding()] = losses.IGNORED
-        if y.min() < losses.IGNORED or y.max() >= self.n_classes:
-            raise ValueError(f"y: expected 0 to {self.n_classes - 1}, or -1, got {y.min()} to {y.max()}")
+        padding = None if trace.lengths is None else trace._steps.padding()
+        y = OUTPUTS[self.output].checked(y, trace.logits, padding)
         return losses.choose_steps(y, trace.lengths, self.loss_steps)
 
     def loss(self, trace: NetworkTrace, y: ArrayLike) -> float:
@@ -479,14 +497,15 @@ class Network:
         ----------
         trace
             What `forward` returned.
-        y : (T, B) whole numbers
-            Classes; -1, and what lies beyond a sequence's length, doesn't count.
+        y : (T, B) whole numbers, or (T, B, C)
+            Classes; -1, and what lies beyond a sequence's length, doesn't count. Without a softmax numbers, of which
+            NaN doesn't count.
         """
         return self._data_loss(trace, self._check_labels(trace, y)) + self.penalty()
 
     def _data_loss(self, trace: NetworkTrace, y: NDArray) -> float:
         """L without what weight decay adds, of labels that `_check_labels` returned."""
-        return losses.negative_log_likelihood(trace.log_probabilities, y, self._divisor(y))
+        return OUTPUTS[self.output].loss(trace._scores, y) / self._divisor(y)
 
     def _divisor(self, y: NDArray) -> int:
         """Return what the sum over all labels is divided by: B."""
@@ -523,7 +542,7 @@ class Network:
     def _backward(
         self, trace: NetworkTrace, y: NDArray, parameters: Parameters, training: bool = False
     ) -> NetworkGradients:
-        seed = losses.residual(trace.log_probabilities, y) / self.dtype.type(self._divisor(y))
+        seed = OUTPUTS[self.output].residual(trace._scores, y) / self.dtype.type(self._divisor(y))
         return self._through(trace, seed, parameters, squared=False, training=training)
 
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
@@ -538,8 +557,8 @@ class Network:
             As in `loss`.
         start
             What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the
-            diagonal of the softmax's own second derivative, with which it is the diagonal of the Gauss-Newton matrix
-            wherever one path alone leads from a weight to one output.
+            diagonal of the softmax's own second derivative (with output="linear" it is 1). With that it is the
+            diagonal of the Gauss-Newton matrix wherever one path alone leads from a weight to one output.
         """
         start = _checks.choice("start", start, ("residual", "diagonal"))
         return self._second_derivatives(trace, self._check_labels(trace, y), self._parameters.zeros_like(), start)
@@ -552,11 +571,11 @@ class Network:
         start: str = "residual",
         training: bool = False,
     ) -> NetworkGradients:
+        output = OUTPUTS[self.output]
         if start == "residual":
-            seed = np.square(losses.residual(trace.log_probabilities, y))
+            seed = np.square(output.residual(trace._scores, y))
         else:
-            p = np.exp(trace.log_probabilities)
-            seed = np.where((y != losses.IGNORED)[:, :, None], p * (1 - p), p.dtype.type(0))
+            seed = output.slope(trace._scores, y)
         seed /= self.dtype.type(self._divisor(y))
         return self._through(trace, seed, parameters, squared=True, training=training)
 

@@ -115,6 +115,8 @@ class Tagger(Learner):
         self.word_vectors = word_vectors
         self.one_hot = bool(one_hot)
         self.embedding_size = int(embedding_size)
+        if "output" in network_options:
+            raise TypeError("output: expected to be left out, as a tagger's answer is always a softmax")
         self.vocabulary_options: dict[str, Any] = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
         Vocabulary((), **self.vocabulary_options)  # says now what is wrong
         super().__init__(seed)
