@@ -43,14 +43,9 @@ class NextSymbol(Task):
     lag: int = whole(100, least=2)
 
     @property
-    def input_size(self) -> int:
-        """Size p + 1."""
-        return self.lag + 1
-
-    @property
-    def output_size(self) -> int:
-        """Size p + 1."""
-        return self.lag + 1
+    def sizes(self) -> tuple[int, int]:
+        """Both p + 1."""
+        return self.lag + 1, self.lag + 1
 
     @abstractmethod
     def middle(self, rng: np.random.Generator, batch_size: int) -> NDArray:
@@ -123,7 +118,6 @@ class Lag2c(Task):
     """
 
     name = "lag_2c"
-    output_size = 2
     loss = "cross_entropy"
     tolerance = 0.2
     criterion = Criterion(10_000)
@@ -133,9 +127,9 @@ class Lag2c(Task):
     distractors: int = whole(50)
 
     @property
-    def input_size(self) -> int:
-        """Size p + 4."""
-        return self.distractors + 4
+    def sizes(self) -> tuple[int, int]:
+        """Those of p + 4 symbols and of two classes."""
+        return self.distractors + 4, 2
 
     def minibatch(self, rng: np.random.Generator, batch_size: int) -> Minibatch:
         """Return x (T, B, p + 4), classes (T, B), 0 for x and 1 for y, and where they count: at the trigger."""
@@ -172,8 +166,7 @@ class TwoSequences(Task):
     answers: ClassVar[tuple[float, float]] = (1.0, 0.0)  # of classes 1 and 2
     signal_noise: ClassVar[float] = 0.0  # variances
     target_noise: ClassVar[float] = 0.0
-    input_size = 1
-    output_size = 1
+    sizes = (1, 1)
     loss = "squared_error"
     tolerance = 0.2
 

@@ -28,8 +28,7 @@ class MarkedNumbers(Task):
 
     lowest: ClassVar[float]  # numbers are uniform between this one and 1
     neutral: ClassVar[float]
-    input_size = 2
-    output_size = 1
+    sizes = (2, 1)
     loss = "squared_error"
     tolerance = 0.04
 

@@ -65,8 +65,7 @@ class NextReberSymbol(Task):
     symbols that may come next, one or two, are the most probable ones; a sequence is right if all are.
     """
 
-    input_size = len(SYMBOLS)
-    output_size = len(SYMBOLS)
+    sizes = (len(SYMBOLS), len(SYMBOLS))
     loss = "cross_entropy"
     tolerance = np.inf
 

@@ -98,8 +98,8 @@ class Task(ABC):
     ----------
     name
         Under which `lstm_numba.studies.task` finds it.
-    input_size, output_size
-        I and O.
+    sizes
+        I and O, `input_size` and `output_size`.
     loss
         "squared_error" (the outputs are numbers), "binary_cross_entropy" (probabilities, each by itself) or
         "cross_entropy" (probabilities of O classes).
@@ -125,13 +125,18 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def input_size(self) -> int:
-        """I."""
+    def sizes(self) -> tuple[int, int]:
+        """I and O."""
 
     @property
-    @abstractmethod
+    def input_size(self) -> int:
+        """I."""
+        return self.sizes[0]
+
+    @property
     def output_size(self) -> int:
         """O."""
+        return self.sizes[1]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -35,7 +35,6 @@ class TemporalOrder(Task):
     right if no output's error reaches 0.3, and the task is solved when the last 2000 were right.
     """
 
-    input_size = len(SYMBOLS)
     loss = "cross_entropy"
     tolerance = 0.3
     criterion = Criterion(2000)
@@ -48,9 +47,9 @@ class TemporalOrder(Task):
         """The earliest step of each X or Y, from 0; it comes there, or at one of the T/10 steps after it."""
 
     @property
-    def output_size(self) -> int:
-        """2ⁿ classes of n symbols."""
-        return 2 ** len(self.starts)
+    def sizes(self) -> tuple[int, int]:
+        """Of a symbol, and of the 2ⁿ classes of n symbols."""
+        return len(SYMBOLS), 2 ** len(self.starts)
 
     def minibatch(self, rng: np.random.Generator, batch_size: int) -> Minibatch:
         """Return x (T, B, 8), classes (T, B) and where they count: at each sequence's last step."""

@@ -21,8 +21,7 @@ class Spikes(Task):
     T(n) = T(n-1) + F + I(n),   T(0) = 0,   I(n) drawn from 0 ... `delays` - 1
     """
 
-    input_size = 1
-    output_size = 1
+    sizes = (1, 1)
     tolerance = 0.49
     criterion = Criterion(100)
 
@@ -103,8 +102,7 @@ class PeriodicFunction(Task):
     """
 
     name = "periodic_function"
-    input_size = 1
-    output_size = 1
+    sizes = (1, 1)
     loss = "squared_error"
     tolerance = 0.3
     criterion = Criterion(1, of="test")
