@@ -4,6 +4,7 @@ For a trained tagger, word s and the tag k of word t, with the log-odds ℓᵗ =
 
     derivative      S[s, t] = ‖∂ℓᵗ/∂xˢ‖
     replacement     R[s, t] = ℓᵗ of the sentence − ℓᵗ with another word in the place of word s
+    to first order  R[s, t] ≈ ∂ℓᵗ/∂xˢ · (xˢ − the other word's vector)
 
 The log-odds and not the probability, for a tagger that is sure of its tag has a p so close to 1 that nothing moves it
 by much: ∂p/∂x = p (1 − p) ∂ℓ/∂x. All words have the same factor in it, so that which word counts most is the same.
@@ -64,19 +65,8 @@ def tag_sensitivity(
     _check_tagger(tagger)
     _checks.choice("of", of, _OF)
     classes = _classes(tagger, words, labels)
-    network = tagger.network.astype(np.float64)
-    ids, middle, source = _copies(tagger, words)
-    trace = network.forward(ids)
-    T = len(classes)
-    copies = np.arange(T)
-    log_p = trace.log_probabilities[middle, copies]  # (T, C): of word t in copy t
-    seed = np.zeros_like(trace.logits)
-    seed[middle, copies] = _slopes(log_p, classes, of)
-    norms = np.linalg.norm(_back_to_input(network, trace, seed), axis=2)  # (steps, copies)
-    S = np.zeros((T, T))
-    inside = source >= 0
-    S[source[inside], np.broadcast_to(copies, source.shape)[inside]] = norms[inside]
-    return S
+    derivatives, _, source = _derivatives(tagger, words, classes, of)
+    return _by_word(np.linalg.norm(derivatives, axis=2), source)
 
 
 def replacement_effects(
@@ -85,6 +75,7 @@ def replacement_effects(
     labels: Sequence[str] | None = None,
     *,
     by: str = UNKNOWN,
+    first_order: bool = False,
 ) -> NDArray:
     """Return R[s, t]: by how much the log-odds of word t's tag fall when word s is replaced.
 
@@ -94,6 +85,9 @@ def replacement_effects(
         As in `tag_sensitivity`.
     by : str
         The word that takes its place; by default one that the tagger does not know.
+    first_order : bool
+        Replace nothing and say what the derivative predicts, ∂ℓᵗ/∂xˢ · (xˢ − the other word's vector). Unlike the norm
+        of the derivative, this counts only the direction of the change that is meant.
 
     Returns
     -------
@@ -107,6 +101,9 @@ def replacement_effects(
     """
     _check_tagger(tagger)
     classes = _classes(tagger, words, labels)
+    if first_order:
+        derivatives, x, source = _derivatives(tagger, words, classes, "log_odds")
+        return _by_word((derivatives * (x - _vector(tagger, by))).sum(axis=2), source)
     T = len(classes)
     variants = [list(words)] + [[*words[:s], by, *words[s + 1 :]] for s in range(T)]
     log_p = [np.asarray(each, np.float64) for each in tagger.log_probabilities(variants)]
@@ -130,6 +127,35 @@ def _classes(tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None)
         if label not in known:
             raise ValueError(f"labels: expected labels out of {', '.join(tagger.labels)}; got {label!r}")
     return np.array([known[label] for label in chosen])
+
+
+def _derivatives(tagger: Tagger, words: Sequence[str], classes: NDArray, of: str) -> tuple[NDArray, NDArray, NDArray]:
+    """Derivatives with respect to the inputs of all copies, those inputs (steps, T, I), and which words they are."""
+    network = tagger.network.astype(np.float64)
+    ids, middle, source = _copies(tagger, words)
+    trace = network.forward(ids)
+
+    copies = np.arange(len(classes))
+    log_p = trace.log_probabilities[middle, copies]  # (T, C): of word t in copy t
+    seed = np.zeros_like(trace.logits)
+    seed[middle, copies] = _slopes(log_p, classes, of)
+    return _back_to_input(network, trace, seed), trace.layers[0][0].x, source
+
+
+def _by_word(values: NDArray, source: NDArray) -> NDArray:
+    """Values of every position of every copy (steps, T) as a map [s, t]; zero for words outside a window."""
+    T = values.shape[1]
+    S = np.zeros((T, T))
+    inside = source >= 0
+    S[source[inside], np.broadcast_to(np.arange(T), source.shape)[inside]] = values[inside]
+    return S
+
+
+def _vector(tagger: Tagger, word: str) -> NDArray:
+    """The vector with which a word enters the network, (I,)."""
+    ids, middle, _ = _copies(tagger, [word])
+    x = tagger.network.astype(np.float64).forward(ids).layers[0][0].x
+    return x[middle[0], 0]
 
 
 def _copies(tagger: Tagger, words: Sequence[str]) -> tuple[NDArray, NDArray, NDArray]:

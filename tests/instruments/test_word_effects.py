@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lstm_numba.data import generate_news
+from lstm_numba.data.vocabulary import UNKNOWN
 from lstm_numba.instruments.word_effects import replacement_effects, tag_sensitivity
 from lstm_numba.models.tagger import Tagger
 
@@ -45,3 +46,19 @@ def test_taggers_of_any_cell(cell):
         assert S[s, t] == pytest.approx(np.linalg.norm(slopes), rel=1e-5)
     R = replacement_effects(tagger, words)
     assert R.shape == S.shape and np.isfinite(R).all()
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_first_order_effect_is_that_of_a_small_replacement(window):
+    tagger = Tagger(hidden_sizes=(4,), embedding_size=3, window=window, dtype="float64", seed=0)
+    sentences = generate_news(20)
+    tagger.fit(sentences, epochs=1, show=False)
+    words = sentences[0].words[:5]
+    embedding = tagger.network["embedding.E"]
+    s, unknown = 2, tagger.trace([UNKNOWN]).ids[:, 0]
+    unknown = unknown[len(unknown) // 2]
+    at_s = tagger.trace(words).ids[s, 0] if window is None else tagger.trace(words).ids[1, s]
+    embedding[unknown] = embedding[at_s] + 1e-6 * np.array([1.0, -2.0, 3.0])
+    estimate = replacement_effects(tagger, words, first_order=True)
+    np.testing.assert_allclose(estimate[s], replacement_effects(tagger, words)[s], rtol=1e-4, atol=1e-12)
+    assert np.abs(estimate[s, s]) > 1e-9
