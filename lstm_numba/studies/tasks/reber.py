@@ -78,8 +78,9 @@ class NextReberSymbol(Task):
 
     def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
         """Return for each sequence whether at each step the symbols that may come next are the most probable; (B,)."""
-        least_legal = np.where(minibatch.truth, outputs, np.inf).min(axis=2)
-        most_illegal = np.where(minibatch.truth, -np.inf, outputs).max(axis=2)
+        legal = np.asarray(minibatch.truth)
+        least_legal = np.where(legal, outputs, np.inf).min(axis=2)
+        most_illegal = np.where(legal, -np.inf, outputs).max(axis=2)
         return ((least_legal > most_illegal) | (minibatch.mask == 0)).all(axis=0)
 
 
