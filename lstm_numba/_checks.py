@@ -113,10 +113,10 @@ def lengths(value: Any, T: int, B: int) -> NDArray:
         raise TypeError(f"lengths: expected whole numbers, got dtype {array.dtype}")
     if array.shape != (B,):
         raise ValueError(f"lengths: expected shape ({B},), one for each sequence of the batch, got {array.shape}")
-    bad = (array < 1) | (array > T)
+    bad = (array < 0) | (array > T)
     if bad.any():
         b = int(np.argmax(bad))
-        raise ValueError(f"lengths: expected 1 to {T}, the number of time steps, got {array[b]} at lengths[{b}]")
+        raise ValueError(f"lengths: expected 0 to {T}, the number of time steps, got {array[b]} at lengths[{b}]")
     return array.astype(np.int64)
 
 

@@ -289,8 +289,8 @@ class RecurrentNode:
         if array is None:
             self._say_who_gives("sequence_lens", "all steps of all sequences")
             return None
-        if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size or array.min() < 1:
-            raise self.refuse(f"sequence_lens: expected whole numbers of at least 1 in one dimension, got {array}")
+        if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size or array.min() < 0:
+            raise self.refuse(f"sequence_lens: expected whole numbers of at least 0 in one dimension, got {array}")
         return array
 
     def _say_who_gives(self, what: str, without: str) -> None:

@@ -271,7 +271,8 @@ def to_onnx(
         Runtime's CPU kernels take only 0.
     lengths
         Whether the graph takes sequence_lens (B,) int32 as an input. Otherwise a stack's own lengths, if it has any,
-        become a constant.
+        become a constant. Of a sequence of length 0 the last states are the initial ones here, and zero in ONNX
+        Runtime.
     initial_state
         Whether the graph takes initial_h and, of an LSTM, initial_c as inputs, in the shape of Y_h. Otherwise a
         stack's own states become constants; without any they are zero.

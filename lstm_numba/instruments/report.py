@@ -187,6 +187,8 @@ def choose(
     number = _number("layer", len(stack.layers) - 1 if layer is None else layer, len(stack.layers))
     b = _number("sequence", sequence, x.shape[1])
     T = len(x) if stack.lengths is None else int(np.broadcast_to(stack.lengths, x.shape[1])[b])
+    if not T:
+        raise ValueError(f"sequence: expected one with steps, got {b}, whose length is 0")
     start, stop = _steps(steps, T)
     part = _part(stack, number, _direction(stack, number, direction), b)
     chosen = Chosen(part, np.ascontiguousarray(x[:T, b]), start, stop)

@@ -629,7 +629,8 @@ class Recurrent:
         h0, c0, ... : (B, H), optional
             Initial states in the cell's order or by name, zero by default.
         lengths : (B,) whole numbers, optional
-            Steps of each sequence, 1 … T. What `x` holds beyond them is ignored, and every array is zero there.
+            Steps of each sequence, 0 … T. What `x` holds beyond them is ignored, and every array is zero there. With 0
+            steps the initial states are the last ones.
         lean
             Keep only what the backward pass needs (an LSTM: all but the pre-activations; `memory`).
 
@@ -642,7 +643,7 @@ class Recurrent:
         TypeError
             For whole or complex numbers in x or a state, fractions in lengths, or a state that the cell doesn't have.
         ValueError
-            For a wrong shape, NaN or infinity in x or a state, an empty axis, or lengths outside 1 … T.
+            For a wrong shape, NaN or infinity in x or a state, an empty axis, or lengths outside 0 … T.
         """
         x, steps, borrowed = self.take_input(x, lengths)
         checked: list[NDArray | None] = [None] * len(self.states)

@@ -532,7 +532,7 @@ class Stack:
             forward, …; a list of arrays (1 or B, H_l) where the layers have different sizes. Where left out, the
             stack's own (`h0`, …); where it has none, zero.
         lengths : (B,) whole numbers, optional
-            Steps of each sequence, 1 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
+            Steps of each sequence, 0 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
             beyond them is ignored, and every array is zero there. A layer that runs backward begins at each sequence's
             own last step.
         lean
@@ -859,6 +859,6 @@ def _own_lengths(value: ArrayLike) -> NDArray:
         raise ValueError(f"lengths: expected shape (B,), one for each sequence, got {lengths.shape}")
     if lengths.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected whole numbers, got dtype {lengths.dtype}")
-    if lengths.min() < 1:
-        raise ValueError(f"lengths: expected numbers of at least 1, got {lengths.min()}")
+    if lengths.min() < 0:
+        raise ValueError(f"lengths: expected numbers of at least 0, got {lengths.min()}")
     return lengths.astype(np.int64)

@@ -453,17 +453,20 @@ def test_a_cell_in_an_rnn_and_a_cell_alone(keras, kind):
     assert same_weights(ln.from_keras(cell), ours) and not ln.from_keras(cell).reverse
 
 
-def test_masked_steps_are_lengths(keras):
+@pytest.mark.parametrize("lengths", [[6, 2, 4], [6, 0, 4]], ids=str)
+def test_masked_steps_are_lengths(keras, lengths):
     theirs = filled(keras_layer(keras, "LSTM", return_state=True), 3)
-    x, lengths = series(), np.array([6, 2, 4])
+    x, lengths = series(), np.array(lengths)
     mask = np.arange(6) < lengths[:, None]
+    h0, c0 = np.random.default_rng(3).standard_normal((2, 3, 2)).astype(np.float32)
     _, h, c = (
         keras.ops.convert_to_numpy(each)
         for each in theirs(
-            keras.ops.convert_to_tensor(np.ascontiguousarray(x.swapaxes(0, 1))), mask=keras.ops.convert_to_tensor(mask)
+            keras.ops.convert_to_tensor(np.ascontiguousarray(x.swapaxes(0, 1))), mask=keras.ops.convert_to_tensor(mask),
+            initial_state=[keras.ops.convert_to_tensor(each) for each in (h0, c0)],
         )
     )
-    trace = ln.from_keras(theirs).forward(x, lengths=lengths)
+    trace = ln.from_keras(theirs).forward(x, h0, c0, lengths=lengths)
     np.testing.assert_allclose(trace.h_last, h, rtol=0, atol=1e-6)
     np.testing.assert_allclose(trace.c_last, c, rtol=0, atol=1e-6)
 

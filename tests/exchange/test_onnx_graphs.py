@@ -611,8 +611,8 @@ def test_declared_states_have_a_width_too():
 
 
 def test_wrong_constant_lengths():
-    with pytest.raises(ModelFileError, match="sequence_lens: expected whole numbers of at least 1"):
-        from_onnx(simple_model(lengths=[3, 0])[0])
+    with pytest.raises(ModelFileError, match="sequence_lens: expected whole numbers of at least 0"):
+        from_onnx(simple_model(lengths=[3, -1])[0])
 
 
 # -- several nodes
@@ -1335,6 +1335,29 @@ def test_own_states_and_lengths_are_constants(sizes, batch, layout):
         compare_outputs(model, results, stack.forward(x), 1e-12, layout)
     limited = Stack.of(source.layers, lengths=[T, 2])
     assert_same(from_onnx(to_onnx(limited, layout=layout)), limited)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_sequence_without_steps_equals_onnx_runtime(cell, bidirectional):
+    """Its outputs are zero in both; its last states are the initial ones here, and zero there."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
+    rng = np.random.default_rng(0)
+    stack = Stack(I, (H,), cell=cell, bidirectional=bidirectional, seed=0)
+    states = {
+        f"{state}0": rng.standard_normal((1 + bidirectional, 3, H)).astype(np.float32) for state in stack.states
+    }
+    x = rng.standard_normal((T, 3, I)).astype(np.float32)
+    stack = Stack.of(stack.layers, lengths=[T, 0, 2], **states)
+    model = to_onnx(stack)
+    assert_same(from_onnx(model), stack)
+    trace = stack.forward(x)
+    Y, *last = oracles.run_onnxruntime(model, {"X": x})
+    assert not Y[:, 1].any() and norm_error(trace.h, Y.astype(np.float64)) < 1e-6
+    for name, theirs in zip(stack.states, last, strict=True):
+        ours = getattr(trace, f"{name}_last")
+        assert not theirs[:, 1].any() and np.array_equal(ours[:, 1], states[f"{name}0"][:, 1])
+        assert norm_error(ours[:, [0, 2]], theirs[:, [0, 2]].astype(np.float64)) < 1e-6
 
 
 def test_own_lengths_equal_onnx_runtime():

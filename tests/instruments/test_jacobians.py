@@ -569,6 +569,18 @@ def test_a_batch_is_its_sequences_alone(make, reverse):
             assert norm_error(S[b], padded) <= 1e-14
 
 
+@pytest.mark.parametrize("wrt", ["x", "h", "h0"])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_sequence_without_steps_depends_on_nothing(stacked, wrt):
+    layer = ln.Stack(I, (H, H), bidirectional=True, seed=0) if stacked else make_lstm()
+    if stacked and wrt == "h":
+        return
+    x = make_case(T, 2, I, H).x
+    S = sensitivity(layer, x, wrt=wrt, lengths=[0, T])
+    assert not S[0].any()
+    np.testing.assert_allclose(S[1], sensitivity(layer, x[:, 1], wrt=wrt), rtol=1e-12, atol=0)
+
+
 def test_one_sequence_in_each_form():
     layer, case = make_lstm(), make_case(T, 1, I, H)
     S = sensitivity(layer, case.x, **case.lstm_state)
@@ -732,7 +744,7 @@ def test_singular_values_of_a_saturated_net_and_an_orthogonal_one():
         ({"x": np.full((5, I), np.nan)}, ValueError, "x: expected finite"),
         ({"h0": np.ones((2, H))}, ValueError, "h0: expected shape"),
         ({"c0": np.ones(H + 1)}, ValueError, "c0: expected shape"),
-        ({"lengths": [6]}, ValueError, "lengths: expected 1 to 5"),
+        ({"lengths": [6]}, ValueError, "lengths: expected 0 to 5"),
         ({"loss": np.ones((T, 1, H + 1))}, ValueError, "loss: expected shape"),
         ({"loss": np.ones((T, 1, H)), "t": 1}, ValueError, "t: expected None with a loss"),
         ({"loss": np.ones((T, 1, H)), "of": "c"}, ValueError, "of: expected 'h' with a loss"),

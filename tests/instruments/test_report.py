@@ -457,6 +457,8 @@ def test_what_isnt_there_cant_be_looked_at(name):
 def test_something_else_than_a_model_or_its_input_is_refused():
     with pytest.raises(TypeError, match="model: expected a recurrent layer, a Stack or a Network, got str"):
         report.choose("lstm", some_input())
+    with pytest.raises(ValueError, match="sequence: expected one with steps, got 0, whose length is 0"):
+        report.choose(ln.Stack.of([[ln.LSTM(2, 2, seed=0)]], lengths=[0]), some_input()[:, :1])
     with pytest.raises(ValueError, match="x: expected 3 numbers a step, as the model takes, got 2"):
         report.choose(ln.LSTM(3, 2, seed=0), some_input())
     with pytest.raises(ValueError, match="x: expected 3 dimensions"):

@@ -235,7 +235,7 @@ def slope(layer, problem, array, direction, step=1e-5):
     return (above - below) / (2 * step)
 
 
-@pytest.mark.parametrize("lengths", [None, [4, 2, 3]], ids=["full", "lengths"])
+@pytest.mark.parametrize("lengths", [None, [4, 2, 0]], ids=["full", "lengths"])
 @each_cell
 def test_gradients_equal_central_differences(name, lengths):
     """For each number of each parameter, of x and of the initial states."""
@@ -329,7 +329,7 @@ def test_a_reversed_layer_is_a_layer_on_the_flipped_sequence(name):
 @both_directions
 @each_cell
 def test_padding_is_zero_and_what_stands_in_it_does_not_matter(name, reverse):
-    layer, problem = make(name, T=6, B=4, lengths=[3, 6, 1, 5], reverse=reverse)
+    layer, problem = make(name, T=6, B=4, lengths=[3, 6, 0, 5], reverse=reverse)
     trace, grads = run(layer, problem)
     plain = everything(trace, grads)
     padded = np.arange(6)[:, None] >= problem.lengths
@@ -339,6 +339,26 @@ def test_padding_is_zero_and_what_stands_in_it_does_not_matter(name, reverse):
     for value in (1e6, np.nan, np.inf):
         problem.x[padded], problem.dh[padded] = value, value
         assert_same_bits(everything(*run(layer, problem)), plain)
+
+
+@pytest.mark.parametrize("lengths", [[0, 3, 0, 4], [0, 0, 0, 0]], ids=["some", "all"])
+@both_directions
+@each_cell
+def test_a_sequence_without_steps_keeps_its_state(name, reverse, lengths):
+    """Its outputs are zero, its derivatives go by, and the others don't notice it."""
+    layer, problem = make(name, B=4, lengths=lengths, reverse=reverse)
+    trace, grads = run(layer, problem)
+    for n in np.flatnonzero(problem.lengths == 0):
+        for state in layer.states:
+            assert np.array_equal(getattr(trace, f"{state}_last")[n], problem.initial[state][n])
+            assert np.array_equal(getattr(grads, f"{state}0")[n], problem.last[state][n])
+            assert not getattr(trace, state)[:, n].any() and not getattr(grads, f"epsilon_{state}")[:, n].any()
+        assert not grads.x[:, n].any() and not grads.delta[..., n, :].any()
+    if not any(lengths):
+        assert not any(array.any() for array in grads.parameters().values())
+        return
+    others = np.flatnonzero(problem.lengths)
+    compare(of_parameters(grads), of_parameters(run(layer, problem.only(others))[1]), 1e-13)
 
 
 @each_cell

@@ -995,7 +995,6 @@ BAD_FORWARD = {
     "c0 with three dimensions": ("c0", ValueError, {"c0": zeros(1, B, H)}),
     "complex c0": ("c0", TypeError, {"c0": zeros(B, H, dtype=np.complex64)}),
     "NaN in c0": ("c0", ValueError, {"c0": with_value(np.nan, B, H)}),
-    "a length of zero": ("lengths", ValueError, {"lengths": [0, 3]}),
     "a negative length": ("lengths", ValueError, {"lengths": [3, -1]}),
     "a length beyond T": ("lengths", ValueError, {"lengths": [3, T + 1]}),
     "too few lengths": ("lengths", ValueError, {"lengths": [3]}),

@@ -279,6 +279,13 @@ def test_gradcheck_passes(name, lengths):
     assert {"x", *(f"{state}0" for state in states)} <= {row.partition("[")[0] for row in rows}
 
 
+@pytest.mark.parametrize("lengths", [[3, 0, 2], [0, 0]], ids=str)
+def test_gradcheck_passes_with_sequences_without_steps(lengths):
+    stack = Stack(I, (3, 2), bidirectional=True, merge="sum", dtype=np.float64, seed=0)
+    assert gradcheck(stack, lengths=lengths).passed
+    assert gradcheck(Stack.of(stack.layers, merge="sum", lengths=lengths)).passed
+
+
 def test_gradcheck_sees_a_wrong_gradient():
     class Wrong(Stack):
         def backward(self, *arguments, **seeds):
@@ -874,6 +881,8 @@ def test_forward_refuses_input():
                      (TypeError, np.zeros((T, B, I), int)), (ValueError, np.full((T, B, I), np.nan))):
         with pytest.raises(error, match=r"^x: expected"):
             stack.forward(x)
+    with pytest.raises(ValueError, match=r"^lengths: expected numbers of at least 0, got -1"):
+        Stack.of(stack.layers, lengths=[1, -1])
     with pytest.raises(ValueError, match=r"^lengths: expected"):
         Stack.of(stack.layers, lengths=[1, 2]).forward(np.zeros((T, B, I)))
 

@@ -907,7 +907,20 @@ def test_forward_refuses_words(what):
         make(embedding=embedding_of("both")).forward(words)
 
 
-@pytest.mark.parametrize("lengths", [[0, 1, 2], [5, 1, 1], [1, 1]])
+@pytest.mark.parametrize("loss", ["all", "last", "middle"])
+def test_a_sequence_without_steps_adds_nothing(loss):
+    net = make(loss=loss)
+    x, y = problem()
+    lengths = np.array([T, 0, 2])
+    check_differences(net, x, y, lengths)
+    others = np.flatnonzero(lengths)
+    trace, alone = net.forward(x, lengths), net.forward(x[:, others], lengths[others])
+    assert not trace.top[:, 1].any()
+    assert net.loss(trace, y) * B == pytest.approx(net.loss(alone, y[:, others]) * len(others), rel=1e-12)
+    assert net.loss(net.forward(x, [0] * B), y) == 0
+
+
+@pytest.mark.parametrize("lengths", [[-1, 1, 2], [5, 1, 1], [1, 1]])
 @pytest.mark.parametrize("embedded", [False, True])
 def test_forward_refuses_lengths(lengths, embedded):
     net = make(embedding=embedding_of("both")) if embedded else make()
