@@ -929,7 +929,7 @@ BAD = {
         "network, all, a .py file with a cell's equations, or a model file, got 'elephant'",
     ),
     "no time": ("gradcheck --steps 0", "--steps: expected at least 1, got 0"),
-    "a negative length": ("gradcheck --lengths 3,-1", "--lengths: expected 1 to 3"),
+    "a negative length": ("gradcheck --lengths 3,-1", "--lengths: expected 0 to 3"),
     "lengths and steps": ("gradcheck --lengths 3 --steps 3", "--lengths: expected without --steps and --batch"),
     "no difference": ("gradcheck --difference 0", "--difference: expected a number above 0, got 0.0"),
     "no tolerance": ("gradcheck --tolerance -1", "--tolerance: expected a number above 0, got -1.0"),
