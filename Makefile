@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 # COMPARE=1 also installs PyTorch, torchrecurrent, ONNX, ONNX Runtime and Keras, which some tests and benchmarks compare
-# with; PyTorch is a large download, so without it those tests are skipped.
+# with, and what studies may use (pandas, Dask); PyTorch is a large download, so without it those tests are skipped.
 COMPARE ?=
-WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare)
+WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare $(VENV)/.studies)
 # BROWSER=1 also installs playwright, with which a test opens the notebooks in Chromium (which it needs: apt-get install
 # chromium, say).
 BROWSER ?=
@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types figures bench lab notebooks check-notebooks constraints clean FORCE
+.PHONY: help demo test lint types figures bench lab notebooks check-notebooks site constraints clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ notebooks: $(VENV)/.notebooks ## run every notebook and store its outputs; NOTEB
 check-notebooks: $(VENV)/.notebooks ## run every notebook and the solutions of its exercises, change none; JOBS=2
 	$(BIN)/python notebooks/run.py --check --jobs $(JOBS) $(NOTEBOOKS)
 
+site: $(VENV)/.core $(VENV)/.docs ## the site, from the stored notebooks and figures, into build/site
+	$(BIN)/python docs/build.py
+
 constraints: ## refresh constraints.txt from pyproject.toml (needs uv)
 	@{ printf '%s\n' \
 		'# The exact versions that are tested, for Python 3.11 to 3.14. Made by `make constraints` from pyproject.toml.' \
@@ -89,7 +92,7 @@ $(BIN)/python:
 		*) echo "make: '$(PYTHON)' is Python $$version, and Python 3.11 to 3.14 is needed. Name one: make PYTHON=python3.12 ..." >&2; exit 1 ;; \
 	esac
 	@echo "Making $(VENV), once; the next calls are quick."
-	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare browser notebooks bench)
+	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare studies browser notebooks bench docs)
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
@@ -97,7 +100,7 @@ $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@
 
-$(VENV)/.test $(VENV)/.compare $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
+$(VENV)/.test $(VENV)/.compare $(VENV)/.studies $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$*]'
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@ $(VENV)/.core
