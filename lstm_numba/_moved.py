@@ -1,10 +1,10 @@
-"""Where modules that had other names are now; whoever imports one by its old name is told the new one."""
+"""Modules that were renamed: importing one by its old name raises an error that gives the new name."""
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than all of this
+TYPE_CHECKING = False  # `typing` has the same name, but takes longer to import than this whole module
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
@@ -54,7 +54,7 @@ MOVED = {
 
 
 def new_name(old: str) -> str | None:
-    """Return in words where a module of the package has gone; None for what hasn't moved."""
+    """Return a sentence with a module's new name, or None if it hasn't moved."""
     package, _, name = old.partition(".")
     if package != "lstm_numba" or name not in MOVED:
         return None
@@ -62,7 +62,7 @@ def new_name(old: str) -> str | None:
 
 
 class _Finder:
-    """Raises for a module that has moved, and finds nothing."""
+    """An import finder that raises for modules that have moved, and finds nothing."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if (text := new_name(fullname)) is not None:
@@ -71,6 +71,6 @@ class _Finder:
 
 
 def install() -> None:
-    """Have imports ask here before they look for a file."""
+    """Make imports ask this finder before they look for a file."""
     if not any(isinstance(each, _Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -1,4 +1,4 @@
-"""Tables for notebooks: what ``_repr_html_`` of layers, traces, models and checks returns."""
+"""HTML tables for notebooks, for the ``_repr_html_`` of layers, traces, models and checks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ARRAY_HEAD = ("name", "shape", "smallest", "largest", "NaN or ∞")
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]], marked: Collection[int] = ()) -> str:
-    """Return an HTML table; all text in it is escaped.
+    """Return an HTML table, with all text escaped.
 
     Parameters
     ----------
     title
         Its caption.
     head, rows
-        The names of the columns, and a value for each of them in every row.
+        The names of the columns, and the rows with one value for each column.
     marked
         Numbers of rows to show in bold.
     """

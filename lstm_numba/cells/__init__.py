@@ -1,12 +1,12 @@
 """Cells: equations and nothing else. Open `peephole_lstm` first, then write your own.
 
-Each module holds cells: functions in which every line is an equation, with the backward step beside it where it is
-written by hand. After `peephole_lstm`, `elman` and `gated_unit` read `search_space_odyssey` (the LSTM with one thing
-changed), `fewer_gates`, `without_gates`, `constant_error_carousel` (1997), `exponential_gating` (2024).
+Each module holds cells: functions in which every line is an equation. Some have a backward step beside them, written by
+hand. After `peephole_lstm`, `elman` and `gated_unit`, read `search_space_odyssey` (the LSTM with one thing changed),
+`fewer_gates`, `without_gates`, `constant_error_carousel` (1997) and `exponential_gating` (2024).
 
-`definition` makes a cell of such a function, which `reading` reads and `program` puts in order; `derive` gets the
-backward step from it, unless it is `written`; `display` shows both as formulas (in a `notation`), and `compiled` hands
-them to the engine. The functions that equations may use are here: ``from lstm_numba.cells import
+`definition` makes a cell from such a function: `reading` parses its text and `program` orders its lines. `derive` finds
+the backward step, unless one is `written` by hand. `display` shows both as formulas (in a `notation`), and `compiled`
+passes them to the engine. The functions that equations may use are imported from here: ``from lstm_numba.cells import
 sigmoid, tanh``.
 """
 

@@ -1,4 +1,4 @@
-"""Equations in: the `cell` decorator, which reads a function's lines, checks them and makes a `Cell` of them.
+"""The `cell` decorator, which reads the lines of a function, checks them and makes a `Cell`.
 
     @cell
     def lstm(a_i, a_f, a_o, a_c, h_prev, c_prev, v_i, v_f, v_o):
@@ -6,8 +6,8 @@
         ...
         return h, c
 
-What an argument is, its name says: `cell` has the table. `reading` reads the text and `program` puts its lines in order
-under certain options; a layer is made from these. Called on arrays, a cell runs the same lines as Python.
+The name of an argument says what it is: see the table in `cell`. `reading` parses the text, and `program` orders its
+lines for a choice of options; a layer is made from these. Called on arrays, a cell runs the same lines as Python.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from lstm_numba.cells.program import Program, program_of
 from lstm_numba.cells.reading import Arguments, Option, Reader, joined
 from lstm_numba.cells.written import Written
 
-# What a cell remembers, of all its options: programs, backward steps, texts for the engine.
+# Number of results that a cell caches over all its options: programs, backward steps, texts for the engine.
 _REMEMBERED = 64
 
 T = TypeVar("T")
 
 
 class Source(NamedTuple):
-    """Where a function's text comes from.
+    """The source text of a function, and its origin.
 
     Attributes
     ----------
     text
         The function's lines, not indented.
     names
-        What its names mean where it was defined.
+        The names that were visible where it was defined, and their values.
     file, line
-        Where the text begins.
+        The place where the text begins.
     """
 
     text: str
@@ -55,16 +55,16 @@ class Source(NamedTuple):
 
 
 class Cell:
-    """A recurrent cell: its equations, and what is derived from them. Made by `cell`.
+    """A recurrent cell: its equations, and everything derived from them. `cell` makes one.
 
     Attributes
     ----------
     name
-        The function's.
+        The function's name.
     text
-        The source that was read; it can be read again by itself.
+        The source, from which the cell can be made again.
     arguments : Arguments
-        What it takes, by kind.
+        Its arguments by kind.
     options
         Keyword arguments and their defaults; functions by name.
     lines
@@ -87,12 +87,12 @@ class Cell:
         self._remembered: dict[Any, Any] = {}
         self.__name__ = reader.name
         self._place = source.file, source.line
-        for _ in self.programs():  # raises where the lines don't fit together
+        for _ in self.programs():  # raises if the lines don't fit together
             pass
 
     @functools.cached_property
     def __wrapped__(self) -> Callable[..., Any]:
-        """The cell as a function of Python: what runs when it is called, and what `help` and `inspect` look at."""
+        """The cell as a Python function, which runs when the cell is called, and which `help` and `inspect` show."""
         return _runnable(self.text, *self._place)
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class Cell:
         return self.__wrapped__(**values)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: the text, which is read again."""
+        """Copy and pickle the text, which is then read again."""
         return {"text": self.text, "written": None if self.written is None else self.written.text}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ class Cell:
             self.backward(state["written"])
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both have the same equations, backward ones too if they were written by hand."""
+        """Return whether both have the same equations, including backward equations written by hand."""
         return isinstance(other, Cell) and self.__getstate__() == other.__getstate__()
 
     def __hash__(self) -> int:
@@ -144,7 +144,7 @@ class Cell:
         return hash(self.text)
 
     def chosen(self, options: Mapping[str, Any]) -> dict[str, Option]:
-        """Return all options with the given ones in the place of the defaults.
+        """Return all options, with the given ones replacing the defaults.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Cell:
         Raises
         ------
         TypeError, ValueError
-            For an option that the cell doesn't have, or a value it can't be.
+            If the cell doesn't have an option, or the option can't have this value.
         """
         for key in options:
             if key not in self.options:
@@ -163,19 +163,19 @@ class Cell:
         return {key: _as_option(key, options.get(key, default), default) for key, default in self.options.items()}
 
     def program(self, **options: Option) -> Program:
-        """Return the straight line of equations under these options (as `chosen` returns them)."""
+        """Return the equations for these options (as `chosen` returns them), one after the other."""
         return self.remembered(("program", *sorted(options.items())), lambda: program_of(self, options))
 
     def programs(self) -> Iterator[Program]:
-        """Iterate over the programs of all choices that are True or False, other options by default."""
+        """Iterate over the programs for all settings of the True-or-False options, other options at defaults."""
         choices = [key for key, value in self.options.items() if isinstance(value, bool)]
         for values in itertools.product([True, False], repeat=len(choices)):
             yield program_of(self, self.options | dict(zip(choices, values, strict=True)))
 
     def remembered(self, key: Any, make: Callable[[], T]) -> T:
-        """Return what `make` returned for this key before, or returns now.
+        """Return the cached result of `make` for this key; call it if there is none.
 
-        Forgets the oldest beyond a few, and everything when a backward step is written.
+        Only the latest results are kept, and a new backward step clears them all.
         """
         if (found := self._remembered.get(key)) is not None:
             return found
@@ -185,12 +185,12 @@ class Cell:
         return made
 
     def backward(self, function: Any) -> Any:
-        """Take a backward step written by hand in the place of the derived one.
+        """Replace the derived backward step by one written by hand.
 
-        Use it as a decorator. The function's arguments are the cell's names, ``epsilon_s`` for each state s (complete
-        but for what the step itself adds), ``epsilon_m_k`` (∂L/∂ of what W_k multiplies) and the options; it assigns
-        ``delta_k`` for every pre-activation (``delta_w_k`` for w_k and W_k), ``epsilon_s`` where the step adds to it,
-        ``epsilon_s_prev`` (0 where left out) and ``dV_k``. The slope of a function is written with its value:
+        Use it as a decorator. The function's arguments are the cell's names, ``epsilon_s`` for each state s (without
+        the terms that this step adds), ``epsilon_m_k`` (∂L/∂ of the value that W_k multiplies) and the options. It
+        assigns ``delta_k`` for every pre-activation (``delta_w_k`` for w_k and W_k), ``epsilon_s`` if the step adds to
+        it, ``epsilon_s_prev`` (0 if left out) and ``dV_k``. Write the slope of a function with its value:
         ``slope(gate, i)``.
 
         Parameters
@@ -201,12 +201,12 @@ class Cell:
         Returns
         -------
         function
-            What was given.
+            The argument, unchanged.
 
         Raises
         ------
         TypeError, ValueError
-            As `cell`; also for a name that the cell doesn't have, and for a δ or dV that is never assigned.
+            As in `cell`; also if the cell doesn't have a name, or a δ or dV is never assigned.
 
         Examples
         --------
@@ -244,11 +244,11 @@ class Cell:
         return self.backward_equations_under()
 
     def equations_under(self, **options: Any) -> Equations:
-        """Return the equations under other options than the defaults."""
+        """Return the equations for options other than the defaults."""
         return forward_equations(self.program(**self.chosen(options)))
 
     def backward_equations_under(self, **options: Any) -> Equations:
-        """Return the derived backward equations under other options than the defaults."""
+        """Return the derived backward equations for options other than the defaults."""
         return backward_equations(self.program(**self.chosen(options)))
 
     def _repr_latex_(self) -> str:
@@ -256,7 +256,7 @@ class Cell:
 
 
 class _Documentation:
-    """The docstring of the class, and of each cell: its own with its equations, written when asked for."""
+    """The docstring of the class, and of each cell: the function's own docstring followed by its equations."""
 
     def __init__(self, of_class: str | None) -> None:
         self.of_class = of_class
@@ -279,14 +279,14 @@ class _Matrix:
 
 
 def cell(function: Callable[..., Any] | str) -> Cell:
-    """Make a cell of a function whose lines are equations, or of its text.
+    """Make a cell from a function whose lines are equations, or from its text.
 
-    What an argument is, its name says, with k a gate's name and s a state's::
+    The name of an argument says what it is; k stands for the name of a gate and s for that of a state::
 
         a_k      U_k xᵗ + W_k hᵗ⁻¹ + b_k; a cell with a single one may call it a, with parameters U, W and b
-        u_k      U_k xᵗ + b_k, where a cell needs the two products apart
+        u_k      U_k xᵗ + b_k, if a cell needs the two products separately
         w_k      W_k hᵗ⁻¹ + bw_k, the other one
-        W_k      a recurrent weight matrix, for a product with what the step has computed: W_k @ (r * h_prev)
+        W_k      a recurrent weight matrix, to multiply a value that the step has computed: W_k @ (r * h_prev)
         s_prev   a state before the step; h, the output, comes first
         v_k      a diagonal weight V_k
         key=...  an option of the layer: a function (gate=sigmoid), a choice (peepholes=True) or a number
@@ -299,15 +299,15 @@ def cell(function: Callable[..., Any] | str) -> Cell:
     Returns
     -------
     Cell
-        For `lstm_numba.Recurrent`.
+        Use it with `lstm_numba.Recurrent`.
 
     Raises
     ------
     TypeError
-        For something that is neither a function nor a text.
+        If `function` is neither a function nor a text.
     ValueError
-        For a line that isn't an equation, a name that isn't defined, a state that isn't returned, an argument of
-        unknown kind, a source that can't be read; the text names the line and what is allowed.
+        If a line isn't an equation, a name isn't defined, a state isn't returned, an argument has an unknown kind, or
+        the source can't be read. The message names the line, and what is allowed.
 
     Examples
     --------
@@ -326,7 +326,7 @@ def cell(function: Callable[..., Any] | str) -> Cell:
 
 
 def _source(function: Any, call: str) -> Source:
-    """Return the text of a function, or of what is text already."""
+    """Return the source of a function, or of a text."""
     if isinstance(function, str):
         text = textwrap.dedent(function)
         before = text[: len(text) - len(text.lstrip())]
@@ -348,7 +348,7 @@ def _source(function: Any, call: str) -> Source:
 
 
 def _runnable(text: str, file: str, line: int) -> Callable[..., Any]:
-    """Return a cell's function, which calls the functions that its equations name, wherever it was typed."""
+    """Return a cell as a Python function that calls the package's functions by their own names."""
     (definition,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     definition.decorator_list = []
     definition.returns = None

@@ -1,8 +1,8 @@
 """A cell's equations and its derived backward equations, in the notation of the literature.
 
-A pre-activation is shown with its expansion, aᵗ = U xᵗ + W hᵗ⁻¹ + b. ∂L/∂ of a name is δ where it is a pre-activation
-and ε elsewhere. The backward equations are those that `derive` finds, put as textbooks do: what is used once stands
-where it is used, and what the next step hands back has the index t+1.
+A pre-activation is shown with its expansion, aᵗ = U xᵗ + W hᵗ⁻¹ + b. The derivative of L with respect to a
+pre-activation is called δ, and with respect to any other name ε. The backward equations are those from `derive`, in the
+form of textbooks: a value that is used once is written where it is used, and terms from the next step have index t+1.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _equations(program: Program, written: Callable[[Writer], list[Equation]]) ->
 
 
 def _with_functions(program: Program) -> Program:
-    """Return the program with the chosen functions in the place of the options, and numbers worked out."""
+    """Return the program with options replaced by their functions, and numbers worked out."""
 
     def named(x: Expression) -> Expression:
         x = _worked_out(expressions.with_functions(x.rebuilt(named), program.functions))
@@ -75,10 +75,10 @@ def _worked_out(x: Expression) -> Expression:
 
 
 def _merged(program: Program, kept: Collection[str] = ()) -> tuple[list[Assignment], dict[str, Expression]]:
-    """Return the assignments to show, and what the names stand for that are not shown.
+    """Return the assignments to show, and the expressions of the names that are not shown.
 
-    What is assigned again and read once stands where it is read: a_i = a_i + v_i * c_prev is one equation. Names to be
-    `kept` are shown all the same.
+    A name that is assigned again and read once is written where it is read: a_i = a_i + v_i * c_prev becomes one
+    equation. Names in `kept` are always shown.
     """
     finals = set(program.final.values())
     hidden = _products(program)
@@ -96,7 +96,7 @@ def _merged(program: Program, kept: Collection[str] = ()) -> tuple[list[Assignme
 
 
 def _gates_first(program: Program, shown: list[Assignment]) -> list[Assignment]:
-    """Return assignments with those of pre-activations first, as far as they need nothing of the same step."""
+    """Return assignments with pre-activations first, if they need nothing from the same step."""
     targets = {target for target, _ in shown}
     values = dict(shown)
     finals = [program.final.get(gate, gate) for gate in gates_of(program)]
@@ -106,7 +106,7 @@ def _gates_first(program: Program, shown: list[Assignment]) -> list[Assignment]:
 
 
 def _products(program: Program) -> dict[str, Expression]:
-    """Return what the names of products stand for."""
+    """Return the expressions of the products, by name."""
     values = dict(program.lines)
     return {
         joined("p", gate): Expression("product", (joined("W", gate), values[operand]))
@@ -115,7 +115,7 @@ def _products(program: Program) -> dict[str, Expression]:
 
 
 def _expansions(program: Program) -> dict[str, Expression]:
-    """Return what each pre-activation stands for."""
+    """Return the expression of each pre-activation."""
     found: dict[str, Expression] = {}
     for kind in "auw":
         for gate in getattr(program.arguments, kind):
@@ -130,22 +130,22 @@ def _expansions(program: Program) -> dict[str, Expression]:
 
 
 class _BackwardStep:
-    """The derived step as sums of products, with what is used once in its place.
+    """The derived step as sums of products, in which a value that is used once is written where it is used.
 
     Attributes
     ----------
     program
         The forward step.
     sums
-        δ or ε → its terms, in the order in which the step computes them; of a state's ε those of the same step.
+        δ or ε → its terms, in the order of computation; for the ε of a state, those from the same step.
     previous
-        State → the terms that the step before receives.
+        State → the terms passed to the previous step.
     diagonal
         Gate → the terms of the step's share in ∂L/∂V.
     hidden
-        What the names stand for that are not shown.
+        Expressions of the names that are not shown.
     kept
-        Names that are shown because their ε is.
+        Names that are shown because their ε is shown.
     """
 
     def __init__(self, program: Program, kept: Collection[str] = ()) -> None:
@@ -167,7 +167,7 @@ class _BackwardStep:
             terms.sort(key=self._rank)
 
     def _names(self, backward: Backward) -> dict[str, Expression]:
-        """Return what the derived step's names are shown as."""
+        """Return the expressions that replace the derived step's names."""
         arguments = self.program.arguments
         renamed = {f"epsilon_{state}.1": name(f"epsilon_{state}") for state in arguments.states}
         for gate, delta in self.deltas.items():
@@ -180,7 +180,7 @@ class _BackwardStep:
         return renamed
 
     def _in_order(self, backward: Backward) -> Iterator[Assignment]:
-        """Iterate over δ and ε in the order in which the step computes them."""
+        """Iterate over δ and ε in the order of computation."""
         states = {self.program.final[state]: state for state in self.program.arguments.states}
         values = dict(backward.lines)
         yield from ((f"epsilon_{each}", ZERO) for each in states.values() if f"epsilon_{each}.1" not in values)
@@ -209,7 +209,7 @@ class _BackwardStep:
         return terms
 
     def _by_name(self, x: Expression) -> Expression:
-        """Return an expression in which parts that are some name's value are read by that name."""
+        """Return an expression in which a part that equals the value of a name is replaced by that name."""
         if x.op == "call" and x.args[0] == slope.name:
             return x
         if x.op == "-" and x.args[0].op == "call" and x == _sign(x.args[0].args[1]):
@@ -217,7 +217,7 @@ class _BackwardStep:
         return self._values[x] if x in self._values else x.rebuilt(self._by_name)
 
     def _put_in_place(self) -> None:
-        """Put what is used once where it is used."""
+        """Write each value that is used once where it is used."""
         for label in [each for each in self.sums if each.startswith("e.")]:
             sums = [*self.sums.values(), *self.previous.values(), *self.diagonal.values()]
             if sum(term.over.count(name(label)) for terms in sums for term in terms) > 1:
@@ -228,12 +228,12 @@ class _BackwardStep:
                 terms[:] = [_replaced(each, name(label), value, place) for each in terms]
 
     def _place(self, version: str) -> int:
-        """Return how many factors stand before a name where it is read: between these and the rest its slope goes."""
+        """Return how many factors precede a name where it is read; its slope goes after these."""
         read = [term.over for _, x in self.program.lines for term in terms_of(x) if name(version) in term.over]
         return read[0].index(name(version)) if len(read) == 1 else 0
 
     def _rank(self, term: Term) -> int:
-        """Return where a term stands in a sum: ε first, then δ in the order of the gates."""
+        """Return a term's place in a sum: ε first, then δ in the order of the gates."""
         order = [*self.deltas.values()]
         last = term.over[-1] if term.over else ZERO
         of = last.args[1].args[0] if last.op == "transposed" else last.args[0]
@@ -241,7 +241,7 @@ class _BackwardStep:
 
 
 def _backward_step(program: Program) -> _BackwardStep:
-    """Return the step, with every name shown whose ε is."""
+    """Return the step, in which every name whose ε is shown is shown as well."""
     kept: set[str] = set()
     while True:
         step = _BackwardStep(program, kept)
@@ -263,14 +263,14 @@ def _recursion(step: _BackwardStep, write: Writer) -> list[Equation]:
             right = later + right if state == "h" else right + later
         if key == "epsilon_h":
             carried, note = _carried(step, write, "t+1")
-            own = "L" if "e" in step.program.final else ""  # the loss's part, where the cell calls something else e
+            own = "L" if "e" in step.program.final else ""  # name of the loss's part if the cell has its own e
             before = [write.style.symbol("e", own, "t"), *carried]
         found.append(Equation(left, write.sum_of(right, before), note))
     return found
 
 
 def _carried(step: _BackwardStep, write: Writer, time: str) -> tuple[list[str], str]:
-    """Return what products with W carry to h of the step before, and a note on k."""
+    """Return the terms that products with W pass to h of the previous step, and a note on k."""
     arguments, style = step.program.arguments, write.style
     parts, note = write.over_gates("W", arguments.a, lambda W, delta: f"{style.transposed(W)} {delta}", time)
     parts = [style.sum_over_gates + each if note else each for each in parts]
@@ -326,12 +326,12 @@ def _gradients(step: _BackwardStep, write: Writer) -> list[Equation]:
 
 
 def _is_derivative(x: Expression) -> bool:
-    """Tell whether something is a δ or ε, or such a one multiplied by a matrix."""
+    """Return whether x is a δ or ε, or one multiplied by a matrix."""
     return x.op == "transposed" or (x.op == "name" and x.args[0].startswith(("epsilon_", "delta", "e.")))
 
 
 def _collected(terms: Iterable[Term]) -> list[Term]:
-    """Return a sum in which no product occurs twice, nor times zero."""
+    """Return a sum without repeated products and without zeros."""
     numbers: dict[Term, float] = {}
     for each in terms:
         alike = each._replace(number=1.0)
@@ -345,7 +345,7 @@ def _last(term: Term) -> Term:
 
 
 def _shared(term: Term, part: Sequence[Expression], value: Expression) -> Term:
-    """Return a product in which a value stands for some of its factors, if it has them all."""
+    """Return a product with some of its factors replaced by a value, if it has them all."""
     if len(part) < 2 or Counter(part) - Counter(term.over):
         return term
     rest = list(term.over)
@@ -355,7 +355,7 @@ def _shared(term: Term, part: Sequence[Expression], value: Expression) -> Term:
 
 
 def _replaced(term: Term, factor: Expression, value: Term, place: int) -> Term:
-    """Return a product with a value in the place of one factor; its other factors go to a place among the value's."""
+    """Return a product with one factor replaced by a value; the others are inserted among the value's factors."""
     if factor not in term.over:
         return term
     rest = list(term.over)
@@ -365,7 +365,7 @@ def _replaced(term: Term, factor: Expression, value: Term, place: int) -> Term:
 
 
 def _as_one(terms: list[Term]) -> Term:
-    """Return a sum as one product: of the δ or ε that all terms have in common, and the rest in brackets."""
+    """Return a sum as one product: the δ or ε that all terms share, times the rest in brackets."""
     if len(terms) == 1:
         return terms[0]
     common = {each.over[-1] if each.over else ONE for each in terms}
@@ -385,7 +385,7 @@ def _expression(terms: list[Term]) -> Expression:
 
 
 def _sign(x: Expression) -> Expression:
-    """Return sign(x) as the derivative of |x| spells it."""
+    """Return sign(x) in the form in which it appears in the derivative of |x|."""
     return Expression("-", (call(above.name, x, ZERO), call(above.name, ZERO, x)))
 
 

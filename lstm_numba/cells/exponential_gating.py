@@ -1,4 +1,4 @@
-"""The LSTM whose gates are exponentials, so that a later input can outweigh all that came before."""
+"""The LSTM with exponential gates, in which a later input can outweigh all earlier ones."""
 
 from lstm_numba.cells.definition import cell
 from lstm_numba.cells.functions import abs, exp, maximum, relu, sigmoid, softplus, tanh

@@ -1,7 +1,7 @@
 """Equations as data: an expression is a name, a number, or an operation on expressions.
 
-The constructors below simplify as they build (``times(ONE, x)`` is x), so that derived equations come out as short as
-one would write them by hand.
+The constructors below simplify as they build (``times(ONE, x)`` is x), so that derived equations are as short as those
+written by hand.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Expression(NamedTuple):
     op
         "name", "number", "+", "-", "*", "/", "negative", "call" or "product".
     args
-        The name; the number; the operands; the function's or option's name and its arguments; the name of a weight
-        matrix and what it multiplies.
+        In this order: the name; the number; the operands; the name of a function or option and its arguments; the name
+        of a weight matrix and the expression that it multiplies.
     """
 
     op: str
@@ -45,7 +45,7 @@ class Expression(NamedTuple):
             yield from operand.names()
 
     def parts(self) -> Iterator[Expression]:
-        """Iterate over the expression and all that it consists of."""
+        """Iterate over the expression and all its parts."""
         yield self
         for operand in self.operands():
             yield from operand.parts()
@@ -74,12 +74,12 @@ ZERO, ONE, MINUS_ONE = number(0), number(1), number(-1)
 
 
 def call(function: str, *arguments: Expression) -> Expression:
-    """Return a function's or an option's value."""
+    """Return a call of a function or an option."""
     return Expression("call", (function, *arguments))
 
 
 def slope_of(function: str, y: Expression) -> Expression:
-    """Return φ′(a) where y = φ(a)."""
+    """Return φ′(a), written with y = φ(a)."""
     return ONE if function == "identity" else call(slope.name, name(function), y)
 
 
@@ -150,14 +150,14 @@ def substituted(x: Expression, values: Mapping[str, Expression]) -> Expression:
 
 
 def with_functions(x: Expression, functions: Mapping[str, str]) -> Expression:
-    """Return an expression, a call of an option, with that replaced by its function; others unchanged."""
+    """Return a call of an option as a call of its function; other expressions are returned unchanged."""
     if x.op != "call" or x.args[0] not in functions:
         return x
     return call(functions[x.args[0]], *x.args[1:])
 
 
 def derivative(x: Expression, wrt: str) -> Expression:
-    """Return ∂x/∂(a name), every other name held fixed."""
+    """Return the derivative of x with respect to a name, with all other names fixed."""
     if x.op == "name":
         return ONE if x.args[0] == wrt else ZERO
     operands = x.operands()
@@ -203,7 +203,7 @@ def evaluate(x: Expression, values: Mapping[str, Any]) -> Any:
     x
         An expression without products of matrices.
     values
-        Of every name in it: arrays; for an option, the name of its function.
+        The value of every name in it: an array, or for an option the name of its function.
     """
     if x.op == "name":
         return values[x.args[0]]

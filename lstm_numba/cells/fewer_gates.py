@@ -1,4 +1,4 @@
-"""Gated cells with one or two gates: what is left when one takes gates away from the LSTM or the GRU."""
+"""Cells with one or two gates: an LSTM or a GRU with gates taken away."""
 
 from lstm_numba.cells.definition import cell
 from lstm_numba.cells.functions import sigmoid, tanh

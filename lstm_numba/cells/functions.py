@@ -37,9 +37,9 @@ class Function:
     Attributes
     ----------
     name
-        As equations spell it.
+        Its name in equations.
     arity
-        How many arguments it takes.
+        Number of arguments.
     """
 
     def __init__(self, name: str, arity: int, compute: Callable[..., Any], text: str) -> None:
@@ -49,7 +49,7 @@ class Function:
         self._compute = compute
 
     def __call__(self, *arguments: Any) -> Any:
-        """Apply it to numbers or arrays; what overflows or is undefined comes out as infinity or NaN.
+        """Apply it to numbers or arrays; overflow gives infinity, and undefined values give NaN.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Function:
         Returns
         -------
         float or array
-            An array of the same dtype; a float for Python's numbers, which change no array's dtype.
+            An array of the same dtype; a float for Python numbers, which don't change an array's dtype.
         """
         if len(arguments) != self.arity:
             raise TypeError(
@@ -75,7 +75,7 @@ class Function:
         return self.name
 
     def __reduce__(self) -> str:
-        """Tell copies and pickles where to find it: there is one of each."""
+        """Copy and pickle by name: there is one object for each function."""
         return self.name
 
 
@@ -125,11 +125,11 @@ abs = Function("abs", 1, np.abs, "|x|.")
 maximum = Function("maximum", 2, np.maximum, "The larger of x and y; NaN if either is.")
 minimum = Function("minimum", 2, np.minimum, "The smaller of x and y; NaN if either is.")
 
-# What an option such as gate=sigmoid may be: functions whose slope can be told from their value.
+# The functions that an option such as gate=sigmoid may name: their slope follows from their value.
 SQUASHING = {f.name: f for f in (sigmoid, tanh, relu, identity, hard_sigmoid, hard_sigmoid_6)}
 FUNCTIONS = SQUASHING | {f.name: f for f in (exp, log, softplus, maximum, minimum, sqrt, abs)}
 
-# φ′ from y = φ(a), and from a, which is accurate where φ is saturated, too. At a corner it is 0.
+# φ′ computed from y = φ(a), and from a, which stays accurate where φ is saturated. At a corner it is 0.
 _SLOPES: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda y: y * (1 - y),
     "tanh": lambda y: (1 - y) * (1 + y),
@@ -156,7 +156,7 @@ def _above(x: Any, y: Any) -> Any:
     return np.heaviside(np.subtract(x, y), 0.5)
 
 
-# What derivatives need beside these.
+# Further functions that only derivatives use.
 slope = Function("slope", 2, lambda function, y: _SLOPES[_named(function)](y), "φ′(a), written with y = φ(a).")
 slope_at = Function("slope_at", 2, lambda function, a: _SLOPES_AT[_named(function)](a), "φ′(a), written with a.")
 above = Function("above", 2, _above, "1 where x > y, 0 where x < y, ½ where they are equal.")

@@ -1,4 +1,4 @@
-"""How equations are written: sums of products in Unicode or in LaTeX, with time as a superscript."""
+"""Write equations as sums of products in Unicode or in LaTeX, with time as a superscript."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _IN_LATEX = {
 _TIMES = {"": "", "t": "ᵗ", "t-1": "ᵗ⁻¹", "t+1": "ᵗ⁺¹", "0": "⁰", "1": "¹"}
 _BEFORE = {"t": "t-1", "t+1": "t", "1": "0"}
 ANY = "ₖ"  # the gate over which a sum runs
-PARAMETER = ".parameter"  # ends the name of a bias, which no version of a name does
+PARAMETER = ".parameter"  # suffix of the name of a bias; no version of a name has it
 
 
 class Equation(NamedTuple):
-    """One equation: its sides, and for which k it holds."""
+    """One equation: its two sides, and a note on the gates k it holds for."""
 
     left: str
     right: str
@@ -87,7 +87,7 @@ class Text:
     sum_over_time, sum_over_gates, partial = "Σₜ ", "Σₖ ", "∂L/∂"
 
     def symbol(self, base: str, of: str = "", time: str = "", version: str = "", mark: str = "") -> str:
-        """Write a letter with what stands around it."""
+        """Write a letter with its subscript, superscript and marks."""
         below = of if of in ("", ANY) else f"_{of}"
         number = f"₍{''.join('₀₁₂₃₄₅₆₇₈₉'[int(digit)] for digit in version)}₎" if version else ""
         return f"{_GREEK.get(base, base)}{mark}{below}{number}{_TIMES[time]}"
@@ -111,7 +111,7 @@ class Text:
         return (f"{value:g}" if float(f"{value:g}") == value else repr(value)).replace("e+", "e")
 
     def note(self, gates: Sequence[str]) -> str:
-        """Write over which gates k runs."""
+        """Write which gates k runs over."""
         return f"k over {', '.join(gates)}"
 
     def transposed(self, symbol: str) -> str:
@@ -134,13 +134,13 @@ class Latex(Text):
         return ",".join(map(self._word, text.split("_")))
 
     def symbol(self, base: str, of: str = "", time: str = "", version: str = "", mark: str = "") -> str:
-        """Write a letter with what stands around it."""
+        """Write a letter with its subscript, superscript and marks."""
         below = (self._subscript(of) if of else "") + (f"({version})" if version else "")
         parts = [self._word(base), "'" * len(mark), f"_{{{below}}}" if below else "", f"^{{{time}}}" if time else ""]
         return "".join(parts)
 
     def bracketed(self, inner: str, pair: str = "()") -> str:
-        """Write brackets around something, as high as it is where it holds a fraction."""
+        """Write brackets around something; they grow with a fraction."""
         return rf"\left{pair[0]} {inner} \right{pair[1]}" if r"\frac" in inner else super().bracketed(inner, pair)
 
     def function(self, text: str, mark: str, inner: str) -> str:
@@ -162,7 +162,7 @@ class Latex(Text):
         return ("" if digits == "1" else rf"{digits} \cdot ") + f"10^{{{int(power)}}}"
 
     def note(self, gates: Sequence[str]) -> str:
-        """Write over which gates k runs."""
+        """Write which gates k runs over."""
         return rf"k \in \{{{', '.join(map(self._subscript, gates))}\}}"
 
     def transposed(self, symbol: str) -> str:
@@ -174,7 +174,7 @@ class Latex(Text):
 
 
 class Term(NamedTuple):
-    """A product: a number, factors, and what they are divided by."""
+    """A product: a number, factors, and divisors."""
 
     number: float
     over: tuple[Expression, ...] = ()
@@ -186,7 +186,7 @@ class Term(NamedTuple):
 
 
 def terms_of(x: Expression) -> list[Term]:
-    """Return an expression as a sum of products; sums inside products stay whole."""
+    """Return an expression as a sum of products; sums inside products are not expanded."""
     if x.op == "+":
         return terms_of(x.args[0]) + terms_of(x.args[1])
     if x.op == "-":
@@ -219,7 +219,7 @@ class Writer:
 
     def __init__(self, program: Program, style: Text) -> None:
         self.program, self.style = program, style
-        self.symbols: dict[str, tuple[str, str, str]] = {}  # name → letter, subscript, version where it isn't the last
+        self.symbols: dict[str, tuple[str, str, str]] = {}  # name → letter, subscript, version unless it is the last
         finals = set(program.final.values())
         for version in [*gates_of(program), *(target for target, _ in program.lines)]:
             text, _, count = version.partition(".")
@@ -234,7 +234,7 @@ class Writer:
         return self.sum_of([(each, time) for each in (terms_of(x) if isinstance(x, Expression) else x)])
 
     def sum_of(self, terms: Iterable[tuple[Term, str]], before: Sequence[str] = ()) -> str:
-        """Write a sum of terms, each at a time, after what is written already."""
+        """Write a sum of terms, each with its time, after the parts already written."""
         text = " + ".join(before)
         for each, time in terms:
             sign = self.style.minus if each.number < 0 else "+"
@@ -296,7 +296,7 @@ class Writer:
     def over_gates(
         self, letter: str, gates: Sequence[str], form: Callable[[str, str], str], time: str = "t"
     ) -> tuple[list[str], str]:
-        """Write something of a parameter and δ: once for all gates with a note on k, or for a single gate."""
+        """Write a term with a parameter and δ: once for all gates with a note on k, or for a single gate."""
         if len(gates) > 1:
             symbols = self.style.symbol(letter, ANY), self.style.symbol("delta", ANY, time)
             return [form(*symbols)], self.style.note(gates)

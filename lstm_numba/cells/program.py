@@ -1,4 +1,4 @@
-"""A cell's equations under certain options, as a straight line of assignments."""
+"""A cell's equations for a choice of options, as a list of assignments."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A cell's equations under certain options: one assignment after the other, each name assigned once.
+    """A cell's equations for a choice of options: a list of assignments, each name assigned once.
 
-    A name that the cell assigns twice has a version for each time: ``a_i``, ``a_i.1``. An argument that no line reads
-    is left out, so that a layer without peepholes has no V.
+    A name that the cell assigns twice has two versions: ``a_i``, ``a_i.1``. An argument that no line reads is left out,
+    so a layer without peepholes has no V.
 
     Attributes
     ----------
     cell, options
-        Where it comes from.
+        The cell, and the chosen options.
     written : Written or None
         The backward step that was written by hand for the cell when the program was made.
     arguments : Arguments
-        Those in use.
+        The arguments in use.
     lines
-        (version of a name, what it is), without products: those of W_k are read as ``p_k``.
+        (version of a name, expression), without products: those with W_k are read as ``p_k``.
     final
         Name → its last version, for every name that a trace shows.
     operands
-        For each W_k the version of the name that holds what it multiplies.
+        For each W_k, the version of the name that it multiplies.
     functions, compiled_in
-        Option → its function: of those that the equations leave open, and of those that they name.
+        Option → its function: those chosen at run time, and those compiled in.
     """
 
     cell: Cell
@@ -52,7 +52,7 @@ class Program:
     compiled_in: dict[str, str] = field(default_factory=dict)
 
     def __reduce__(self) -> Any:
-        """Tell copies and pickles to ask the cell for it again."""
+        """Copy and pickle by asking the cell for it again."""
         return _program_again, (self.cell, self.options)
 
     def compute(self, given: Mapping[str, Any]) -> tuple[NDArray, ...]:
@@ -72,7 +72,7 @@ class Program:
         return tuple(values[self.final[state]] for state in self.arguments.states)
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that the step computes, by versions of names; parameters as in `compute`."""
+        """Return all values that the step computes, by versions of names; parameters as in `compute`."""
         values: dict[str, Any] = {**self.functions, **given}
         matrix_of = dict(zip(self.operands, self.arguments.W, strict=True))
         for target, expression in self.lines:
@@ -97,13 +97,13 @@ class _Builder:
         self.lines: list[tuple[str, Expression]] = []
         self.operands: dict[str, str] = {}
         self.numbers = {key: number(value) for key, value in options.items() if type(value) is float}
-        # The default functions are compiled in; others are chosen at run time, so that no choice compiles anew.
+        # The default functions are compiled in; others are chosen at run time, so that a choice doesn't recompile.
         self.functions = {key: value for key, value in options.items() if isinstance(value, str)}
         defaults = {key: value for key, value in of.options.items() if isinstance(value, str)}
         self.compiled_in = self.functions if self.functions == defaults else {}
 
     def add(self, line: Line) -> None:
-        """Take over a line."""
+        """Add a line."""
         try:
             expression = self._resolved(line.expression)
         except KeyError as error:
@@ -115,7 +115,7 @@ class _Builder:
         self.lines.append((self.current[line.target], expression))
 
     def _resolved(self, x: Expression) -> Expression:
-        """Return an expression with versions for names, and with products as names."""
+        """Return an expression with names replaced by versions, and products by names."""
         if x.op == "name":
             return self.numbers.get(x.args[0]) or name(self.current[x.args[0]])
         if x.op == "product":
@@ -150,7 +150,7 @@ class _Builder:
         )
 
     def _check_products(self, arguments: Arguments) -> None:
-        """Raise where what a W_k multiplies depends on another such product."""
+        """Raise if the value that a W_k multiplies depends on another such product."""
         depends: dict[str, set[str]] = {joined("p", gate): {gate} for gate in arguments.W}
         for target, expression in self.lines:
             depends[target] = set().union(*(depends.get(each, set()) for each in expression.names()))
@@ -174,7 +174,7 @@ def program_of(of: Cell, options: Mapping[str, Option]) -> Program:
     Raises
     ------
     ValueError
-        Where the equations don't fit together under these options.
+        If the equations don't fit together for these options.
     """
     builder = _Builder(of, options)
     for line in of.lines:

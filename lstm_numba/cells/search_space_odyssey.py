@@ -1,7 +1,6 @@
-"""Eight LSTMs with one thing changed, by which Greff and others asked what each part of the block is for.
+"""Eight LSTMs with one thing changed: with them Greff and others measured what each part of the block is good for.
 
-Compare each with `lstm` in `peephole_lstm`: a line is missing, or reads otherwise. Parameters have the names that they
-have there.
+Compare each with `lstm` in `peephole_lstm`: one line is missing or different. Parameters have the same names as there.
 """
 
 from lstm_numba.cells.definition import cell

@@ -1,4 +1,4 @@
-"""Cells that remember without gates, to compare the gated ones with."""
+"""Cells that remember without gates, for comparison."""
 
 from lstm_numba.cells.definition import cell
 from lstm_numba.cells.functions import relu, tanh

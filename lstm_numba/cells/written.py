@@ -1,4 +1,4 @@
-"""A backward step that was written by hand beside a cell (`Cell.backward`)."""
+"""Backward steps that are written by hand (`Cell.backward`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Written:
     Attributes
     ----------
     name, text
-        The function's.
+        Name and source text of the function.
     lines
         Its equations.
     """
@@ -39,7 +39,7 @@ class Written:
         Raises
         ------
         ValueError
-            Where a δ or dV is never assigned, or a line reads a name that there isn't, under these options.
+            If, under these options, a δ or dV is never assigned, or a line reads a name that doesn't exist.
         """
         result = Backward(program)
         current = _names_of(program)
@@ -51,7 +51,7 @@ class Written:
                     why = f"{each} is not defined{where(program.options)}"
                     raise ValueError(f"{self.name}, line {line.number}: {why}")
             expression = _with_all_functions(substituted(line.expression, current), program.compiled_in)
-            version = f"{line.target}.b{count}"  # a version that no forward step has
+            version = f"{line.target}.b{count}"  # no forward step uses this version
             result.lines.append((version, expression))
             current[line.target] = name(version)
 
@@ -69,7 +69,7 @@ class Written:
         return settled(result)
 
     def _check_products(self, program: Program, current: Mapping[str, Expression], result: Backward) -> None:
-        """Raise where ∂L/∂ of a product is computed from what comes back through the products."""
+        """Raise if the derivative of a product is computed from values that come back through the products."""
         late = {f"e_{operand}" for operand in program.operands}
         for version, expression in result.lines:
             if late.intersection(expression.names()):
@@ -81,7 +81,7 @@ class Written:
 
 
 def _names_of(program: Program) -> dict[str, Expression]:
-    """Return what a backward step may read."""
+    """Return the names that a backward step may read."""
     arguments = program.arguments
     known = {text: name(version) for text, version in program.final.items()}
     known |= {f"{state}_prev": name(f"{state}_prev") for state in arguments.states}
@@ -95,7 +95,7 @@ def _names_of(program: Program) -> dict[str, Expression]:
 
 
 class _BackwardReader(TextReader):
-    """Reads a backward step: as a cell's lines, with other names, and ``slope(function, value)``."""
+    """Reads a backward step: like a cell's lines, but with other names, and with ``slope(function, value)``."""
 
     def __init__(self, of: Cell, text: str, names: Mapping[str, Any], first_row: int) -> None:
         super().__init__(text, names, first_row)
@@ -114,7 +114,7 @@ class _BackwardReader(TextReader):
         self.read(body[:-1] if isinstance(body[-1], ast.Return) else body)
 
     def checked_target(self, node: ast.stmt, text: str) -> str:
-        """Return a name that a line may assign: a result, or one that is only read further down."""
+        """Return a name that a line may assign: a result, or one that later lines read."""
         if text in self.options or text in FUNCTIONS:
             meaning = "an option" if text in self.options else "a function"
             self.refuse(node, f"{text} is {meaning} already; choose another name")
@@ -123,7 +123,7 @@ class _BackwardReader(TextReader):
         return self.checked_name(node, text)
 
     def advice_on(self, text: str) -> str:
-        """Return what to do about a name that isn't defined."""
+        """Return advice on a name that isn't defined."""
         return f"add {text} to the arguments" if text in self.known else ""
 
     def read_call(self, node: ast.Call) -> Expression:
@@ -138,7 +138,7 @@ class _BackwardReader(TextReader):
 
 
 def _with_all_functions(x: Expression, functions: Mapping[str, str]) -> Expression:
-    """Return an expression with every option that is a function replaced by that."""
+    """Return an expression with every option that is a function replaced by that function."""
     if x.op == "call" and x.args[0] == slope.name:
         of = x.args[1].args[0]
         return slope_of(functions.get(of, of), _with_all_functions(x.args[2], functions))
