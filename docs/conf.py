@@ -18,6 +18,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 nitpicky = False
+suppress_warnings = ["ref.python"]  # a name of a field, such as state, that several classes have
 default_role = "py:obj"  # names in docstrings, as links where there is a page
 
 # Notebooks are executed by `make notebooks`; the site shows what is stored.
@@ -53,13 +54,28 @@ html_context = {"default_mode": "auto"}
 
 def readable(app, what, name, thing, options, lines):
     """Set indented formulas of a docstring as they stand, and take |x| for an absolute value, not for markup."""
-    for number, line in enumerate(lines):
-        following = next((each for each in lines[number + 1 :] if each.strip()), "")
-        deeper = len(following) - len(following.lstrip()) >= len(line) - len(line.lstrip()) + 4
-        if re.search(r"(?<!:):$", line) and lines[number + 1 : number + 2] == [""] and deeper:
-            lines[number] = line + ":"
-    if "|" in "".join(lines):
-        lines[:] = [re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line) for line in lines]
+    shown = []
+    literal = None  # the indent from which lines are set as they stand
+    for line in lines:
+        before = next((each for each in reversed(shown) if each.strip()), "")
+        if line.strip() and literal is not None and indent(line) < literal:
+            literal = None
+        begins = shown and not shown[-1].strip() and line.strip() and indent(line) >= indent(before) + 4
+        if begins and literal is None and not before.lstrip().startswith((":", "..", "*")):
+            literal = indent(line)
+            if re.search("[^:]:$", before):
+                shown[-2] += ":"
+            elif not before.endswith("::"):
+                shown += [" " * indent(before) + "::", ""]
+        if literal is None:
+            line = re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line)
+        shown.append(line)
+    lines[:] = shown
+
+
+def indent(line):
+    """Return how many spaces a line begins with."""
+    return len(line) - len(line.lstrip())
 
 
 def setup(app):

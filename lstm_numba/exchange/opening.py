@@ -30,14 +30,14 @@ def open_weights(
 ) -> Recurrent | Stack:
     """Read recurrent layers out of a file of PyTorch, ONNX, Keras or this package.
 
-    =================================  ================================================  ==========================
-    the file                           is read as by                                     and needs
-    =================================  ================================================  ==========================
-    safetensors, a state dict          `lstm_numba.from_torch`                           nothing more
-    safetensors, of this package       `Stack.load`, `Tagger.load`, `CharacterModel.load`  nothing more
-    ONNX                               `lstm_numba.from_onnx`                            onnx
-    .keras, .weights.h5, Keras 2's .h5 `lstm_numba.from_keras`                           h5py
-    =================================  ================================================  ==========================
+    ==================================  ======================================================  ============
+    the file                            is read as by                                           and needs
+    ==================================  ======================================================  ============
+    safetensors, a state dict           `lstm_numba.from_torch`                                 nothing more
+    safetensors, of this package        `Stack.load`, `Tagger.load`, `CharacterModel.load`      nothing more
+    ONNX                                `lstm_numba.from_onnx`                                  onnx
+    .keras, .weights.h5, Keras 2's .h5  `lstm_numba.from_keras`                                 h5py
+    ==================================  ======================================================  ============
 
     Nothing in a file is executed, and sizes that a file claims are checked against its bytes. But the C library that
     reads HDF5 can hang on a damaged file: open Keras' files of strangers in a process that you can end.
