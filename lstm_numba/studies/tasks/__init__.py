@@ -6,9 +6,9 @@ nothing else changes.
 >>> import numpy as np
 >>> from lstm_numba import studies
 >>> adding = studies.task("adding", length=50)
->>> x, targets, mask, lengths = adding.minibatch(np.random.default_rng(0), batch_size=8)
->>> x.shape[1:]
-(8, 2)
+>>> minibatch = adding.minibatch(np.random.default_rng(0), batch_size=8)
+>>> minibatch.x.shape[1:], minibatch.targets.shape[1:]
+((8, 2), (8, 1))
 """
 
 from __future__ import annotations

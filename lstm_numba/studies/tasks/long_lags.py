@@ -215,8 +215,8 @@ class Noise3a(TwoSequences):
 class Noise3b(TwoSequences):
     """Task 3b: as 3a, with noise of variance 0.2 on the numbers that say the class, too.
 
-    Solved when fewer than 6 of the last 256 sequences were wrong, with a mean absolute error below 0.04. See
-    `TwoSequences`.
+    A sequence is right if the error is below 0.2. Solved when fewer than 6 of the last 256 were not, with a mean
+    absolute error below 0.04. See `TwoSequences`.
 
     The paper's figures, means of 10 runs: solved after 43,250 sequences with T = 100 and N = 3, 78,430 with N = 1,
     485,080 with T = 1000 and N = 1 (table 5, ST2).

@@ -61,7 +61,7 @@ class Pixels(Task):
     def _pictures(self, chosen: NDArray) -> Minibatch:
         pixels, digits = _digits()
         order = np.arange(64) if self.order == "rows" else np.random.default_rng(0).permutation(64)
-        x = pixels[order][:, chosen, None]
+        x = pixels[order[:, None], chosen, None]
         targets = np.zeros(x.shape[:2], np.int64)
         targets[-1] = digits[chosen]
         mask = np.zeros(x.shape[:2], np.float32)
