@@ -72,8 +72,8 @@ class Suggested(NamedTuple):
     sequences
         After how many training sequences a run gives up.
     forget_bias
-        Where the forget gate's bias starts. With σ(1) = 0.73 of a state left after each step, nothing is left after 100;
-        with σ(5) = 0.993, a half is.
+        Where the forget gate's bias starts: with σ(1) = 0.73 of a state left after each step, nothing is left after
+        100; with σ(5) = 0.993, a half is.
     """
 
     hidden_size: int
