@@ -1,8 +1,8 @@
-"""Recurrent layers: their weights, their forward pass and its trace, their backward pass and its gradients.
+"""Recurrent layers: weights, the forward pass and its trace, the backward pass and its gradients.
 
-Read `recurrent` first: `Recurrent` is a layer of any cell, and `Trace` and `Gradients` are what its two passes return.
-`lstm`, `simple_rnn` and `gru` are the same layer with one cell's options spelled out; `stack` puts layers one above the
-other. `parameters` names the weights inside one array, `initial_weights` draws them, `checkpoints` writes model files.
+Read `recurrent` first: `Recurrent` is a layer of any cell; its two passes return a `Trace` and `Gradients`. `lstm`,
+`simple_rnn` and `gru` are the same layer with the options of one cell spelled out, and `stack` stacks layers.
+`parameters` names the weights inside one array, `initial_weights` draws them, `checkpoints` writes model files.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Model = TypeVar("Model")
 
 
 class ModelFileError(ValueError):
-    """A file that isn't a model of this package, or not whole, or of a newer format."""
+    """A file isn't a model of this package, is incomplete, or has a newer format."""
 
 
 def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
@@ -33,16 +33,16 @@ def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray]
     Parameters
     ----------
     path
-        Where to; an existing file is replaced.
+        The file; an existing one is replaced.
     kind
-        What the file holds, such as "tagger".
+        The kind of model, such as "tagger".
     arrays, config
-        Contents; `config` as JSON can hold it.
+        The content; JSON must be able to hold `config`.
 
     Raises
     ------
     OSError
-        Where the folder doesn't exist or can't be written.
+        If the folder doesn't exist or can't be written.
     """
     from safetensors.numpy import save
 
@@ -59,7 +59,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is cut short, of another program, of another kind, or of a newer format; the text says which.
+        If the file is cut short, comes from another program, or holds another kind of model or a newer format; the
+        message says which.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -86,14 +87,14 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
 def restore(
     path: str | os.PathLike[str], kind: str, make: Callable[[Mapping[str, NDArray], Mapping[str, Any]], Model]
 ) -> Model:
-    """Return what `make` makes of a file's arrays and configuration.
+    """Return the model that `make` builds from a file's arrays and configuration.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        As `read`; and where `make` finds that something is missing or doesn't fit.
+        As in `read`, or if `make` finds that something is missing or doesn't fit.
     """
     arrays, config = read(path, kind)
     numbers = sum(array.size for name, array in arrays.items() if name.startswith("parameters/"))

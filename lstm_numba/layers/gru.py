@@ -29,7 +29,7 @@ class GRU(Recurrent):
     input_size, hidden_size
         I and H.
     reset_after
-        Whether the reset gate acts after the product with W_n, or before it.
+        True: the reset gate acts after the product with W_n. False: before it.
     gate, candidate
         σ and φ: each one of "sigmoid", "tanh", "relu", "identity", "hard_sigmoid"
         (clip(0.2 a + 0.5, 0, 1)), "hard_sigmoid_6" (clip(a / 6 + 0.5, 0, 1)).
@@ -39,7 +39,7 @@ class GRU(Recurrent):
     Raises
     ------
     ValueError, TypeError
-        For a size below 1 or an unknown option; the text names the argument.
+        For a size below 1 or an unknown option; the message names the argument.
     """
 
     def __init__(
@@ -63,6 +63,6 @@ class GRU(Recurrent):
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        """Return the constructor's arguments, without the seed, in a form that JSON can hold."""
         names = ["input_size", "hidden_size", "reset_after", "bias", "gate", "candidate", "reverse", "init"]
         return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}

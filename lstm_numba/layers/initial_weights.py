@@ -9,7 +9,7 @@ NAMES = ("glorot", "orthogonal", "uniform")
 
 
 def glorot_uniform(rng: np.random.Generator, n_out: int, n_in: int) -> NDArray:
-    """Uniform in ±√(6 / (n_in + n_out)), which keeps variances alike forward and backward.
+    """Uniform in ±√(6 / (n_in + n_out)), which keeps the variances similar forward and backward.
 
     Source: X. Glorot & Y. Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural Networks*
     (AISTATS 2010), eq. 16.
@@ -19,7 +19,7 @@ def glorot_uniform(rng: np.random.Generator, n_out: int, n_in: int) -> NDArray:
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> NDArray:
-    """A random orthogonal matrix, uniform among all: every singular value is 1: W alone neither shrinks nor blows up.
+    """A uniformly drawn orthogonal matrix: every singular value is 1, so W alone neither shrinks nor grows a vector.
 
     Source: A. Saxe, J. McClelland & S. Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
     Neural Networks* (ICLR 2014); the sign correction is F. Mezzadri's (Notices of the AMS 54, 2007).
@@ -29,14 +29,14 @@ def orthogonal(rng: np.random.Generator, n: int) -> NDArray:
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> NDArray:
-    """Uniform in ±limit. With 0.12 it is the scheme of the 2015 program, for every weight alike."""
+    """Uniform in ±limit; the 2015 program draws every weight like this, with 0.12."""
     return rng.uniform(-limit, limit, shape)
 
 
 def recurrent_weights(
     scheme: str, rng: np.random.Generator, n_U: int, n_W: int, hidden_size: int, input_size: int
 ) -> tuple[NDArray, NDArray]:
-    """U (n_U, H, I) and W (n_W, H, H), each gate drawn by itself so that no two start alike.
+    """U (n_U, H, I) and W (n_W, H, H), drawn separately for each gate so that no two start with the same weights.
 
     "glorot": both Glorot. "orthogonal": U Glorot, each W_k orthogonal. "uniform": both in ±0.12.
     """

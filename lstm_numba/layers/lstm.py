@@ -1,4 +1,4 @@
-"""The peephole LSTM layer: `Recurrent` with the cell `lstm_numba.cells.lstm`, its options spelled out."""
+"""The peephole LSTM layer: `Recurrent` with the cell `lstm_numba.cells.lstm` and its options spelled out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LSTM(Recurrent):
     input_size, hidden_size
         I and H.
     peepholes
-        Whether gates see the cell state through V. Without them the layer is exactly ``torch.nn.LSTM``.
+        Whether gates see the cell state through V. Without peepholes the layer is exactly ``torch.nn.LSTM``.
     gate, cell_input, cell_output
         σ, g and φ: each one of "sigmoid", "tanh", "relu", "identity", "hard_sigmoid"
         (clip(0.2 a + 0.5, 0, 1)), "hard_sigmoid_6" (clip(a / 6 + 0.5, 0, 1)).
@@ -40,7 +40,7 @@ class LSTM(Recurrent):
     Raises
     ------
     ValueError, TypeError
-        For a size below 1 or an unknown option; the text names the argument.
+        For a size below 1 or an unknown option; the message names the argument.
 
     Examples
     --------
@@ -74,6 +74,6 @@ class LSTM(Recurrent):
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        """Return the constructor's arguments, without the seed, in a form that JSON can hold."""
         names = ["input_size", "hidden_size", "peepholes", "bias", "gate", "cell_input", "cell_output", "forget_bias"]
         return {name: getattr(self, name) for name in [*names, "reverse", "init"]} | {"dtype": self.dtype.name}

@@ -1,7 +1,7 @@
-"""Named arrays that lie one behind the other in one flat array.
+"""Named arrays, stored one after the other in one flat array.
 
-A layer's weights, their gradients and an optimiser's memory all have this form: by name for people, flat for arithmetic
-over all of them (an update, a norm, a copy).
+A layer's weights, their gradients and an optimiser's memory all have this form: named for people, flat for arithmetic
+on all of them at once (an update, a norm, a copy).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from lstm_numba import _tables
 from lstm_numba.engine import buffers
 
-# While a model is read from a file: how many numbers the file holds, and how many may still be made.
+# While a model is read from a file: how many numbers the file holds, and how many may still be allocated.
 _file_holds: ContextVar[list[int] | None] = ContextVar("_file_holds", default=None)
 
 
 @contextmanager
 def read_from_file(numbers: int) -> Iterator[None]:
-    """Within it, parameters larger than a file's are refused, and initial weights needn't be drawn.
+    """While this context is open, refuse parameters larger than the file, and don't draw initial weights.
 
     Parameters
     ----------
     numbers
-        How many the file holds. A layer's go into its stack, and on into a network: no number is made more often
-        than four times.
+        How many numbers the file holds. The numbers of a layer go into its stack and from there into a network, so no
+        number is allocated more than four times.
     """
     token = _file_holds.set([numbers, 4 * numbers])
     try:
@@ -40,12 +40,12 @@ def read_from_file(numbers: int) -> Iterator[None]:
 
 
 def are_drawn() -> bool:
-    """Tell whether a new layer needs initial weights: one that is read from a file doesn't."""
+    """Return whether a new layer needs initial weights: one that is read from a file doesn't."""
     return _file_holds.get() is None
 
 
 def _check_claim(shapes: Mapping[str, tuple[int, ...]], numbers: int) -> None:
-    """Refuse more numbers than the file holds that is being read."""
+    """Raise if the parameters have more numbers than the file that is being read."""
     holds = _file_holds.get()
     if holds is None:
         return
@@ -59,17 +59,17 @@ def _check_claim(shapes: Mapping[str, tuple[int, ...]], numbers: int) -> None:
 class Parameters(Mapping[str, NDArray]):
     """Arrays by name, all of them views of `flat`.
 
-    ``parameters["W"]`` is a stacked array, ``parameters["W_f"]`` the forget gate's part of it, a view too. With
-    dotted names ("layers.0.forward.W") the last part follows the same rule.
+    ``parameters["W"]`` is a stacked array, and ``parameters["W_f"]`` a view of the forget gate's part. In dotted names
+    ("layers.0.forward.W") the last part follows the same rule.
 
     Parameters
     ----------
     shapes
-        Name → shape, in the order in which they lie in `flat`.
+        Name → shape, in the order of the arrays in `flat`.
     dtype
         float32 or float64.
     flat
-        Where the arrays lie; made anew, and zero, if None.
+        The array that holds all of them; None makes a new one with zeros.
     gates
         Name of a stacked array → its gates in order; an array without an entry has no parts of its own.
     """
@@ -100,16 +100,16 @@ class Parameters(Mapping[str, NDArray]):
         self._views = {name: flat[place].reshape(shape) for name, place, shape in self._places}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: the views are made anew, of the copy's own array."""
+        """Copy and pickle without the views, which are made anew from the copy's own array."""
         return {name: value for name, value in self.__dict__.items() if name != "_views"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` gave."""
+        """Restore from the state that `__getstate__` returned."""
         self.__dict__.update(state)
         self._lie_in(self.flat)
 
     def moved_to(self, flat: NDArray) -> Parameters:
-        """The same names and shapes, of what lies in another array."""
+        """Return the same names and shapes, as views of another array."""
         other = object.__new__(Parameters)
         other.shapes, other.gates = self.shapes, self.gates
         other._places, other._parts = self._places, self._parts
@@ -117,15 +117,15 @@ class Parameters(Mapping[str, NDArray]):
         return other
 
     def zeros_like(self) -> Parameters:
-        """The same names and shapes, all zero."""
+        """Return the same names and shapes with all values zero."""
         return self.moved_to(np.zeros_like(self.flat))
 
     def empty_like(self) -> Parameters:
-        """The same names and shapes, for values that are still to be written."""
+        """Return the same names and shapes with uninitialised values."""
         return self.moved_to(buffers.empty(self.flat.shape, self.flat.dtype))
 
     def part(self, prefix: str) -> Parameters:
-        """The arrays whose names begin with `prefix`, under the rest of their names; they lie one behind the other."""
+        """Return the arrays whose names begin with `prefix`, without the prefix; they must be adjacent."""
         names = [name for name in self.shapes if name.startswith(prefix)]
         before = list(self.shapes)[: list(self.shapes).index(names[0])]
         start = sum(self._views[name].size for name in before)
@@ -175,5 +175,5 @@ class Parameters(Mapping[str, NDArray]):
         return len(self._views)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether there is an array, or a gate's part, of that name."""
+        """Return whether an array, or a gate's part, has that name."""
         return name in self._views or name in self._parts

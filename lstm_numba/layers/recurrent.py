@@ -1,7 +1,7 @@
 """A layer of any cell: parameters by name, `forward` → `Trace`, `backward` → `Gradients`.
 
-The cell's equations say what the layer computes (`lstm_numba.cells`); this module gives them weights and checked input,
-divides the work over threads, and hands out what came out by the names that the equations have.
+The cell's equations say what the layer computes (`lstm_numba.cells`). This module gives them weights and checked input,
+divides the work among threads, and returns the results under the names that they have in the equations.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _TRUE = np.ones(1, bool)
 
 
 class Steps:
-    """Which steps belong to which sequence, as the engine takes it.
+    """The lengths of the sequences, in the form that the engine takes.
 
     Attributes
     ----------
     given
-        (B,) int64, or None where every sequence has T steps.
+        (B,) int64, or None if every sequence has T steps.
     lengths
-        (B,) int64; empty where nothing was given.
+        (B,) int64; empty if no lengths were given.
     rows
-        (T,) int64: how many leading sequences have to be computed at time t; empty where nothing was given.
+        (T,) int64: how many leading sequences have to be computed at time t; empty if no lengths were given.
     """
 
     def __init__(self, T: int, B: int, given: NDArray | None) -> None:
@@ -56,27 +56,27 @@ class Steps:
             self.rows = np.array([np.count_nonzero(last > t) for t in range(T)], np.int64)
 
     def padding(self) -> NDArray:
-        """(T, B) bool: True beyond a sequence's end."""
+        """(T, B) bool: True after a sequence's end."""
         if self.given is None:
             return np.zeros((self.T, self.B), bool)
         return np.arange(self.T)[:, None] >= self.given
 
     def without_padding(self, array: NDArray) -> NDArray:
-        """`array` (…, T, B, n) with zeros beyond each sequence's end; the array itself where there is no padding."""
+        """Return `array` (…, T, B, n) with zeros after each sequence's end; the array itself if there is no padding."""
         if self.given is None:
             return array
         return np.where(self.padding()[:, :, None], array.dtype.type(0), array)
 
 
 class MemoryNeeded(NamedTuple):
-    """Bytes of memory that a pass takes (`Recurrent.memory`)."""
+    """Memory that a pass needs, in bytes (`Recurrent.memory`)."""
 
     trace: int
     gradients: int
 
 
 class _Names:
-    """Where a layer's arrays lie, by the names that its equations give them."""
+    """The places of a layer's arrays, by their names in the equations."""
 
     def __init__(self, program: Any) -> None:
         arguments = program.arguments
@@ -94,7 +94,7 @@ class _Names:
 
 
 class _Rows:
-    """What the arrays of a forward and of a backward pass have in common: states by name, at every step and before."""
+    """Base class of traces and gradients: the states by name, at every step and before the first."""
 
     layer: Recurrent
     _states: NDArray  # (S, T + 1, B, H), with the row of the initial state
@@ -108,18 +108,18 @@ class _Rows:
 
 
 class Trace(_Rows):
-    """Every array of one forward pass, by the name that the cell's equations give it.
+    """Every array of one forward pass, by its name in the cell's equations.
 
-    Arrays are (T, B, H), zero at steps beyond a sequence's length. ``dir(trace)`` lists them.
+    Arrays are (T, B, H), and zero at steps after a sequence's end. ``dir(trace)`` lists them.
 
     Attributes
     ----------
     x : (T, B, I)
         The input, in the layer's dtype.
     i, f, o, g, c, h, ...
-        What the equations name, an LSTM's here.
+        Every name of the equations; these are an LSTM's.
     a : (K, T, B, H)
-        All pre-activations a_k together, where the cell has several.
+        All pre-activations a_k together, if the cell has several.
     h_prev, c_prev, ...
         The states before each step, in processing order.
     h0, c0, ... : (B, H)
@@ -127,7 +127,7 @@ class Trace(_Rows):
     h_last, c_last, ... : (B, H)
         States after each sequence's last processed step; with ``reverse=True`` that is time 0.
     lengths : (B,) int64 or None
-        As given to `Recurrent.forward`.
+        The lengths given to `Recurrent.forward`.
     layer : Recurrent
         The layer that made it.
     """
@@ -146,9 +146,9 @@ class Trace(_Rows):
         self._names = layer.names
         self.x = x
         self.steps = steps
-        self._finite = finite  # (1,) whether x is
+        self._finite = finite  # (1,) whether x is finite
         self._named, self._states = named, states
-        self.operands = operands  # what each W_k multiplied, (P, T, B, H)
+        self.operands = operands  # the values that each W_k multiplied, (P, T, B, H)
 
     def check_finite(self) -> None:
         """Raise ValueError with the place of the first NaN or infinity in x, if there is one."""
@@ -219,16 +219,16 @@ class Trace(_Rows):
         return self._names.program
 
     def for_backward(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Return all that the backward pass reads beside x; `Recurrent.trace_of` makes a trace of it again.
+        """Return all arrays that the backward pass reads besides x; `Recurrent.trace_of` makes a trace from them.
 
         Returns
         -------
         kept : (·, T, B, H)
-            Arrays that the equations name.
+            Named arrays of the equations.
         states : (S, T + 1, B, H)
-            Each state at every step; the initial one lies before them, or behind them with ``reverse=True``.
+            Each state at every step; the initial one comes first, or last with ``reverse=True``.
         operands : (P, T, B, H)
-            What each W_k multiplied.
+            The values that each W_k multiplied.
         """
         return self._named[: self._names.kept], self._states, self.operands
 
@@ -240,7 +240,7 @@ class Trace(_Rows):
         return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
 
     def __dir__(self) -> list[str]:
-        """List the arrays, too."""
+        """List the arrays as well."""
         return sorted({*super().__dir__(), *self.names()})
 
     def __repr__(self) -> str:
@@ -248,7 +248,7 @@ class Trace(_Rows):
         return f"<Trace of {self.layer.cell.name}: T={self.T}, B={self.B}; {', '.join(self.names())}>"
 
     def _repr_html_(self) -> str:
-        """Return what it holds, with shapes and ranges, as a table for notebooks."""
+        """Return a table for notebooks of all arrays, with shapes and ranges."""
         title = f"Trace of {self.layer.cell.name}: T={self.T}, B={self.B}"
         return _tables.of_arrays(title, {name: getattr(self, name) for name in self.names()})
 
@@ -263,12 +263,12 @@ class Gradients(_Rows):
     h0, c0, ... : (B, H)
         ∂L/∂ of the initial states.
     delta : (K, T, B, H)
-        δᵗ of every pre-activation, in the order of the cell's arguments a_k, u_k, w_k, W_k; of a cell with one
-        pre-activation (T, B, H).
+        δᵗ of every pre-activation, in the order of the cell's arguments a_k, u_k, w_k, W_k. It is (T, B, H) if the cell
+        has only one pre-activation.
     delta_i, delta_f, ... : (T, B, H)
         ∂L/∂a_kᵗ or ∂L/∂u_kᵗ, views of `delta`. ``delta_w_k`` is ∂L/∂w_kᵗ, or that of W_k @ (…).
     epsilon_h, epsilon_c, ... : (T, B, H)
-        ∂L/∂hᵗ, ∂L/∂cᵗ by all paths (ε_c is written ε_s in the literature).
+        ∂L/∂hᵗ, ∂L/∂cᵗ along all paths (the literature writes ε_s for ε_c).
     """
 
     def __init__(self, parameters: Parameters, layer: Recurrent, x: NDArray, delta: NDArray, states: NDArray) -> None:
@@ -309,7 +309,7 @@ class Gradients(_Rows):
         return ["x", "delta", *(each for each in names.deltas if each != "delta"), *states]
 
     def __dir__(self) -> list[str]:
-        """List the derivatives, too."""
+        """List the derivatives as well."""
         return sorted({*super().__dir__(), *self.names()})
 
     def __repr__(self) -> str:
@@ -323,7 +323,7 @@ class Gradients(_Rows):
         return _tables.of_arrays(f"Gradients of {self.layer.cell.name}", parameters | inside)
 
     def parameters(self) -> Parameters:
-        """Return the parameters' gradients by name, as `Recurrent.parameters` names them."""
+        """Return the parameters' gradients under the names of `Recurrent.parameters`."""
         return self._parameters
 
     def __getitem__(self, name: str) -> NDArray:
@@ -337,20 +337,20 @@ class Recurrent:
     """A layer of recurrent units with the equations of a cell.
 
     Parameters by name: U_k (H, I), W_k (H, H) and b_k (H,) for an argument ``a_k`` of the cell; U_k and b_k for
-    ``u_k``; W_k and bw_k for ``w_k``; W_k for a matrix ``W_k``; V_k (H,) for ``v_k``. Those of one letter lie stacked
-    in the order of the arguments, a before u and w: ``layer["W"]`` is (4, H, H) in an LSTM, ``layer["W_f"]`` a view
-    of its part. A cell with a lone ``a`` has U, W and b.
+    ``u_k``; W_k and bw_k for ``w_k``; W_k for a matrix ``W_k``; V_k (H,) for ``v_k``. Those with the same letter are
+    stacked in the order of the arguments, a before u and w: ``layer["W"]`` is (4, H, H) in an LSTM, and
+    ``layer["W_f"]`` a view of its part. A cell with the single argument ``a`` has U, W and b.
 
     Parameters
     ----------
     cell
-        What `lstm_numba.cell` returned, or a function or text for it.
+        A cell that `lstm_numba.cell` returned, or a function or text for it.
     input_size, hidden_size
         I and H.
     bias
         Whether there are b and bw.
     forget_bias
-        Initial b_f, where the cell has a gate f; the rest of b starts at 0. Without `bias` it has no effect.
+        Initial b_f, if the cell has a gate f; the rest of b starts at 0. Without `bias` it has no effect.
     reverse
         Process the steps from the last to the first. Every array keeps its own time index; initial states enter at the
         last step.
@@ -366,7 +366,7 @@ class Recurrent:
     Raises
     ------
     ValueError, TypeError
-        For a size below 1 or an unknown option; the text names the argument.
+        For a size below 1 or an unknown option; the message names the argument.
 
     Examples
     --------
@@ -406,18 +406,18 @@ class Recurrent:
         self._parameters = self._initial_parameters(_checks.generator(seed))
 
     def _take_program(self) -> None:
-        """Take the cell's equations under the layer's options."""
+        """Read the cell's equations for the layer's options."""
         self._program = self.cell.program(**self.options)
         self.names = _Names(self._program)
         self._prepare()
 
     def _follow_cell(self) -> None:
-        """Take the equations again where the backward step has been written since."""
+        """Read the equations again if a backward step has been written since."""
         if self._program.written is not self.cell.written:
             self._take_program()
 
     def _prepare(self) -> None:
-        """Set what the engine takes; it follows from the cell and its options."""
+        """Set up the engine's arguments, which follow from the cell and its options."""
         self._step = step_of(self._program)
         self._codes = option_codes(self._program)
         self._lanes = VECTOR_BYTES // self.dtype.itemsize
@@ -465,7 +465,7 @@ class Recurrent:
         return parameters
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        """Return the constructor's arguments, without the seed, in a form that JSON can hold."""
         names = ["input_size", "hidden_size", "bias"] + ["forget_bias"] * ("f" in self._program.arguments.U_gates)
         return (
             {"cell": self.cell.text}
@@ -475,7 +475,7 @@ class Recurrent:
         )
 
     def parameters(self) -> Parameters:
-        """Return the parameters: a mapping from name to array, views that may be written to."""
+        """Return the parameters, a mapping from name to array; the arrays are views and may be written to."""
         return self._parameters
 
     def __getitem__(self, name: str) -> NDArray:
@@ -497,7 +497,7 @@ class Recurrent:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {hint}")
 
     def __repr__(self) -> str:
-        """Return the call that makes such a layer."""
+        """Return a call that makes a layer like this one."""
         config = self.config()
         first = [self.cell.name] if "cell" in config else []
         return f"{type(self).__name__}({', '.join(first + [f'{k}={v!r}' for k, v in config.items() if k != 'cell'])})"
@@ -507,11 +507,11 @@ class Recurrent:
         return _tables.of_arrays(f"{self!r}\ncell: {self.cell!r}", self._parameters)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along."""
+        """Copy and pickle the cell, options and weights."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_program", "_step", "names")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` gave."""
+        """Restore from the state that `__getstate__` returned."""
         self.__dict__.update(state)
         self._take_program()
 
@@ -525,7 +525,7 @@ class Recurrent:
         return other
 
     def of_size(self, input_size: int, hidden_size: int) -> Self:
-        """Return such a layer of another size, whose weights are zero and take no memory; `around` gives it some."""
+        """Return such a layer of another size, with zero weights that take no memory; `around` gives it weights."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, input_size=input_size, hidden_size=hidden_size)
         other._prepare()
@@ -535,22 +535,22 @@ class Recurrent:
         return other
 
     def around(self, flat: NDArray) -> Self:
-        """Return the same layer around other weights, those that lie in `flat`; they are not copied."""
+        """Return the same layer with the weights in `flat`, which are not copied."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _parameters=self._parameters.moved_to(flat))
         return other
 
     def move_to(self, flat: NDArray) -> None:
-        """Let the parameters lie in `flat`, part of a network's one array; their values go with them."""
+        """Move the parameters, with their values, to `flat`, a part of a network's one array."""
         flat[:] = self._parameters.flat
         self._parameters = self._parameters.moved_to(flat)
 
     # -- input --------------------------------------------------------------------------------------------------------
 
     def take_input(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[NDArray, Steps, bool]:
-        """Return x as the engine takes it, its steps, and whether its memory is somebody else's too.
+        """Return x in the form that the engine takes, its steps, and whether the caller shares its memory.
 
-        Whether its numbers are finite is seen in the forward pass.
+        The forward pass checks whether its numbers are finite.
         """
         given = x if isinstance(x, np.ndarray) else np.asarray(x)
         array = _writable(_checks.floats("x", given, ("T", "B", self.input_size), self.dtype))
@@ -562,7 +562,7 @@ class Recurrent:
         return steps.without_padding(array), steps, False
 
     def check_state(self, name: str, state: ArrayLike | None, B: int) -> NDArray | None:
-        """Return an initial state (B, H) as the engine takes it, or raise."""
+        """Return an initial state (B, H) in the form that the engine takes, or raise."""
         if state is None:
             return None
         state = _checks.floats(name, state, (B, self.hidden_size), self.dtype)
@@ -575,7 +575,7 @@ class Recurrent:
         """Return one value for each name, from those given in order and those given by name.
 
         call, others
-            For the errors: the method, and what else it takes.
+            For error messages: the method, and its other arguments.
         """
         if len(given) > len(names):
             raise TypeError(f"{call}: expected at most {len(names)} states ({', '.join(names)}), got {len(given)}")
@@ -591,11 +591,11 @@ class Recurrent:
     # -- work for the engine ------------------------------------------------------------------------------------------
 
     def padded(self, n: int) -> int:
-        """Return n rounded up to whole vectors, as packed weights have it."""
+        """Return n rounded up to whole vectors, as in packed weights."""
         return (n + self._lanes - 1) // self._lanes * self._lanes
 
     def _tasks(self, T: int, B: int) -> tuple[int, int]:
-        """(tasks that pack weights, shares of the work), as many as threads are worth starting for."""
+        """Return (tasks that pack weights, shares of the work), as many as are worth starting threads for."""
         of = self._program.arguments
         numbers = self.hidden_size * (len(of.U_gates) * self.input_size + len(of.W_gates) * self.hidden_size)
         if T * B * numbers < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK:
@@ -604,7 +604,7 @@ class Recurrent:
         return min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + T * B * numbers // _WORTH_A_THREAD)
 
     def _rows(self, T: int, B: int, entering: Sequence[NDArray | None]) -> NDArray:
-        """Return an array (S, T + 1, B, H) with what enters the pass where the engine looks for it."""
+        """Return an array (S, T + 1, B, H) with the given states in the row where the engine expects them."""
         rows = buffers.empty((len(self.states), T + 1, B, self.hidden_size), self.dtype)
         for number, value in enumerate(entering):
             rows[number, T if self.reverse else 0] = 0 if value is None else value
@@ -629,7 +629,7 @@ class Recurrent:
         h0, c0, ... : (B, H), optional
             Initial states in the cell's order or by name, zero by default.
         lengths : (B,) whole numbers, optional
-            Steps of each sequence, 0 … T. What `x` holds beyond them is ignored, and every array is zero there. With 0
+            Steps of each sequence, 0 … T. `x` is ignored after them, and every array is zero there. With 0
             steps the initial states are the last ones.
         lean
             Keep only what the backward pass needs (an LSTM: all but the pre-activations; `memory`).
@@ -664,18 +664,18 @@ class Recurrent:
         lean: bool = False,
         borrowed: bool = False,
     ) -> Trace:
-        """Run the forward pass on arrays that were checked.
+        """Run the forward pass on checked arrays.
 
         Parameters
         ----------
         x, initial, steps
-            As `take_input` and `check_state` return them.
+            As returned by `take_input` and `check_state`.
         from_zero
-            Nobody gave an initial state, nor will ask for its derivative.
+            No initial state was given, and its derivative isn't needed.
         lean
             As in `forward`.
         borrowed
-            Whether x is the caller's: the backward pass needs it as it is now, so it is copied on the way.
+            Whether the caller owns x: the backward pass needs its present values, so it is copied.
         """
         self._follow_cell()
         step = self._step
@@ -698,12 +698,12 @@ class Recurrent:
         return Trace(self, own if borrowed else x, steps, finite, named, states, operands)
 
     def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
-        """Return a lean trace of what `Trace.for_backward` returned; x and steps as in `run`."""
+        """Return a lean trace made from the arrays of `Trace.for_backward`; x and steps as in `run`."""
         kept, states, operands = arrays
         return Trace(self, x, steps, _TRUE, kept, states, operands)
 
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
-        """Tell the bytes that a forward and a backward pass over B sequences of T steps would take.
+        """Return the bytes that a forward and a backward pass over B sequences of T steps would take.
 
         Parameters
         ----------
@@ -715,8 +715,8 @@ class Recurrent:
         Returns
         -------
         MemoryNeeded
-            (trace, gradients), bytes. Beside them weights are packed twice and a few time steps held at once, which
-            does not grow with T.
+            (trace, gradients), in bytes. Packed weights and a few time steps take further memory, which doesn't grow
+            with T.
         """
         T = _checks.size("T", T)
         B = _checks.size("B", B)
@@ -733,17 +733,17 @@ class Recurrent:
     def backward(
         self, trace: Trace, dh: ArrayLike | None = None, *last: ArrayLike | None, **named: ArrayLike | None
     ) -> Gradients:
-        """Carry a loss's derivatives back through all steps, by the cell's backward equations.
+        """Carry a loss's derivatives back through all steps, with the cell's backward equations.
 
-        With eᵗ the loss's own ∂L/∂hᵗ, ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹ and what the cell adds;
-        ``layer.cell.backward_equations`` shows the rest.
+        ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹, where eᵗ is the loss's own ∂L/∂hᵗ, plus the terms that the cell adds:
+        ``layer.cell.backward_equations`` shows them.
 
         Parameters
         ----------
         trace
-            What `forward` of this layer returned; the weights must not have changed since.
+            The trace that `forward` of this layer returned; the weights must not have changed since.
         dh : (T, B, H), optional
-            ∂L/∂hᵗ; ignored beyond a sequence's length.
+            ∂L/∂hᵗ; ignored after a sequence's end.
         dh_last, dc_last, ... : (B, H), optional
             ∂L/∂ of each sequence's last states, in the cell's order or by name. At least one of all must be given.
 
@@ -756,7 +756,7 @@ class Recurrent:
         ValueError
             For the trace of another layer, a wrong shape, or no derivative at all.
         TypeError
-            For something that is no trace, or whole or complex numbers.
+            If `trace` is no trace, or for whole or complex numbers.
         """
         incoming = self._check_incoming(trace, "d", dh, last, named, "backward")
         return self.run_back(trace, *incoming, self._parameters.empty_like())
@@ -769,21 +769,21 @@ class Recurrent:
         x_squared: ArrayLike | None = None,
         **named: ArrayLike | None,
     ) -> Gradients:
-        """Approximate ∂²L/∂θ² by the backward recursions with every factor squared.
+        """Approximate ∂²L/∂θ² with the backward recursions, squaring every factor.
 
-        Each factor of the backward equations (weights, slopes, gates, states, x) is replaced by its square: what the
-        2015 program divides its learning rate by. Off-diagonal terms are left out, in the spirit of Becker & LeCun,
-        *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988); it is exact
-        where one path alone leads from a weight to the loss.
+        Each factor of the backward equations (weights, slopes, gates, states, x) is replaced by its square. The 2015
+        program divides its learning rate by the result. Off-diagonal terms are left out, in the spirit of Becker &
+        LeCun, *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988). The result is
+        exact if only one path leads from a weight to the loss.
 
         Parameters
         ----------
         trace
-            What `forward` of this layer returned.
+            The trace that `forward` of this layer returned.
         d2h, d2h_last, d2c_last, ...
             ∂²L/∂h² at every step, and of the last states; shapes as in `backward`.
         x_squared : (T, B, I), optional
-            Takes the place of x² (the 2015 network puts the sum of two squares there).
+            Replaces x² (the 2015 network uses a sum of two squares).
 
         Returns
         -------
@@ -827,27 +827,26 @@ class Recurrent:
         from_zero: bool = False,
         weight_decay: float = 0.0,
     ) -> Gradients:
-        """Run the backward pass on arrays that were checked.
+        """Run the backward pass on checked arrays.
 
         Parameters
         ----------
         trace
-            What `run` returned.
+            The trace that `run` returned.
         dh, last
             ∂L/∂hᵗ, and ∂L/∂ of every last state; None for zeros.
         gradients
-            Where those of the parameters go.
+            The parameters' gradients are written here.
         squared, x_squared
             As in `second_derivatives`.
         need_dx
-            Whether ∂L/∂x is asked for.
+            Whether to compute ∂L/∂x.
         need_products
-            Whether ∂L/∂U and ∂L/∂W are asked for. Where they aren't, they are left unwritten, and the trace's x may
-            have no columns.
+            Whether to compute ∂L/∂U and ∂L/∂W. If not, they are left unwritten, and the trace's x may have no columns.
         from_zero
             As in `run`.
         weight_decay
-            λ of ½ λ θ², whose own derivative is added for U, W and V.
+            λ of ½ λ θ², whose derivative is added for U, W and V.
         """
         self._follow_cell()
         if trace.made_by is not self._program:
@@ -880,7 +879,7 @@ class Recurrent:
 
 
 def _writable(array: NDArray) -> NDArray:
-    """Return the array, or a copy of one that is read-only: Numba would compile everything anew for such arrays."""
+    """Return the array, or a copy if it is read-only: Numba would compile everything again for read-only arrays."""
     return array if array.flags.writeable else array.copy()
 
 

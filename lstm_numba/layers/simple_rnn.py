@@ -30,7 +30,7 @@ class SimpleRNN(Recurrent):
     Raises
     ------
     ValueError, TypeError
-        For a size below 1 or an unknown option; the text names the argument.
+        For a size below 1 or an unknown option; the message names the argument.
     """
 
     def __init__(
@@ -51,6 +51,6 @@ class SimpleRNN(Recurrent):
         )  # fmt: skip
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        """Return the constructor's arguments, without the seed, in a form that JSON can hold."""
         names = ["input_size", "hidden_size", "bias", "nonlinearity", "reverse", "init"]
         return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}

@@ -1,10 +1,10 @@
-"""Recurrent layers one above the other, each in one direction or in both; nothing above them.
+"""Stacked recurrent layers, each in one direction or in both, without an output layer.
 
     zᵗ of the first layer is the input; above it, both directions' outputs below:
         merge="concat"   zᵗ = [h_Fᵗ, h_Bᵗ]
         merge="sum"      zᵗ = h_Fᵗ + h_Bᵗ
 
-Out of the top layer come both directions' outputs side by side, whatever `merge` is. The way back is the same way:
+The top layer returns the outputs of both directions side by side, whatever `merge` is. The backward pass is:
 
     ∂L/∂h_F = its half of ∂L/∂z, or all of it with "sum"        ∂L/∂z = ∂L/∂x of both directions, added
 
@@ -34,24 +34,24 @@ from lstm_numba.layers.parameters import Parameters
 from lstm_numba.layers.recurrent import MemoryNeeded, Recurrent, Steps
 from lstm_numba.layers.simple_rnn import SimpleRNN
 
-# Cells whose layers have a class of their own, with its options spelled out.
+# Cells that have their own layer class, with their options spelled out.
 CLASSES: dict[str, type[Recurrent]] = {"lstm": LSTM, "rnn": SimpleRNN, "gru": GRU}
 DIRECTIONS = ("forward", "backward")
 MERGES = ("concat", "sum")
 
-# One array (L*D, B, H), or a list of arrays (B, H_l) where the layers have different sizes.
+# One array (L*D, B, H), or a list of arrays (B, H_l) if the layers have different sizes.
 States = NDArray | list[NDArray]
 
 
 def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
-    """Return the units of each layer, or raise."""
+    """Return the number of units of each layer, or raise."""
     if not isinstance(hidden_sizes, Sequence | np.ndarray) or isinstance(hidden_sizes, str) or not len(hidden_sizes):
         raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
     return tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
 
 
 def checked_directions(bidirectional: Any, n_layers: int) -> tuple[bool, ...]:
-    """Return for each layer whether it runs in both directions, from one answer for all or one for each; or raise."""
+    """Return for each layer whether it runs in both directions, given one answer for all or one for each; or raise."""
     one = not isinstance(bidirectional, Sequence | np.ndarray)
     answers = [bidirectional] * n_layers if one else list(bidirectional)
     flags = tuple(_checks.flag("bidirectional", answer) for answer in answers)
@@ -61,7 +61,7 @@ def checked_directions(bidirectional: Any, n_layers: int) -> tuple[bool, ...]:
 
 
 def layer_maker(cell: Any) -> Callable[..., Recurrent]:
-    """Return what makes a layer of a cell, from input_size, hidden_size and options.
+    """Return a function that makes a layer of a cell, from input_size, hidden_size and options.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def layer_maker(cell: Any) -> Callable[..., Recurrent]:
     Raises
     ------
     ValueError
-        For an unknown name, or a text that holds no cell.
+        For an unknown name, or a text without a cell.
     TypeError
-        For something else.
+        For anything else.
     """
     if isinstance(cell, str) and "def " not in cell:
         name = _checks.choice("cell", cell, cells.CELLS)
@@ -84,7 +84,7 @@ def layer_maker(cell: Any) -> Callable[..., Recurrent]:
 
 
 def cell_name(layer: Recurrent) -> str:
-    """Return the name of a layer's cell where it is one of the package's, else its text; `layer_maker` takes both."""
+    """Return the name of a layer's cell if it belongs to the package, else its text; `layer_maker` takes both."""
     for name, kind in CLASSES.items():
         if type(layer) is kind:
             return name
@@ -100,7 +100,7 @@ def merged(outputs: Sequence[NDArray], merge: str) -> NDArray:
 
 
 def unmerged(dz: NDArray | None, n: int, merge: str) -> list[NDArray | None]:
-    """Return the derivatives with respect to the outputs of n directions, from that of what `merged` made of them."""
+    """Return the derivatives with respect to the outputs of n directions, given that of the result of `merged`."""
     if n == 1 or dz is None:
         return [dz] * n
     return list(np.split(dz, 2, axis=2)) if merge == "concat" else [dz, dz]
@@ -113,14 +113,14 @@ class StackTrace:
     ----------
     layers
         ``layers[l][d]``: the `Trace` of layer l in direction d (0 forward, 1 backward):
-        ``trace.layers[0][1].f`` is the forget gate of the lowest layer on its way back.
+        ``trace.layers[0][1].f`` is the forget gate of the lowest layer, backward direction.
     x : (T, B, I)
-        What the first layer saw.
+        The input of the first layer.
     h : (T, B, D·H)
         The top layer's output, both directions side by side: [h_F, h_B].
     h_last, c_last, ... : (L·D, B, H)
         States after the last processed step, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward, …
-        A list of arrays (B, H_l) where the layers have different sizes.
+        A list of arrays (B, H_l) if the layers have different sizes.
     h0, c0, ...
         Initial states, in the same form.
     lengths : (B,) int64 or None
@@ -168,7 +168,7 @@ class StackTrace:
         return f"<StackTrace: {len(self.layers)} layers, T={self.T}, B={self.B}; layers, x, h, {', '.join(states)}>"
 
     def _repr_html_(self) -> str:
-        """Return what each layer's trace holds, with shapes and ranges, as a table for notebooks."""
+        """Return a table for notebooks of the arrays of each layer's trace, with shapes and ranges."""
         arrays = {"x": self.x, "h": self.h} | arrays_by_layer(self.layers)
         return _tables.of_arrays(f"StackTrace: T={self.T}, B={self.B}", arrays)
 
@@ -184,7 +184,7 @@ def arrays_by_layer(layers: list[list[Any]]) -> dict[str, NDArray]:
 
 
 class NamedGradients(Mapping[str, NDArray]):
-    """Derivatives of one backward pass through several layers: by parameter name, and inside.
+    """Derivatives of one backward pass through several layers: by parameter name, and those inside the layers.
 
     Attributes
     ----------
@@ -231,7 +231,7 @@ class NamedGradients(Mapping[str, NDArray]):
 
 
 class StackGradients(NamedGradients):
-    """Derivatives of one backward pass through a stack: ``gradients["layers.0.forward.W_f"]``, and inside.
+    """Derivatives of one backward pass through a stack, such as ``gradients["layers.0.forward.W_f"]``.
 
     Attributes
     ----------
@@ -240,7 +240,7 @@ class StackGradients(NamedGradients):
     x : (T, B, I)
         ∂L/∂xᵗ of the first layer's input.
     h0, c0, ... : (L·D, B, H)
-        ∂L/∂h⁰, ∂L/∂c⁰, … in the order of `StackTrace.h_last`; a list where the layers have different sizes.
+        ∂L/∂h⁰, ∂L/∂c⁰, … in the order of `StackTrace.h_last`; a list if the layers have different sizes.
     """
 
     def __init__(self, stack: Stack, parameters: Parameters, layers: list[list[Any]], x: NDArray) -> None:
@@ -261,7 +261,7 @@ class StackGradients(NamedGradients):
 
 
 class Stack:
-    """Recurrent layers one above the other; this module's page has the equations.
+    """Stacked recurrent layers; the equations are at the top of this module.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ class Stack:
     merge
         "concat" or "sum": how directions are joined between layers.
     cell
-        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", or what `lstm_numba.cell` returned.
+        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", or a cell from `lstm_numba.cell`.
     init, dtype, seed
         As in `lstm_numba.LSTM`.
     **layer_options
@@ -293,16 +293,16 @@ class Stack:
     merge, dtype
         As given.
     cell
-        The cell's name, or its text where it is none of the package's.
+        The cell's name, or its text if it doesn't belong to the package.
     states : tuple of str
         Names of the cell's states, h first.
     h0, c0, ..., lengths
-        What `forward` takes where it is given none; None: zeros, and all T steps.
+        Defaults of `forward`; None means zeros, and all T steps.
 
     Raises
     ------
     ValueError, TypeError
-        For sizes below 1 or unknown options; the text names the argument.
+        For sizes below 1 or unknown options; the message names the argument.
 
     Examples
     --------
@@ -355,20 +355,20 @@ class Stack:
         Parameters
         ----------
         layers
-            From the input up: for each layer a list of one `Recurrent` layer, or of two, ``[forward, backward]``, the
-            second of them with ``reverse=True``. One that runs backward may stand alone: ``[[backward]]``. Their
-            options may differ, but not the kind of cell or the dtype.
+            From the input up: for each layer a list of one `Recurrent` layer, or of two, ``[forward, backward]``, where
+            the second has ``reverse=True``. A single backward layer is allowed: ``[[backward]]``. Options may differ
+            between layers, but not the kind of cell or the dtype.
         merge
             "concat" or "sum": how directions are joined between layers.
         h0, c0, ... : (L·D, 1 or B, H), optional
-            Initial states that `forward` takes where it is given none; a list of (1 or B, H_l) for different sizes.
+            Default initial states of `forward`; a list of (1 or B, H_l) for different sizes.
         lengths : (B,) whole numbers, optional
-            Steps of each sequence where `forward` is given none.
+            Default number of steps of each sequence.
 
         Raises
         ------
         TypeError
-            For something else than layers.
+            If `layers` holds something other than layers.
         ValueError
             For layers that don't fit together, wrong shapes, NaN or infinity in a state.
         """
@@ -384,7 +384,7 @@ class Stack:
         return stack
 
     def _adopt(self, layers: list[list[Any]], merge: str, flat: NDArray | None = None) -> None:
-        """Take the layers in; without `flat`, where their parameters lie already, these move to one new array."""
+        """Take over the layers. Their parameters lie in `flat`; without it they are moved to one new array."""
         _check_fit(layers, merge)
         self.layers = layers
         self.merge = merge
@@ -416,13 +416,13 @@ class Stack:
         return shapes, gates
 
     def move_to(self, flat: NDArray) -> None:
-        """Let all parameters lie in `flat`, part of a network's one array maybe; their values go with them."""
+        """Move all parameters, with their values, to `flat`, which may be part of a network's one array."""
         self._parameters = self._parameters.moved_to(flat)
         for number, direction, layer in self.each_layer():
             layer.move_to(self._parameters.part(f"layers.{number}.{direction}.").flat)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what a copy or a pickle holds; there the parameters' views are arrays by themselves."""
+        """Restore from a copy or a pickle, where the parameters' views have become separate arrays."""
         self.__dict__.update(state)
         self.move_to(self._parameters.flat)
 
@@ -456,7 +456,7 @@ class Stack:
         return _tables.table(repr(self), LAYERS_HEAD, layer_rows(self))
 
     def config(self) -> dict[str, Any]:
-        """Return cell, merge and every layer's own ``config()``, as JSON can hold them."""
+        """Return cell, merge and every layer's own ``config()``, in a form that JSON can hold."""
         layers = [[layer.config() for layer in directions] for directions in self.layers]
         return {"cell": self.cell, "merge": self.merge, "layers": layers}
 
@@ -468,15 +468,15 @@ class Stack:
     # -- states -------------------------------------------------------------------------------------------------------
 
     def initial(self) -> dict[str, States | None]:
-        """Return the initial states that `forward` takes where it is given none, by name."""
+        """Return the default initial states of `forward`, by name."""
         return {name: getattr(self, name) for name in self.initial_names}
 
     def together(self, states: list[NDArray]) -> States:
-        """Return one array for states of the same size, else the list."""
+        """Return states of the same size as one array, others as a list."""
         return np.stack(states) if len(set(self.state_sizes)) == 1 else states
 
     def _states(self, name: str, value: Any, B: int | str, one: bool = False) -> list[NDArray | None]:
-        """Return each layer's state (B, H_l), or None; with `one`, (1, H_l) will do."""
+        """Return each layer's state (B, H_l), or None; with `one`, (1, H_l) is allowed."""
         sizes = self.state_sizes
         if value is None:
             return [None] * len(sizes)
@@ -501,7 +501,7 @@ class Stack:
         return states
 
     def _own_states(self, name: str, value: Any) -> States | None:
-        """Return states to keep: copies."""
+        """Return copies of states, to keep."""
         if value is None:
             return None
         states = self._initial_states(name, value, "B")
@@ -529,12 +529,11 @@ class Stack:
             Input, time first; any real floating-point dtype, computed in the stack's.
         h0, c0, ... : (L·D, 1 or B, H), optional
             Initial states in the cell's order or by name, each in the order layer 0 forward, layer 0 backward, layer 1
-            forward, …; a list of arrays (1 or B, H_l) where the layers have different sizes. Where left out, the
-            stack's own (`h0`, …); where it has none, zero.
+            forward, …; a list of arrays (1 or B, H_l) if the layers have different sizes. The default is the stack's
+            own (`h0`, …), else zero.
         lengths : (B,) whole numbers, optional
-            Steps of each sequence, 0 … T; where left out, the stack's own `lengths`, or T for all. What `x` holds
-            beyond them is ignored, and every array is zero there. A layer that runs backward begins at each sequence's
-            own last step.
+            Steps of each sequence, 0 … T. The default is the stack's own `lengths`, else T for all. `x` is ignored
+            after them, and every array is zero there. A backward layer begins at the last step of each sequence.
         lean
             As in `Recurrent.forward`, for every layer.
 
@@ -545,7 +544,7 @@ class Stack:
         Raises
         ------
         TypeError, ValueError
-            As `Recurrent.forward`.
+            As in `Recurrent.forward`.
         """
         lengths = self.lengths if lengths is None else lengths
         given = self.layers[0][0].by_state(self.initial_names, initial, states, "forward", "lengths lean")
@@ -569,16 +568,16 @@ class Stack:
         from_zero: bool = False,
         lean: bool = False,
     ) -> tuple[list[list[Any]], NDArray]:
-        """Run the forward pass on arrays that were checked; return every layer's traces, and the top's output.
+        """Run the forward pass on checked arrays; return every layer's traces, and the top layer's output.
 
         Parameters
         ----------
         z, steps
-            The input, as `Recurrent.take_input` returns it.
+            The input, as returned by `Recurrent.take_input`.
         initial
-            For each of the cell's states one for each layer and direction; none: zeros.
+            For each of the cell's states, one array for each layer and direction; empty: zeros.
         entering
-            Changes z on its way into layer l.
+            A function that changes z before it enters layer l.
         from_zero, lean
             As in `Recurrent.run`.
         """
@@ -596,22 +595,22 @@ class Stack:
         return traces, z
 
     def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
-        """Tell the bytes that a forward and a backward pass over B sequences of T steps would keep.
+        """Return the bytes that a forward and a backward pass over B sequences of T steps would keep.
 
-        Parameters and what is left out are those of `Recurrent.memory`.
+        The parameters are those of `Recurrent.memory`, which says what isn't counted.
 
         Returns
         -------
         MemoryNeeded
-            (trace, gradients), bytes.
+            (trace, gradients), in bytes.
         """
         T, B, lean = _checks.size("T", T), _checks.size("B", B), _checks.flag("lean", lean)
-        joined = T * B * self.output_size if self.bidirectional[-1] else 0  # the top's output, side by side
+        joined = T * B * self.output_size if self.bidirectional[-1] else 0  # the top layer's output, side by side
         trace = gradients = 0
         for number, directions in enumerate(self.layers):
             needed = [layer.memory(T, B, lean) for layer in directions]
             source = T * B * directions[0].input_size * self.dtype.itemsize
-            own = number == 0 or self.bidirectional[number - 1]  # else it is the output below itself
+            own = number == 0 or self.bidirectional[number - 1]  # else it is the output of the layer below itself
             trace += sum(each.trace - source for each in needed) + own * source
             gradients += sum(each.gradients for each in needed)
         if self.bidirectional[0]:
@@ -626,12 +625,12 @@ class Stack:
         Parameters
         ----------
         trace
-            What `forward` of this stack returned; the weights must not have changed since.
+            The trace that `forward` of this stack returned; the weights must not have changed since.
         dh : (T, B, D·H), optional
-            ∂L/∂hᵗ of the top layer, both directions side by side; ignored beyond a sequence's length.
+            ∂L/∂hᵗ of the top layer, both directions side by side; ignored after a sequence's end.
         dh_last, dc_last, ... : (L·D, B, H), optional
             ∂L/∂ of every layer's last states, in the cell's order or by name, each in the order of `StackTrace.h_last`;
-            a list of arrays (B, H_l) where the layers have different sizes. At least one of all must be given.
+            a list of arrays (B, H_l) if the layers have different sizes. At least one derivative must be given.
 
         Returns
         -------
@@ -642,7 +641,7 @@ class Stack:
         ValueError
             For the trace of another stack, a wrong shape, or no derivative at all.
         TypeError
-            For something that is no trace, or whole or complex numbers.
+            If `trace` is no trace, or for whole or complex numbers.
         """
         if not isinstance(trace, StackTrace):
             raise TypeError(f"trace: expected what Stack.forward returned, got {type(trace).__name__}")
@@ -672,26 +671,26 @@ class Stack:
         from_zero: bool = False,
         weight_decay: Sequence[float] = (),
     ) -> tuple[list[list[Any]], NDArray]:
-        """Fill in the layers' part of `parameters`; return every layer's gradients, and that of the input.
+        """Write the layers' part of `parameters`; return every layer's gradients, and that of the input.
 
         Parameters
         ----------
         traces
-            What `run` returned.
+            The traces that `run` returned.
         dz
-            ∂L/∂ of the top's output.
+            ∂L/∂ of the top layer's output.
         parameters
-            Where the parameters' gradients go.
+            The parameters' gradients are written here.
         last
-            For each of the cell's states one derivative for each layer and direction; none: zeros.
+            For each of the cell's states, one derivative for each layer and direction; empty: zeros.
         leaving
-            Changes ∂L/∂z on its way out of layer l.
+            A function that changes ∂L/∂z when it leaves layer l.
         squared, x_squared
-            Second derivatives, as `Recurrent.second_derivatives`; what takes the place of layer l's x².
+            Second derivatives, as in `Recurrent.second_derivatives`; the replacement of layer l's x².
         need_dx
-            Whether that of the first layer's input is asked for.
+            Whether to compute the gradient of the first layer's input.
         weight_decay
-            λ of each layer; none if empty.
+            λ of each layer; empty: no weight decay.
         """
         results: list[list[Any]] = []
         first = len(self.state_sizes)  # of the states that belong to the layer
@@ -729,7 +728,7 @@ class Stack:
         Raises
         ------
         OSError
-            Where the folder doesn't exist or can't be written.
+            If the folder doesn't exist or can't be written.
         """
         arrays = {f"parameters/{name}": array for name, array in self._parameters.items()}
         for name, states in self.initial().items():
@@ -747,7 +746,7 @@ class Stack:
         FileNotFoundError
             If there is no such file.
         ModelFileError
-            If the file is cut short, foreign, of a newer format, or doesn't fit together.
+            If the file is cut short, comes from another program, has a newer format, or its parts don't fit together.
         """
         return checkpoints.restore(path, "stack", cls._from_file)
 
@@ -780,7 +779,7 @@ def layer_rows(stack: Stack) -> list[tuple[object, ...]]:
 
 
 def as_stack(model: Any) -> Stack:
-    """Return a model as a stack that shares its weights: what is written into one is seen in the other.
+    """Return a model as a stack that shares its weights: a change in one shows in the other.
 
     Parameters
     ----------
@@ -804,9 +803,9 @@ def as_stack(model: Any) -> Stack:
 
 
 def simplest(stack: Stack) -> Recurrent | Stack:
-    """Return the bare layer of a stack of one layer in one direction; the stack itself where there is more to it.
+    """Return the layer of a stack that has only one layer in one direction; otherwise return the stack.
 
-    More to it are further layers, the other direction, and an initial state or lengths of the stack's own.
+    A stack with its own initial state or lengths is returned as well.
     """
     more = any(value is not None for value in (*stack.initial().values(), stack.lengths))
     if more or len(stack.layers) > 1 or len(stack.layers[0]) > 1:
@@ -815,7 +814,7 @@ def simplest(stack: Stack) -> Recurrent | Stack:
 
 
 def _copies(layers: Any) -> list[list[Any]]:
-    """Check the form of what `Stack.of` is given; return copies of the layers, which still share their parameters."""
+    """Check the form of the layers given to `Stack.of`; return copies, which still share their parameters."""
     if not isinstance(layers, list | tuple) or not layers:
         raise TypeError(f"layers: expected a list such as [[forward, backward]], got {layers!r}")
     copies = []
@@ -831,7 +830,7 @@ def _copies(layers: Any) -> list[list[Any]]:
 
 
 def _check_fit(layers: list[list[Any]], merge: str) -> None:
-    """Raise where the layers can't stand above each other."""
+    """Raise if the layers can't be stacked."""
     first = layers[0][0]
     size = first.input_size
     for number, directions in enumerate(layers):
