@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from lstm_numba.exchange._keras_graphs import layer_name, layers_below
-from lstm_numba.exchange._kinds import KINDS
+from lstm_numba.exchange._kinds import kinds_of
 
 # Keras' name of a non-linearity → ours. "hard_sigmoid" is the one of before Keras 3; that of today is taken as
 # "hard_sigmoid_6", a name that Keras hasn't.
@@ -42,7 +42,7 @@ ACTIVATIONS = {
     "hard_sigmoid_6": "hard_sigmoid_6",
 }
 # Classes of layers and of cells → the layer's.
-CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in KINDS for end in ("", "Cell")}
+CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in kinds_of("keras") for end in ("", "Cell")}
 CELLS |= {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}  # Keras 2's, with the weights in cuDNN's layout
 # Recurrent layers of Keras with other equations.
 OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM)(Cell)?$")
@@ -137,7 +137,7 @@ def describe(kind: str, own: bool, config: Mapping[str, Any]) -> Described | Non
 
 
 def _cell(kind: str, config: Mapping[str, Any], layer: Mapping[str, Any]) -> Cell:
-    gate = next("gate" in each.functions for each in KINDS if each.keras_name == kind)
+    gate = next("gate" in each.functions for each in kinds_of("keras") if each.keras_name == kind)
     recurrent = config.get("recurrent_activation", "sigmoid")
     return Cell(
         kind,

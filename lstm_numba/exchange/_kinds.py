@@ -35,9 +35,11 @@ class Kind(NamedTuple):
     name, keras_name
         What ONNX and torch call it, and Keras.
     gates
-        Library → its order of the gates; a library without this cell is missing.
+        Library → its order of the gates; a library without this cell is missing. None stands for a gate whose weights
+        the library keeps, and the cell doesn't have.
     functions
-        Options that are non-linearities, in ONNX' order → their defaults, which are every library's.
+        Non-linearities, in ONNX' order, under the names of the cell's options → their defaults, which are every
+        library's; those that are no options of the cell are always so.
     keras, onnx
         What tells it from other cells of its name: a Keras layer's options, an ONNX node's attributes.
     """
@@ -46,7 +48,7 @@ class Kind(NamedTuple):
     make: Callable[..., Recurrent]
     name: str
     keras_name: str
-    gates: Mapping[str, Sequence[str]]
+    gates: Mapping[str, Sequence[str | None]]
     functions: Mapping[str, str]
     keras: Mapping[str, bool] = {}
     onnx: Mapping[str, int] = {}
@@ -60,7 +62,11 @@ class Kind(NamedTuple):
 KINDS = (
     Kind(
         cells.lstm, LSTM, "LSTM", "LSTM", {"torch": "ifco", "keras": "ifco", "onnx": "iofc"},
-        {"gate": "sigmoid", "cell_input": "tanh", "cell_output": "tanh"},
+        {"gate": "sigmoid", "cell_input": "tanh", "cell_output": "tanh"}, onnx={"input_forget": 0},
+    ),
+    Kind(
+        cells.cifg, partial(Recurrent, cells.cifg), "LSTM", "LSTM", {"onnx": ("i", "o", None, "c")},
+        {"gate": "sigmoid", "cell_input": "tanh", "cell_output": "tanh"}, onnx={"input_forget": 1},
     ),
     Kind(
         cells.rnn, SimpleRNN, "RNN", "SimpleRNN", {"torch": ("",), "keras": ("",), "onnx": ("",)},
@@ -77,10 +83,15 @@ KINDS = (
 )  # fmt: skip
 
 
+def kinds_of(library: str) -> list[Kind]:
+    """Return the cells that a library has: "torch", "keras" or "onnx"."""
+    return [kind for kind in KINDS if library in kind.gates]
+
+
 def kind_of(stack: Stack, library: str) -> Kind:
     """Return what a library calls the cell of a stack, or raise ValueError where it hasn't the cell."""
     cell = stack.layers[0][0].cell
-    known = [kind for kind in KINDS if library.lower() in kind.gates]
+    known = kinds_of(library.lower())
     for kind in known:
         if kind.cell == cell:
             return kind
@@ -93,7 +104,7 @@ def kind_of(stack: Stack, library: str) -> Kind:
     raise ValueError(f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of {names}")
 
 
-def fill(layer: Recurrent, gates: Sequence[str], arrays: Mapping[str, NDArray]) -> None:
+def fill(layer: Recurrent, gates: Sequence[str | None], arrays: Mapping[str, NDArray]) -> None:
     """Write a library's stacks of weights into a layer.
 
     Parameters
@@ -110,13 +121,16 @@ def fill(layer: Recurrent, gates: Sequence[str], arrays: Mapping[str, NDArray]) 
     H = layer.hidden_size
     blocks = {part: array.reshape(-1, H, *array.shape[1:] if part in "UW" else ()) for part, array in arrays.items()}
     for part in [part for part in ("U", "W", "V") if part in blocks]:
-        own = [name for gate in gates if (name := joined(part, gate)) in names]
-        for name, block in zip(own, blocks[part], strict=True):
-            layer[name] = block
+        own = [gate for gate in gates if gate is None or joined(part, gate) in names]
+        for gate, block in zip(own, blocks[part], strict=True):
+            if gate is not None:
+                layer[joined(part, gate)] = block
 
     if not layer.bias:
         return
     for gate, b, bw in zip(gates, blocks["b"], blocks.get("bw", np.zeros_like(blocks["b"])), strict=True):
+        if gate is None:
+            continue
         if joined("bw", gate) in names:
             layer[joined("bw", gate)] = bw
             layer[joined("b", gate)] = b
@@ -131,17 +145,19 @@ def _sum(one: NDArray, other: NDArray, dtype: np.dtype) -> NDArray:
     return np.add(one, other, dtype=dtype) if one.any() else other
 
 
-def stacked(layer: Recurrent, gates: Sequence[str]) -> dict[str, NDArray]:
+def stacked(layer: Recurrent, gates: Sequence[str | None]) -> dict[str, NDArray]:
     """Return a layer's weights as a library stacks them, under the names that `fill` takes; "bw" is always there."""
     names = layer.parameters()
-    parts = [part for part in ("U", "W", "b", "V") if part in names]
-    arrays: dict[str, NDArray] = {
-        part: np.concatenate([layer[name] for gate in gates if (name := joined(part, gate)) in names]) for part in parts
-    }
-    if "b" in arrays:
-        zeros = np.zeros(layer.hidden_size, layer.dtype)
-        second = [layer[name] if (name := joined("bw", gate)) in names else zeros for gate in gates]
-        arrays["bw"] = np.concatenate(second)
+    H = layer.hidden_size
+    shapes = {"U": (H, layer.input_size), "W": (H, H)}
+    arrays: dict[str, NDArray] = {}
+    for part in [*(part for part in ("U", "W", "V", "b") if part in names), *["bw"] * layer.bias]:
+        own: dict[str | None, NDArray] = {
+            gate: layer[name] for gate in gates if gate is not None and (name := joined(part, gate)) in names
+        }
+        there = [gate for gate in gates if gate is None or gate in own or part == "bw"]
+        zeros = np.zeros(shapes.get(part, (H,)), layer.dtype)
+        arrays[part] = np.concatenate([own.get(gate, zeros) for gate in there])
     return arrays
 
 

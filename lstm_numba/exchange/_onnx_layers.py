@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import cells
-from lstm_numba.exchange._kinds import KINDS, Kind, fill
+from lstm_numba.exchange._kinds import Kind, fill, kinds_of
 from lstm_numba.exchange._onnx_scopes import STANDARD, Model, Scope, attribute, walk
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
@@ -43,11 +42,10 @@ SCALES = {"identity": (1.0, 0.0), "hard_sigmoid": (0.2, 0.5), "hard_sigmoid_6": 
 # What a program takes where a node gives neither; of Affine's alpha, programs differ.
 _DEFAULT_SCALES = {"affine": (None, 0.0), "hardsigmoid": (0.2, 0.5)}
 _OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items() if ours not in SCALES}
-_NAMES = {kind.name for kind in KINDS}
-_READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "input_forget", "layout"}
+_KINDS = kinds_of("onnx")
+_NAMES = {kind.name for kind in _KINDS}
+_READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout"}
 _HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
-# The gates of a node whose input_forget is 1; the forget gate's weights are there, and not read.
-_COUPLED = "ioc"
 
 
 def _filled(values: list[float], defaults: list[float | None]) -> list[float | None] | None:
@@ -103,15 +101,10 @@ class RecurrentNode:
         """The cell that it computes."""
         return next(
             kind
-            for kind in KINDS
+            for kind in _KINDS
             if kind.name == self.node.op_type
             and all(bool(self.integer(name, 0)) == bool(value) for name, value in kind.onnx.items())
         )
-
-    @property
-    def coupled(self) -> bool:
-        """Whether the forget gate is 1 - i: the cell of `lstm_numba.cells.cifg`."""
-        return bool(self.integer("input_forget", 0))
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -194,14 +187,27 @@ class RecurrentNode:
             ours.append(own)
         return ours
 
-    def check_attributes(self) -> None:
-        """Refuse by name what the engine hasn't, and what the operator hasn't."""
+    def leave_out_clip(self) -> None:
+        """Note what a reader has to look at, where the node clips what enters its non-linearities."""
+        found = self._attribute("clip", "FLOAT")
+        if found is not None:
+            self.notes.append(
+                f"{self.scope.model.source}: {self.node.op_type} {self.label!r}: its clip of {found.f:g} is left out; "
+                "the layer computes what the node does as long as nothing that enters a non-linearity is larger in "
+                "size: in a trace all a_k, an LSTM's c, and what φ makes a GRU's n of"
+            )
+
+    def check_attributes(self, clips: bool) -> None:
+        """Refuse by name what the engine hasn't, and what the operator hasn't; clip only where it is not left out."""
         _ = self.layout
         names = inputs_of(self.kind)
         for each in self.node.attribute:
-            if each.name == "clip":
-                raise self.refuse("attribute clip: the engine doesn't clip what enters a non-linearity")
-            if each.name not in {*_READ, *_HARMLESS, *self.kind.onnx}:
+            if each.name == "clip" and clips:
+                raise self.refuse(
+                    "attribute clip: the engine doesn't clip what enters a non-linearity to ±clip, as ONNX defines it; "
+                    'from_onnx(..., clip="ignore") leaves it out, and says where that changes nothing'
+                )
+            if each.name not in {*_READ, *_HARMLESS, "clip", *self.kind.onnx}:
                 raise self.refuse(f"attribute {each.name}: expected an attribute of the operator, got an unknown one")
         if len(self.node.input) > len(names):
             extra = self.node.input[len(names)]
@@ -306,9 +312,10 @@ class RecurrentNode:
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
-    def layers(self, dtype: np.dtype | None) -> list[Recurrent]:
-        """One layer for each direction, with the node's weights."""
-        self.check_attributes()
+    def layers(self, dtype: np.dtype | None, clips: bool = True) -> list[Recurrent]:
+        """One layer for each direction, with the node's weights; without `clips` an attribute clip is left out."""
+        self.check_attributes(clips)
+        self.leave_out_clip()
         kind, functions, weights = self.kind, self.functions(), self.weights()
         (_, _, I), H = weights["W"].shape, weights["R"].shape[-1]
         parts = {"U": weights["W"], "W": weights["R"]}
@@ -317,35 +324,28 @@ class RecurrentNode:
         if "B" in weights:
             parts["b"], parts["bw"] = np.split(weights["B"], 2, axis=1)
         options: dict[str, Any] = {"bias": "B" in weights, "dtype": dtype or weights["W"].dtype, "seed": 0}
-        if self.coupled:
-            return self._coupled_layers(functions, parts, I, H, options)
-        if kind.cell.arguments.v:
+        if "peepholes" in kind.cell.options:
             options["peepholes"] = "P" in weights
 
         result = []
         for d, reverse in enumerate(self.directions):
-            chosen = dict(zip(kind.functions, functions[d], strict=True))
+            chosen = self._chosen(functions[d])
             layer = kind.make(I, H, reverse=reverse, **chosen, **options)
+            if "V" in layer.parameters() and "P" not in weights:
+                layer["V"] = np.zeros_like(layer["V"])
             fill(layer, kind.gates["onnx"], {name: array[d] for name, array in parts.items()})
             result.append(layer)
         return result
 
-    def _coupled_layers(
-        self, functions: list[list[str]], parts: dict[str, NDArray], I: int, H: int, options: dict[str, Any]
-    ) -> list[Recurrent]:
-        if any(own != [*self.kind.functions.values()] for own in functions):
-            raise self.refuse("attribute input_forget: expected the activations Sigmoid, Tanh, Tanh beside it")
-        gates = [*self.kind.gates["onnx"]]
-        kept = {name: [*map(gates.index, _COUPLED)] if name != "V" else [0, 1] for name in parts}
-
-        result = []
-        for d, reverse in enumerate(self.directions):
-            layer = Recurrent(cells.cifg, I, H, reverse=reverse, **options)
-            layer["V"][:] = 0
-            own = {name: np.split(array[d], len(array[d]) // H) for name, array in parts.items()}
-            fill(layer, _COUPLED, {name: np.concatenate([own[name][n] for n in kept[name]]) for name in own})
-            result.append(layer)
-        return result
+    def _chosen(self, functions: list[str]) -> dict[str, str]:
+        """Return the cell's options that are non-linearities; refuse others where the cell has no choice."""
+        kind = self.kind
+        chosen = dict(zip(kind.functions, functions, strict=True))
+        fixed = {option: default for option, default in kind.functions.items() if option not in kind.cell.options}
+        if any(chosen.pop(option) != default for option, default in fixed.items()):
+            expected = ", ".join(FUNCTIONS[default] for default in fixed.values())
+            raise self.refuse(f"activations: expected {expected}, those of the cell {kind.cell.name}")
+        return chosen
 
 
 def recurrent_nodes(model: Model) -> list[RecurrentNode]:
@@ -418,7 +418,7 @@ def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
 def _alike(lower: RecurrentNode, upper: RecurrentNode) -> bool:
     """Tell whether both are nodes of one kind that take the same lengths."""
     given = [each.input("sequence_lens") for each in (lower, upper)]
-    if lower.kind is not upper.kind or lower.coupled != upper.coupled or (given[0] == "") != (given[1] == ""):
+    if lower.kind is not upper.kind or (given[0] == "") != (given[1] == ""):
         return False
     if given[0] == given[1]:
         return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba.exchange._kinds import KINDS
+from lstm_numba.exchange._kinds import kinds_of
 from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _module(source: torch.nn.Module) -> Source:
     from torch import nn
 
     ours = sys.modules.get("lstm_numba.torch")
-    own_classes = (getattr(ours, kind.name, None) for kind in KINDS)
+    own_classes = (getattr(ours, kind.name, None) for kind in kinds_of("torch"))
     classes = (nn.RNNBase, nn.RNNCellBase, *filter(None, own_classes))
     tensors: dict[str, Any] = {}
     nonlinearities: dict[str, str] = {}

@@ -34,7 +34,7 @@ from numpy.typing import DTypeLike, NDArray
 from lstm_numba import _checks
 from lstm_numba.exchange import _keras_files, _keras_layers
 from lstm_numba.exchange._keras_layers import ACTIVATIONS, Cell, Described, Found, Refused
-from lstm_numba.exchange._kinds import KINDS, Kind, fill, kind_of, stacked
+from lstm_numba.exchange._kinds import Kind, fill, kind_of, kinds_of, stacked
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import MERGES, Stack, as_stack, simplest
@@ -43,7 +43,8 @@ _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
 _CUDNN = Cell(None, "tanh", "sigmoid", None, None)  # it has no others
 _ACTIVATED = ("activation", "recurrent_activation")
-_BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in KINDS}
+_KINDS = kinds_of("keras")
+_BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in _KINDS}
 
 
 class _Given(NamedTuple):
@@ -392,7 +393,7 @@ def _check_shapes(arrays: list[NDArray]) -> None:
     beside = f"beside a recurrent kernel {recurrent.shape}"
     if kernel.ndim != 2 or kernel.shape[1] != columns or not kernel.size:
         raise Refused(f"expected a kernel (I, {columns}) {beside}, got {kernel.shape}")
-    kinds = [kind for kind in KINDS if len(kind.gates["keras"]) * H == columns]
+    kinds = [kind for kind in _KINDS if len(kind.gates["keras"]) * H == columns]
     biases = [(2, columns) if kind.two_biases else (columns,) for kind in kinds]
     if len(arrays) == 3 and arrays[2].shape not in biases and not _is_cudnn(arrays):
         raise Refused(f"expected a bias {' or '.join(map(str, biases))} {beside}, got {arrays[2].shape}")
@@ -455,7 +456,7 @@ def _from_cudnn(arrays: list[NDArray]) -> list[NDArray]:
     own_kernel = [block.reshape(H, I).T for block in np.split(kernel, columns // H, axis=1)]
     own_recurrent = [block.T for block in np.split(recurrent, columns // H, axis=1)]
     both = bias.reshape(2, columns)
-    two = any(kind.two_biases for kind in KINDS if len(kind.gates["keras"]) * H == columns)
+    two = any(kind.two_biases for kind in _KINDS if len(kind.gates["keras"]) * H == columns)
     return [np.hstack(own_kernel), np.hstack(own_recurrent), both if two else both.sum(axis=0)]
 
 
@@ -467,7 +468,7 @@ def _settled(cell: Cell, given: _Given, arrays: list[NDArray], doubt: str) -> tu
         raise Refused(f"expected the arrays of Keras' {cell.kind}, got those of its {name}: {shapes}")
     if cell.use_bias not in (None, len(arrays) == 3):
         raise Refused(f"use_bias={cell.use_bias}, and there are {len(arrays)} arrays")
-    kinds = [kind for kind in KINDS if kind.keras_name == name]
+    kinds = [kind for kind in _KINDS if kind.keras_name == name]
     hasnt = f"none, being a {name}"
     known = {} if "gate" in kinds[0].functions else {"recurrent_activation": hasnt}
     known |= {} if kinds[0].keras else {"reset_after": hasnt}

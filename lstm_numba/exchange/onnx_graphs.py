@@ -67,6 +67,7 @@ def from_onnx(
     *,
     name: str | Sequence[str] | None = None,
     dtype: DTypeLike | None = None,
+    clip: str = "refuse",
 ) -> Recurrent | Stack:
     """Return the LSTM, GRU or RNN of an ONNX model, with its weights, as a layer or a stack of this package.
 
@@ -89,6 +90,9 @@ def from_onnx(
         in what PyTorch exports. Where all nodes do, no name is needed.
     dtype
         float32 or float64; by default that of the weights, and float32 for those in half precision, exactly.
+    clip
+        What to do with a node that clips what enters its non-linearities, which the engine doesn't: "refuse" it, or
+        "ignore" the clip. Then a warning says how to see whether an input reaches it.
 
     Returns
     -------
@@ -115,10 +119,13 @@ def from_onnx(
 
     Notes
     -----
-    b = Wb + Rb, save for a GRU whose linear_before_reset is 1. Source: the ONNX specification, docs/Operators.md (LSTM,
-    GRU, RNN).
+    b = Wb + Rb, save for a GRU whose linear_before_reset is 1. Of clip the specification says that it bounds the input
+    of the activations, which are those of the gates and of the cell's input and output; ONNX Runtime 1.32 does not
+    apply it to c, the input of the last, and onnx' reference evaluator 1.23 applies it to nothing. Source: the ONNX
+    specification, docs/Operators.md (LSTM, GRU, RNN).
     """
     kept = None if dtype is None else _checks.float_dtype(dtype)
+    clips = _checks.choice("clip", clip, ("refuse", "ignore")) == "refuse"
     model = read_model(source)
     nodes = recurrent_nodes(model)
     if not nodes:
@@ -126,7 +133,7 @@ def from_onnx(
     links = _links(nodes)
     chosen = _chosen(nodes, links, name)
     with np.errstate(invalid="ignore"):  # weights may be NaN
-        stack = _stack(chosen, [links[node] for node in chosen[1:]], kept)
+        stack = _stack(chosen, [links[node] for node in chosen[1:]], kept, clips)
     for note in (note for node in chosen for note in node.notes):
         warnings.warn(note, stacklevel=2)
     return simplest(stack)
@@ -204,9 +211,9 @@ def _listed(nodes: list[RecurrentNode], chains: list[list[RecurrentNode]]) -> st
     return text + "".join(f" (or {labels}, layers of one stack)" for labels in stacks)
 
 
-def _stack(chosen: list[RecurrentNode], links: list[Link], dtype: np.dtype | None) -> Stack:
+def _stack(chosen: list[RecurrentNode], links: list[Link], dtype: np.dtype | None, clips: bool) -> Stack:
     """Layers of a chain of nodes as a stack, with the constant states and lengths of the nodes."""
-    layers = [node.layers(dtype) for node in chosen]
+    layers = [node.layers(dtype, clips) for node in chosen]
     merges = {link.merge for link in links} - {None}
     if len(merges) > 1:
         raise chosen[0].refuse("some layers above it take both directions side by side, others their sum; expected one")
@@ -258,7 +265,8 @@ def to_onnx(
 
     The graph takes X (T, B, I). It returns Y, which is ``trace.h`` (T, B, D H) with both directions side by side, and
     Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM, GRU or RNN node a
-    layer, "layers.0" and so on. `from_onnx` gives the same weights back, bit for bit.
+    layer, "layers.0" and so on; the cell `lstm_numba.cells.cifg` is an LSTM whose input_forget is 1. `from_onnx` gives
+    the same weights back, bit for bit.
 
     Parameters
     ----------
@@ -441,7 +449,10 @@ class _Writer:
         inputs = [names.get(what, "") for what in inputs_of(self.kind)]
         attributes: dict[str, Any] = {"hidden_size": level[0].hidden_size, "direction": _direction(level)}
         attributes |= {name: value for name, value in self.kind.onnx.items() if value}
-        functions = [getattr(layer, option) for layer in level for option in self.kind.functions]
+        functions = [
+            str(layer.options.get(option, default)) for layer in level
+            for option, default in self.kind.functions.items()
+        ]
         if functions != [*self.kind.functions.values()] * len(level):
             attributes["activations"] = [FUNCTIONS[name] for name in functions]
         scales = [SCALES[name] for name in functions if name in SCALES]
@@ -483,7 +494,7 @@ def _direction(level: list[Recurrent]) -> str:
     return next(name for name, reverse in DIRECTIONS.items() if reverse == tuple(layer.reverse for layer in level))
 
 
-def _weights(number: int, level: list[Recurrent], gates: Sequence[str]) -> dict[str, NDArray]:
+def _weights(number: int, level: list[Recurrent], gates: Sequence[str | None]) -> dict[str, NDArray]:
     """W, R, B and P of a node, those that there are."""
     names = {tuple(layer.parameters()) for layer in level}
     if len(names) > 1:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.exchange._kinds import KINDS, Kind, differing, fill, kind_of, stacked
+from lstm_numba.exchange._kinds import Kind, differing, fill, kind_of, kinds_of, stacked
 from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _PARTS = {"weight_ih": "U", "weight_hh": "W", "bias_ih": "b", "bias_hh": "bw", "weight_hr": "", "peephole": "V"}
 _TENSOR = re.compile(rf"({'|'.join(_PARTS)})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
 # A cell is known by the number of its gates.
-_BY_GATES = {len(kind.gates["torch"]): kind for kind in KINDS if "torch" in kind.gates}
+_BY_GATES = {len(kind.gates["torch"]): kind for kind in kinds_of("torch")}
 _NONLINEARITIES = ("tanh", "relu")
 
 

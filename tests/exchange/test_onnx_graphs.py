@@ -890,7 +890,7 @@ REFUSED = {
     "clip": (changed(clip=3.0), "attribute clip: the engine doesn't clip"),
     "input_forget of a Relu": (
         changed(input_forget=1, activations=["Sigmoid", "Relu", "Tanh"]),
-        "attribute input_forget: expected the activations Sigmoid, Tanh, Tanh",
+        "activations: expected Sigmoid, Tanh, Tanh, those of the cell cifg",
     ),
     "unknown attribute": (changed(zoneout=0.1), "attribute zoneout: expected an attribute of the operator"),
     "LeakyRelu": (changed(activations=["Sigmoid", "LeakyRelu", "Tanh"]), "activation 'LeakyRelu': the engine hasn't"),
@@ -934,6 +934,30 @@ def test_refused_by_name(why):
     model, text = REFUSED[why]
     with pytest.raises(ModelFileError, match=r"^model: LSTM 'Y': " + text):
         from_onnx(model)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_a_clip_is_left_out_on_request(kind):
+    """Where the trace says that it is not reached, ONNX Runtime computes the same."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
+    x = np.random.default_rng(0).standard_normal((T, B, I)).astype(np.float32)
+    layer = from_onnx(simple_model(kind)[0])
+    trace = layer.forward(x)
+    entering = [trace.a, trace.c] if kind == "LSTM" else [trace.a]
+    largest = max(np.abs(each).max() for each in entering)
+    for clip, same in ((1.1 * largest, True), (0.5 * largest, False)):
+        model = simple_model(kind, attributes={"clip": float(clip)})[0]
+        with pytest.raises(ModelFileError, match=rf"^model: {kind} 'Y': attribute clip: the engine doesn't clip"):
+            from_onnx(model)
+        said = rf"model: {kind} 'Y': its clip of {clip:g} is left out; .* all a_k, an LSTM's c"
+        with pytest.warns(UserWarning, match=said) as seen:
+            found = from_onnx(model, clip="ignore")
+        assert seen[0].filename == __file__
+        assert_same(found, layer)
+        theirs = oracles.run_onnxruntime(model, {"X": x})[0].astype(np.float64)
+        assert (norm_error(rows(trace), theirs) < 1e-6) == same
+    with pytest.raises(ValueError, match="clip: expected one of 'refuse', 'ignore', got 3"):
+        from_onnx(model, clip=3)
 
 
 def test_attributes_without_effect_are_accepted():
@@ -1269,14 +1293,15 @@ def test_written_stack_of_several_sizes():
     assert_same(from_onnx(model), stack)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", [*CELLS, "cifg"])  # the reference evaluator doesn't read input_forget
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("merge", ["concat", "sum"])
 @pytest.mark.parametrize("given", [False, True], ids=["alone", "lengths-and-states"])
 def test_written_stack_equals_onnx_runtime(cell, bidirectional, merge, given):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
     functions = {"lstm": {"cell_input": "identity", "cell_output": "relu"}, "rnn": {"nonlinearity": "identity"}}
-    options = CELLS[cell] | functions.get(cell, {"candidate": "relu"})
+    functions |= {"cifg": {"cell": "cifg"}}
+    options = CELLS.get(cell, {}) | functions.get(cell, {"candidate": "relu"})
     stack = Stack(I, (H, H), bidirectional=bidirectional, merge=merge, seed=0, **options)
     filled(stack, seed=4).parameters().flat[:] *= 0.5
     case = make_case(T, B, I, H, lengths=given)
@@ -1285,7 +1310,7 @@ def test_written_stack_equals_onnx_runtime(cell, bidirectional, merge, given):
     feeds = {"X": x}
     if given:
         rng = np.random.default_rng(6)
-        for name in "hc" if cell == "lstm" else "h":
+        for name in stack.states:
             states[f"{name}0"] = rng.standard_normal((2 + 2 * bidirectional, B, H)).astype(np.float32)
             feeds[f"initial_{name}"] = states[f"{name}0"]
         feeds["sequence_lens"] = case.lengths.astype(np.int32)
@@ -1430,7 +1455,7 @@ def test_a_gru_keeps_the_bias_inside_its_reset_apart(tmp_path):
 
 def test_cells_that_onnx_has_not():
     own = Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", I, H, seed=0)
-    text = "cell: mine is a cell of your own; ONNX has lstm, rnn, gru, gru_2014: make the layer"
+    text = "cell: mine is a cell of your own; ONNX has lstm, cifg, rnn, gru, gru_2014: make the layer"
     with pytest.raises(ValueError, match=text):
         to_onnx(own)
 
