@@ -1,9 +1,10 @@
-"""Networks that learn: layers with a softmax on top, what trains them, and models for words and for letters.
+"""Networks that learn: layers with an output layer, their training, and models for words and for letters.
 
-Read `network` first: recurrent layers, an output layer and their loss as one thing with gradients. `losses` and
-`embedding` are its ends; `batches`, `optimizers` and `training`, the one fit loop, make it learn. On top of it stand
-`tagger` (a label for each word; `presets` are settings that work) and `character_model` (the next letter, by a
-`character_network`; `ngrams` does it by counting). `learner` is what these two share: fitting, files, going on.
+Read `network` first: recurrent layers, an output layer and a loss, with gradients. `embedding` is its input side,
+`outputs` and `losses` are its output side; `batches`, `optimizers` and `training`, the one fit loop, train it. Two
+models build on it: `tagger` labels each word (`presets` has settings that work), and `character_model` predicts the
+next letter with a `character_network` (`ngrams` does so by counting). `learner` is their common base: fitting, files,
+resuming.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""A model of a text, letter by letter: it reads one letter after the other and says what may come next.
+"""A model of a text that reads letter by letter and predicts the next letter.
 
-Bits per character are its loss (`lstm_numba.models.character_network`) divided by ln 2: how many yes-or-no questions
-each letter still costs a reader who knows the model.
+Its loss (`lstm_numba.models.character_network`) divided by ln 2 is the number of bits per character: how many yes-or-no
+questions each letter still costs a reader who knows the model.
 
-The text is too long to be one sequence. It is cut into B streams of equal length, read side by side, a window of T
-letters at a time. The states at a window's end, h and c of an LSTM, are where the next window begins, so that what the
-model knows reaches back as far as it can keep it; derivatives go back to the window's beginning and no further
-(truncated backpropagation through time: R. Williams & J. Peng, *An Efficient Gradient-Based Algorithm for On-Line
-Training of Recurrent Network Trajectories*, Neural Computation 2, 1990).
+The text is too long for one sequence. It is cut into B streams of equal length, which are read side by side, a window
+of T letters at a time. The states at the end of a window, h and c in an LSTM, carry over to the next one, so the model
+can remember things from earlier windows. Derivatives stop at the beginning of the window (truncated backpropagation
+through time: R. Williams & J. Peng, *An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network
+Trajectories*, Neural Computation 2, 1990).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from lstm_numba.models.optimizers import Adam, Optimizer
 
 __all__ = ["UNKNOWN", "CharacterModel", "CharacterNetwork", "NetworkState", "Reading"]
 
-UNKNOWN = "\ufffd"  # stands for every letter that the training text lacks
+UNKNOWN = "\ufffd"  # stands for all letters that are not in the training text
 _AT_A_TIME = 2048  # letters in a pass of `scan`
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What went on in a model while it read a text.
+    """All gates and states of a model while it read a text.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Reading:
     layers : list of Trace
         Each layer's gates and states, (n, 1, H): ``reading.layers[0].c[:, 0, 7]`` is cell 7 after each letter.
     alphabet : str
-        What the columns of `log_probabilities` stand for.
+        The letters of the columns of `log_probabilities`.
     log_probabilities : (n, C)
-        log p of the letter that follows each of the n.
+        log p of each letter as the successor of each of the n.
     state
-        Where the model can read on.
+        The state from which the model can continue.
     """
 
     text: str
@@ -68,14 +68,14 @@ class Reading:
         return f"<Reading: {len(self.text):,} letters; layers ({len(self.layers)}), alphabet, log_probabilities, state>"
 
     def cells(self, name: str = "c", layer: int = 0) -> NDArray:
-        """One array of a layer, without the axis of sequences: (n, H).
+        """Return one array of a layer, without the axis of sequences: (n, H).
 
         Parameters
         ----------
         name
-            What the cell's equations call it, such as i, f, o, g, c or h of an LSTM.
+            Its name in the cell's equations, such as i, f, o, g, c or h of an LSTM.
         layer
-            From 0 at the input.
+            Number of the layer; 0 is next to the input.
         """
         trace = self.layers[layer]
         arrays = [each for each in trace.names() if each != "x" and getattr(trace, each).ndim == 3]
@@ -84,19 +84,19 @@ class Reading:
 
 
 class CharacterModel(Learner):
-    """Learns a text letter by letter: what may come next, after all that came before.
+    """A model that learns a text letter by letter: which letter follows all the letters before it.
 
     Parameters
     ----------
     hidden_sizes
         Units of each layer.
     cell
-        A name of `lstm_numba.cells.CELLS`, such as "lstm" or "gru", or what `lstm_numba.cell` returned, or the text of
-        a cell.
+        A name of `lstm_numba.cells.CELLS`, such as "lstm" or "gru", a cell from `lstm_numba.cell`, or the text of a
+        cell.
     dtype
         float32 or float64.
     seed
-        Of the initial weights.
+        Seed of the initial weights.
     **layer_options
         Further options of the layers: init, forget_bias, the cell's own …
 
@@ -105,11 +105,11 @@ class CharacterModel(Learner):
     network : CharacterNetwork
         Once fitted or loaded.
     alphabet : str
-        The letters of the training text in sorted order, and `UNKNOWN` last, which stands for all others.
+        The letters of the training text in sorted order, and last `UNKNOWN`, which stands for all others.
     history : dict
         Column → a value for each epoch: epoch, bits, learning_rate, clipped, seconds, validation_bits.
     stopped : str
-        Why training ended before its last epoch ("interrupted", "diverged"), or "".
+        The reason why training ended before its last epoch ("interrupted", "diverged"), or "".
 
     Examples
     --------
@@ -140,7 +140,7 @@ class CharacterModel(Learner):
     # -- letters to numbers -------------------------------------------------------------------------------------------
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Numbers of a text's letters in the alphabet, (n,).
+        """Return the numbers of a text's letters in the alphabet, (n,).
 
         Raises
         ------
@@ -154,7 +154,7 @@ class CharacterModel(Learner):
         return np.array([places.get(letter, unknown) for letter in own])[ids]
 
     def decode(self, ids: ArrayLike) -> str:
-        """The text of numbers (n,)."""
+        """Return the text for numbers (n,)."""
         return "".join(self.alphabet[k] for k in np.asarray(ids))
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -180,29 +180,29 @@ class CharacterModel(Learner):
         Parameters
         ----------
         text
-            What to learn from: at least streams · window + 1 letters.
+            The text to learn, of at least streams · window + 1 letters.
         validation
-            Text whose bits per character go into the history after each epoch; nothing is learned from it.
+            A text whose bits per character go into the history after each epoch; it isn't used for training.
         epochs
-            How often the text is read, in all, those before a resumption included.
+            How often to read the text in total, including epochs before a resumption.
         streams, window
-            B and T: in how many pieces it is read side by side, and after how many letters the weights change. Letters
-            at the end that fill no window are left out.
+            B and T: how many pieces are read side by side, and after how many letters the weights change. Letters
+            at the end that don't fill a window are left out.
         optimizer
             An `Optimizer`, or "sgd" or "adam"; Adam with a learning rate of 0.01 by default.
         schedule
-            How the learning rate goes down: "constant", "linear" or "cosine".
+            How the learning rate decreases: "constant", "linear" or "cosine".
         clip
             Largest norm of the gradient; None: no clipping.
         checkpoint
-            File to write after each epoch and when training is stopped: `load` it and `fit` with ``resume=True``.
+            File to write after each epoch and when training stops: `load` it and `fit` with ``resume=True``.
         resume
-            Go on where this model's training stopped, with the settings it had; the weights become bit for bit those
-            of training that never stopped. `text` must be the same.
+            Continue where this model's training stopped, with the settings it had; the weights will be bit for bit
+            those of uninterrupted training. `text` must be the same.
         on_epoch
-            Called with each epoch's row of the history.
+            A function that is called with each epoch's row of the history.
         show
-            Progress bar: True, False, or None for where a person watches. Ctrl-C stops between two steps.
+            Progress bar: True, False, or None: only at a terminal or in a notebook. Ctrl-C stops between two steps.
 
         Returns
         -------
@@ -211,10 +211,10 @@ class CharacterModel(Learner):
         Raises
         ------
         TypeError, ValueError
-            For a text that is too short, or another one when resuming, and options that can't be.
+            If the text is too short, or differs from the first one when resuming, or an option is invalid.
         DivergedError
-            When the loss or a weight becomes NaN or infinite; it says where that began, and the last good weights are
-            kept.
+            If the loss or a weight becomes NaN or infinite. The message says where that began, and the last good
+            weights are kept.
         """
         epochs = _checks.size("epochs", epochs)
         for name, value in (("text", text), ("validation", validation)):
@@ -243,7 +243,7 @@ class CharacterModel(Learner):
         schedule: str,
         clip: float | None,
     ) -> None:
-        """Make ready for a first epoch. Until all is checked, what was learned before stays."""
+        """Prepare the first epoch. Earlier weights are kept until all arguments are checked."""
         options = self._checked_options(streams, window, schedule, clip, _fingerprint(text))
         least = streams * window + 1
         if len(text) < least:
@@ -273,21 +273,21 @@ class CharacterModel(Learner):
     def read(self, text: str, state: NetworkState | None = None) -> Reading:
         """Read a text and keep every gate and state.
 
-        A letter takes some 40 · H bytes a layer (LSTM, float32); `scan` reads long texts in pieces.
+        Each letter takes about 40 · H bytes per layer (LSTM, float32); `scan` reads long texts in pieces.
 
         Parameters
         ----------
         text
             At least one letter.
         state
-            Where to begin, such as the `state` of another reading; zero by default.
+            The initial state, such as the `state` of another reading; zero by default.
         """
         ids = self.encode(text)
         trace = self.network.forward(ids[:, None], state=state)
         return Reading(text, trace.layers, self.alphabet, trace.log_probabilities[:, 0], trace.state)
 
     def scan(self, text: str, size: int = _AT_A_TIME) -> Iterator[Reading]:
-        """Read a text in pieces of `size` letters, the state carried from each to the next."""
+        """Read a text in pieces of `size` letters, carrying the state from each to the next."""
         size, state = _checks.size("size", size), None
         for start in range(0, len(text), size):
             reading = self.read(text[start : start + size], state)
@@ -295,11 +295,11 @@ class CharacterModel(Learner):
             yield reading
 
     def cells(self, text: str, name: str = "c", layer: int = 0) -> NDArray:
-        """One array of a layer over a text of any length, (n, H), as `Reading.cells` names it."""
+        """Return one array of a layer over a text of any length, (n, H), with a name as in `Reading.cells`."""
         return np.concatenate([reading.cells(name, layer).copy() for reading in self.scan(text)])
 
     def bits(self, text: str) -> NDArray[np.float64]:
-        """-log₂ p of every letter but the first, given all before it: (n - 1,).
+        """-log₂ p of every letter but the first, given all letters before it: (n - 1,).
 
         Raises
         ------
@@ -317,7 +317,7 @@ class CharacterModel(Learner):
         return -np.concatenate(parts).astype(np.float64) / np.log(2)
 
     def bits_per_character(self, text: str) -> float:
-        """The mean of `bits`: how many yes-or-no questions a letter still costs."""
+        """Return the mean of `bits`: how many yes-or-no questions a letter still costs."""
         return float(self.bits(text).mean())
 
     def sample(
@@ -330,24 +330,25 @@ class CharacterModel(Learner):
     ) -> str:
         """Write `length` letters after `prompt`, each drawn from p and then read.
 
-        p is sharpened or flattened: p_k^(1/temperature) / Σ_j p_j^(1/temperature). At 1 it is the model's own; near 0
-        the likeliest letter is always taken; above 1 rare letters come more often. `UNKNOWN` is never drawn.
+        The temperature sharpens or flattens p: p_k^(1/temperature) / Σ_j p_j^(1/temperature). At 1 it is the model's
+        own p; near 0 the likeliest letter is always taken; above 1 rare letters become more frequent. `UNKNOWN` is
+        never drawn.
 
         Parameters
         ----------
         length
-            Letters to write.
+            Number of letters to write.
         prompt
-            At least one letter to read first; not part of what is returned.
+            At least one letter to read first; it is not part of the result.
         temperature
-            Above 0.
+            A number above 0.
         seed
-            Of the draws.
+            Seed of the draws.
 
         Raises
         ------
         ValueError, TypeError
-            For a temperature that isn't positive, an empty prompt, a length below 1.
+            If the temperature isn't positive, the prompt is empty, or the length is below 1.
         """
         length = _checks.size("length", length)
         temperature = _checks.number("temperature", temperature, 0)
@@ -392,5 +393,5 @@ class CharacterModel(Learner):
 
 
 def _fingerprint(text: str) -> list[int]:
-    """Length and checksum, by which a text is known again."""
+    """Return length and checksum of a text, to recognise it."""
     return [len(text), zlib.crc32(text.encode("utf-8", "surrogatepass"))]

@@ -28,9 +28,9 @@ class CharacterTrace(NetworkTrace):
     layers : list of Trace
         Each layer's gates and states.
     logits, log_probabilities, probabilities : (T, B, C)
-        Sums before the softmax, log p and p of each letter that may come next.
+        Sums before the softmax, log p and p of each possible next letter.
     state
-        Each layer's states after the last letter, (h, c) of an LSTM: where the next pass can begin.
+        Each layer's states after the last letter, (h, c) of an LSTM: the next pass can begin there.
     """
 
     @property
@@ -40,9 +40,9 @@ class CharacterTrace(NetworkTrace):
 
 
 class CharacterNetwork(Network):
-    """A `Network` that reads letters in one direction, with a softmax over the next; its state can be carried on.
+    """A `Network` that reads letters in one direction, with a softmax over the next letter, and can carry its state on.
 
-    ``layers[l]`` is layer l, and its parameters are called "layers.0.W": there is one direction.
+    ``layers[l]`` is layer l. Its parameters are called "layers.0.W", since there is only one direction.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class CharacterNetwork(Network):
     cell, dtype, seed
         As in `Network`.
     **layer_options
-        Further options of every layer, except `reverse`: a letter is predicted from those before it.
+        Further options of every layer, except `reverse`: a letter is predicted from the letters before it.
 
     Raises
     ------
     ValueError, TypeError
-        For sizes below 1 (C below 2) and unknown options; the text names the argument.
+        For sizes below 1 (C below 2) and unknown options; the message names the argument.
     """
 
     reads = "letters"
@@ -96,7 +96,7 @@ class CharacterNetwork(Network):
         return name.replace(".forward", "")
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without the seed, as JSON can hold them."""
+        """Return the constructor's arguments, without the seed, in a form that JSON can hold."""
         of_layers = ("input_size", "hidden_size", "reverse", "cell")
         own = {name: value for name, value in self.layers[0].config().items() if name not in of_layers}
         return {"n_characters": self.n_characters, "hidden_sizes": list(self.hidden_sizes), "cell": self.cell, **own}
@@ -105,7 +105,7 @@ class CharacterNetwork(Network):
         return type(self)(**(self.config() | changes), seed=0)
 
     def _divisor(self, y: NDArray) -> int:
-        """Return N, the letters that count."""
+        """Return N, the number of letters that count."""
         count = int(np.count_nonzero(y != losses.IGNORED))
         if not count:
             raise ValueError("y: expected at least one letter that counts, got none")

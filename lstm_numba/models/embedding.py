@@ -1,4 +1,4 @@
-"""From word numbers to input vectors: fixed word vectors, one-hot, learned, or fixed and learned side by side."""
+"""Turn word numbers into input vectors: fixed word vectors, one-hot, learned, or fixed and learned side by side."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from numpy.typing import NDArray
 
 from lstm_numba import _checks
 
-PAD, UNKNOWN = 0, 1  # ids of padding and of the unknown word, as `lstm_numba.data.Vocabulary` numbers words
+PAD, UNKNOWN = 0, 1  # ids of padding and of the unknown word, as in `lstm_numba.data.Vocabulary`
 
 
 class Embedding:
     """xᵗ = [F[id], E[id]]: a fixed row and a learned row for each word, either of which may be absent.
 
-    Words from number `n_learned` on (known by their fixed vector alone) share the learned row of the unknown word.
+    Words from number `n_learned` on, which have only a fixed vector, share the learned row of the unknown word.
 
     Parameters
     ----------
     fixed : (V, D), optional
         Rows that training doesn't change; the identity matrix makes a one-hot input.
     n_learned, size
-        Rows and columns of E; size 0 for none. E itself is a parameter of the network, not kept here.
+        Rows and columns of E; size 0 for none. E itself is a parameter of the network and not stored here.
 
     Raises
     ------
     ValueError, TypeError
-        For neither kind of row, fewer than two learned rows or more than V, or fixed rows that aren't real numbers
-        (V, D).
+        If there are neither fixed nor learned rows, fewer than two learned rows or more than V, or if the fixed rows
+        aren't real numbers (V, D).
     """
 
     def __init__(self, fixed: NDArray | None, n_learned: int, size: int) -> None:
@@ -49,7 +49,7 @@ class Embedding:
         """Return x (T, B, output_size) for ids (T, B).
 
         unknown
-            (T, B) bool: positions whose learned row shall be that of the unknown word (word dropout).
+            (T, B) bool: positions that take the learned row of the unknown word (word dropout).
         """
         parts = [] if self.fixed is None else [self.fixed[ids]]
         if E is not None:
@@ -57,13 +57,13 @@ class Embedding:
         return np.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
 
     def learned_ids(self, ids: NDArray, unknown: NDArray | None) -> NDArray:
-        """Which row of E each position uses."""
+        """Return the row of E that each position uses."""
         own = ids < self.n_learned
         if unknown is not None:
             own &= ~unknown
         return np.where(own, ids, UNKNOWN)
 
     def backward(self, dx: NDArray, ids: NDArray, unknown: NDArray | None, dE: NDArray) -> None:
-        """Add ∂L/∂E to dE: the sum of the rows of dx that came from each row of E."""
+        """Add ∂L/∂E to dE: for each row of E, the sum of the rows of dx that came from it."""
         rows = dx[:, :, dx.shape[2] - self.size :].reshape(-1, self.size)
         np.add.at(dE, self.learned_ids(ids, unknown).reshape(-1), rows)

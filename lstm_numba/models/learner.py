@@ -1,4 +1,4 @@
-"""What `Tagger` and `CharacterModel` have in common: a network that is fitted, saved, loaded and fitted further."""
+"""The common base of `Tagger` and `CharacterModel`: fit a network, save it, load it and fit it further."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstm_numba.models.batches import Source
 from lstm_numba.models.network import Network
 from lstm_numba.models.optimizers import OPTIMIZERS, Optimizer
 
-_SCORES = ("loss", "accuracy", "validation_accuracy", "bits", "validation_bits")  # of the history, to show in a line
+_SCORES = ("loss", "accuracy", "validation_accuracy", "bits", "validation_bits")  # columns to show in one line
 _EPOCHS_SHOWN = 12
 
 
@@ -28,12 +28,12 @@ class Learner(ABC):
     Attributes
     ----------
     network : Network
-        Once fitted or loaded.
+        The network, after `fit` or `load`.
     """
 
-    kind: str  # of its files
-    noun: str  # in errors
-    source: type[Source]  # of its batches
+    kind: str  # the kind of its model files
+    noun: str  # its name in errors
+    source: type[Source]  # the class of its batches
 
     def __init__(self, seed: int) -> None:
         self.seed = _checks.size("seed", seed, 0)
@@ -49,11 +49,11 @@ class Learner(ABC):
 
     @property
     def stopped(self) -> str:
-        """Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or ""."""
+        """The reason why training ended early ("interrupted", "no better for a while", "diverged"), or ""."""
         return self._progress.stopped
 
     def __repr__(self) -> str:
-        """Return the network, and how far training has come."""
+        """Return the network, and how far it is trained."""
         if not hasattr(self, "network"):
             return f"<{type(self).__name__}: has learned nothing yet>"
         shown = [(name, column[-1]) for name, column in self.history.items() if name in _SCORES and column]
@@ -85,7 +85,7 @@ class Learner(ABC):
             raise ValueError("resume: expected training that can go on, got one that met a NaN or an infinity")
 
     def _begin(self, optimizer: Optimizer, options: dict[str, Any]) -> None:
-        """Forget what was learned before, and how."""
+        """Discard earlier training and its settings."""
         self._optimizer, self._fit_options, self._progress = optimizer, options, training.Progress()
 
     def _train(
@@ -95,7 +95,7 @@ class Learner(ABC):
         checkpoint: str | os.PathLike[str] | None,
         **options: Any,
     ) -> Self:
-        """Call the fit loop with the settings that training began with."""
+        """Call the fit loop with the settings with which training began."""
         own = self._fit_options
         training.fit(
             self.network,
@@ -115,17 +115,17 @@ class Learner(ABC):
 
     @abstractmethod
     def _contents(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        """Return a file's configuration and arrays, beside parameters, history and the state of training."""
+        """Return a file's configuration and arrays, without parameters, history and the state of training."""
 
     @classmethod
     @abstractmethod
     def _from_contents(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Self:
-        """Return a model with a network whose parameters are still to be filled in."""
+        """Return a model with a network whose parameters have yet to be filled in."""
 
     @staticmethod
     @abstractmethod
     def _checked_options(**options: Any) -> dict[str, Any]:
-        """Return the settings that training goes on with, as `fit` and a file name them, or raise."""
+        """Return the settings for further training, under their names in `fit` and in files, or raise."""
 
     def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
         """Write the model to a safetensors file, whole or not at all.
@@ -133,19 +133,19 @@ class Learner(ABC):
         Parameters
         ----------
         path
-            Where to; an existing file is replaced.
+            The file; an existing one is replaced.
         training_state
-            Whether to add what resuming needs: the optimiser's memory, the position, the best weights so far, states
-            that are carried from batch to batch.
+            Whether to add everything that resuming needs: the optimiser's memory, the position, the best weights so
+            far, and states that are carried from batch to batch.
 
         Raises
         ------
         RuntimeError
-            For a model that has learned nothing yet.
+            If the model has learned nothing yet.
         ValueError
-            For the training state of a model that was loaded without one.
+            If the training state is asked for, but the model was loaded without one.
         OSError
-            Where the folder doesn't exist or can't be written.
+            If the folder doesn't exist or can't be written.
         """
         self._check_fitted()
         if training_state and not hasattr(self, "_optimizer"):
@@ -168,7 +168,7 @@ class Learner(ABC):
         FileNotFoundError
             If there is no such file.
         ModelFileError
-            If the file is cut short, foreign, of a newer format, or doesn't fit together.
+            If the file is cut short, comes from another program, has a newer format, or its parts don't fit together.
         """
         return checkpoints.restore(path, cls.kind, cls._from_file)
 
@@ -184,7 +184,7 @@ class Learner(ABC):
         return model
 
     def _training_state(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        """Return what resuming needs beside the weights."""
+        """Return everything that resuming needs besides the weights."""
         p, rule = self._progress, self._optimizer
         arrays = {f"optimizer/{name}": array for name, array in rule.state.items()}
         for name in ("current", "best"):
@@ -208,7 +208,7 @@ class Learner(ABC):
         return config, arrays
 
     def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
-        """Bring training to where `_training_state` found it; carried states are the subclass's to restore."""
+        """Restore training from the result of `_training_state`; subclasses restore carried states."""
         p, theta = self._progress, self.network.parameters().flat
         p.epoch, p.step = (_checks.size(name, config[name], 0) for name in ("epoch", "step"))
         p.sums = _checked_sums(config["sums"], {*self.source.added_up, *training.ADDED_UP} if p.step else set())
@@ -216,7 +216,7 @@ class Learner(ABC):
             names = config["arrays"]
             p.best_epoch, best_score = _checks.size("best_epoch", config["best_epoch"], 0), config["best_score"]
             p.best_score = -np.inf if best_score is None else _checks.number("best_score", best_score)
-        else:  # a character model's file from before it could be validated
+        else:  # a file from before character models could be validated
             names = [f"optimizer/{name}" for name in config["memory"]]
         own = {name: checkpoints.part(arrays, name, theta.shape, theta.dtype) for name in names}
         p.current, p.best = own.pop("training/current", None), own.pop("training/best", None)

@@ -1,4 +1,4 @@
-"""Softmax and log-likelihood over classes, at every time step, written so that they can't overflow.
+"""Softmax and log-likelihood over classes at every time step, written so that they can't overflow.
 
     log p_k = z_k - m - log Σ_j exp(z_j - m),  m = max_j z_j
 
@@ -14,7 +14,7 @@ IGNORED = -1  # label of a position that doesn't count
 
 
 def log_softmax(logits: NDArray) -> NDArray:
-    """Log of the softmax over the last axis; same shape and dtype. Where a logit is NaN or infinite it is NaN."""
+    """Log of the softmax over the last axis; same shape and dtype. It is NaN where a logit is NaN or infinite."""
     with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity; two of the largest numbers apart
         shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -31,11 +31,11 @@ def negative_log_likelihood(log_probabilities: NDArray, y: NDArray, divisor: int
     Parameters
     ----------
     log_probabilities : (T, B, C)
-        What `log_softmax` returned.
+        The result of `log_softmax`.
     y : (T, B) whole numbers
         Classes; -1 where a position doesn't count.
     divisor
-        What the sum is divided by; B if left out.
+        Divisor of the sum; B by default.
     """
     counts = y != IGNORED
     chosen = np.take_along_axis(log_probabilities, np.where(counts, y, 0)[:, :, None], axis=2)[:, :, 0]
@@ -53,9 +53,9 @@ def residual(log_probabilities: NDArray, y: NDArray) -> NDArray:
 
 
 def choose_steps(y: NDArray, lengths: NDArray | None, which: str) -> NDArray:
-    """Leave of the labels y (T, B) those that the loss shall see: "all", or each sequence's "last" or "middle" one.
+    """Keep the labels y (T, B) that enter the loss: "all", or the "last" or "middle" one of each sequence.
 
-    Of targets (T, B, C) likewise, with NaN for those that it shall not see.
+    The others become -1; for targets (T, B, C) they become NaN.
     """
     if which == "all":
         return y

@@ -6,8 +6,8 @@
     pᵗ = softmax(S_F h_Fᵗ + S_B h_Bᵗ + b)            with S = [S_F, S_B], at every t
     L  = -(1/B) Σₙ Σₜ log pᵗ[yᵗ] + ½ Σ_l λ_l |θ_l|²
 
-All steps enter the loss, as in the 2015 post, or only the last or the middle step. Instead of the softmax there may be
-a sigmoid for each output, or nothing, each with its own loss (`lstm_numba.models.outputs`).
+All steps enter the loss, as in the 2015 post, or only the last or the middle step. The softmax can be replaced by a
+sigmoid for each output, or by nothing, each with its own loss (`lstm_numba.models.outputs`).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
 from lstm_numba.models.outputs import OUTPUTS
 
-# States of each layer, and direction, in the cell's order, each (B, H): ((h, c), (h, c)) of two LSTM layers.
+# States of each layer and direction in the cell's order, each (B, H): ((h, c), (h, c)) for two LSTM layers.
 NetworkState = tuple[tuple[NDArray, ...], ...]
 
 
 class Dropped(NamedTuple):
-    """What dropout did in one pass: a factor for each layer's input (None: nothing), and the words made unknown."""
+    """The effect of dropout in one pass: a factor for each layer's input (None: no dropout), and the unknown words."""
 
     factors: list[NDArray | None]
     words: NDArray | None
@@ -55,37 +55,37 @@ class NetworkTrace:
     Attributes
     ----------
     x : (T, B, I)
-        What the first layer saw.
+        The input of the first layer.
     ids : (T, B) or None
-        Word numbers, where the network has an embedding.
+        Word numbers, if the network has an embedding.
     layers
         ``layers[l][d]``: the `Trace` of layer l in direction d (0 forward, 1 backward).
     top : (T, B, D)
-        What the softmax layer saw: [h_F, h_B] of the last layer.
+        The input of the softmax layer: [h_F, h_B] of the last layer.
     logits, log_probabilities, probabilities : (T, B, C)
         Sums before the softmax, log p and p.
     outputs : (T, B, C)
-        What the network answers: p of the softmax or the sigmoids, or the sums themselves where output="linear".
+        The network's output: p of the softmax or the sigmoids, or the sums themselves with output="linear".
     lengths : (B,) or None
         Steps of each sequence.
     state
-        Each layer's states after the last step, (h, c) of an LSTM: where another pass can go on.
+        Each layer's states after the last step, (h, c) of an LSTM: another pass can continue from there.
     """
 
     def __init__(self, network: Network, x: NDArray, ids: NDArray | None, steps: Steps, dropped: Dropped) -> None:
         self.network = network
         self.x = x
         self.ids = ids
-        self.passes: list[list[Any]] = []  # of each layer, in each direction
+        self.passes: list[list[Any]] = []  # traces of each layer in each direction
         self.top: NDArray
         self.logits: NDArray
         self._steps = steps
         self._dropped = dropped
-        self._carried = False  # whether a state was given to begin with
+        self._carried = False  # whether an initial state was given
 
     @property
     def layers(self) -> list[Any]:
-        """Traces of each layer: one for each direction."""
+        """Traces of each layer, one for each direction."""
         return self.passes
 
     @property
@@ -101,7 +101,7 @@ class NetworkTrace:
 
     @cached_property
     def _scores(self) -> NDArray:
-        """What the loss is computed from: log p of a softmax, else the sums."""
+        """The values from which the loss is computed: log p of a softmax, else the sums."""
         return OUTPUTS[self.network.output].scores_of(self.logits)
 
     @property
@@ -118,7 +118,7 @@ class NetworkTrace:
 
     @property
     def outputs(self) -> NDArray:
-        """What the network answers at every step (T, B, C)."""
+        """The network's output at every step (T, B, C)."""
         return OUTPUTS[self.network.output].outputs(self._scores)
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class NetworkTrace:
         return f"<NetworkTrace: {len(self.passes)} layers, T={T}, B={B}; {names}>"
 
     def _repr_html_(self) -> str:
-        """Return what it holds, with shapes and ranges, as a table for notebooks."""
+        """Return a table for notebooks of all arrays, with shapes and ranges."""
         T, B = self.x.shape[:2]
         ids = {} if self.ids is None else {"ids": self.ids}
         outer = {name: getattr(self, name) for name in ("x", "top", "logits", "outputs")}
@@ -138,7 +138,7 @@ class NetworkTrace:
 
 
 class NetworkGradients(NamedGradients):
-    """Derivatives of one backward pass through a network: by parameter name, and inside.
+    """Derivatives of one backward pass through a network: by parameter name, and those inside the layers.
 
     Attributes
     ----------
@@ -150,14 +150,14 @@ class NetworkGradients(NamedGradients):
 
 
 class Network:
-    """A stack of recurrent layers with a softmax at every step; this module's page has the equations.
+    """A stack of recurrent layers with a softmax at every step; the equations are at the top of this module.
 
     Parameters
     ----------
     input_size
-        I of the first layer; left out (None) with an `embedding`, which has a size of its own.
+        I of the first layer; None with an `embedding`, which has its own size.
     n_classes
-        C: classes, or outputs where `output` isn't "softmax".
+        C, the number of classes, or of outputs if `output` isn't "softmax".
     hidden_sizes
         Units of each layer, for each direction.
     bidirectional
@@ -165,28 +165,28 @@ class Network:
     merge
         "concat" or "sum": how directions are joined between layers.
     cell
-        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", or what `lstm_numba.cell` returned, or the
-        text of a cell.
+        A name of `lstm_numba.cells.CELLS`, such as "lstm", "rnn" or "gru", a cell from `lstm_numba.cell`, or the text
+        of a cell.
     embedding
-        Makes the input from word numbers; its learned rows are the parameter "embedding.E".
+        Turns word numbers into the input; its learned rows are the parameter "embedding.E".
     output
-        What the network answers, and with it the loss: "softmax" one of C classes; "sigmoid" C numbers from 0 to 1,
-        each a probability by itself; "linear" C numbers, with half the squared error (`lstm_numba.models.outputs`).
+        The kind of output, and with it the loss: "softmax" for one of C classes; "sigmoid" for C separate
+        probabilities; "linear" for C numbers, with half the squared error (`lstm_numba.models.outputs`).
     output_bias
         Whether the softmax layer has a bias.
     dropout
-        Share of a layer's input (every layer's but the first, the softmax's included) that is set to 0 in training;
-        the rest grows by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
+        Share of the input of every layer but the first (and of the softmax layer) that is set to 0 in training; the
+        rest is multiplied by 1 / (1 - dropout). Source: N. Srivastava et al., *Dropout* (JMLR 15, 2014).
     input_dropout
         The same for the first layer's input.
     word_dropout
-        Share of words whose learned embedding is that of the unknown word in training.
+        Share of words that get the learned embedding of the unknown word in training.
     weight_decay
-        λ of every layer's U, W, V and of S; or one λ for each layer and then the softmax's.
+        λ for every layer's U, W, V and for S; or one λ for each layer, followed by that of the softmax layer.
     loss
         Which steps count: "all", "last" or "middle".
     init
-        Scheme of the layers' initial weights; with "uniform" S too is uniform in ±0.12.
+        Scheme of the layers' initial weights; "uniform" also draws S uniformly in ±0.12.
     dtype, seed
         As in `lstm_numba.LSTM`.
     **layer_options
@@ -195,7 +195,7 @@ class Network:
     Attributes
     ----------
     cell
-        The cell's name, or its text where it is none of the package's.
+        The cell's name, or its text if it doesn't belong to the package.
     stack : Stack
         The recurrent layers alone, as views of the same weights.
     layers
@@ -204,10 +204,10 @@ class Network:
     Raises
     ------
     ValueError, TypeError
-        For sizes below 1, unknown options, shares outside [0, 1); the text names the argument.
+        For sizes below 1, unknown options, shares outside [0, 1); the message names the argument.
     """
 
-    reads = "words"  # what the numbers stand for that an embedding takes
+    reads = "words"  # the meaning of the numbers that an embedding takes
     _trace: type[NetworkTrace] = NetworkTrace
 
     def __init__(
@@ -287,7 +287,7 @@ class Network:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers: of each a list with one for each direction."""
+        """The layers: for each a list with one layer per direction."""
         return self.stack.layers
 
     def each_layer(self) -> Iterator[tuple[int, str, Any]]:
@@ -295,11 +295,11 @@ class Network:
         return self.stack.each_layer()
 
     def name_of(self, name: str) -> str:
-        """Return the network's own name for a layer or a parameter of its stack."""
+        """Return the network's name for a layer or a parameter of its stack."""
         return name
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what a copy or a pickle holds; there the layers' parameters are arrays by themselves."""
+        """Restore from a copy or a pickle, where the layers' parameters have become separate arrays."""
         self.__dict__.update(state)
         self.stack.move_to(self._parameters.flat[self._of_layers])
 
@@ -334,7 +334,7 @@ class Network:
         return _tables.table(repr(self)[1:-1], LAYERS_HEAD, [*layer_rows(self.stack), *others])
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without seed and embedding, as JSON can hold them."""
+        """Return the constructor's arguments, without seed and embedding, in a form that JSON can hold."""
         names = ["n_classes", "merge", "cell", "output_bias", "dropout", "input_dropout", "word_dropout", "init"]
         return {
             "input_size": self.input_size,
@@ -343,7 +343,7 @@ class Network:
             "weight_decay": list(self.weight_decay),
             "loss": self.loss_steps,
             "dtype": self.dtype.name,
-            **({"output": self.output} if self.output != "softmax" else {}),  # which files from before don't name
+            **({"output": self.output} if self.output != "softmax" else {}),  # older files don't name the softmax
             **{name: getattr(self, name) for name in names},
             **{name: value for name, value in self.stack.layers[0][0].config().items() if name in self.layer_options},
         }
@@ -351,14 +351,14 @@ class Network:
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a network with the same weights, held as `dtype`."""
         first = self.stack.layers[0][0]
-        # The text alone would lose a backward step that is written by hand.
+        # The text alone would lose a backward step written by hand.
         cell = first.cell if self.stack.cell == first.cell.text else self.stack.cell
         other = self._remade(cell=cell, dtype=dtype)
         other._parameters.flat[:] = self._parameters.flat
         return other
 
     def _remade(self, **changes: Any) -> Self:
-        """Return a network of the same form, but for some arguments, with other weights."""
+        """Return a network of the same form with some arguments changed, and with other weights."""
         return type(self)(**(self.config() | changes), embedding=self.embedding, seed=0)
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -380,9 +380,9 @@ class Network:
         lengths : (B,), optional
             Steps of each sequence.
         rng
-            Given in training: draws what dropout leaves out. Without it nothing is dropped.
+            Generator for dropout in training. Without it nothing is dropped.
         state
-            Each layer's states to begin with, such as the `state` of the trace before; zero by default.
+            Each layer's initial states, such as the `state` of an earlier trace; zero by default.
 
         Returns
         -------
@@ -391,7 +391,8 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            As `lstm_numba.Recurrent.forward`; for numbers of words outside the embedding, states of another shape.
+            As in `lstm_numba.Recurrent.forward`; also for word numbers outside the embedding, or states of a wrong
+            shape.
         """
         if self.embedding is None:
             values, steps, borrowed = self.stack.layers[0][0].take_input(x, lengths)
@@ -415,7 +416,7 @@ class Network:
         return ids
 
     def _entering(self, state: NetworkState | None, B: int) -> list[Any]:
-        """Return initial states as the stack takes them, by state and layer; none for zeros."""
+        """Return initial states in the stack's form, by state and layer; empty for zeros."""
         if state is None:
             return []
         names, layers = self.stack.states, [layer for _, _, layer in self.each_layer()]
@@ -450,7 +451,7 @@ class Network:
         def entering(number: int, z: NDArray) -> NDArray:
             return self._drop(z, self.dropout if number else self.input_dropout, rng, trace._dropped)
 
-        # In training nobody asks what W makes of a state of zeros, nor for what the backward pass doesn't need.
+        # In training, skip the product of W and a state of zeros, and arrays that the backward pass doesn't need.
         from_zero = training and not initial
         trace.passes, z = self.stack.run(x, steps, initial, entering=entering, from_zero=from_zero, lean=training)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
@@ -458,7 +459,7 @@ class Network:
         return trace
 
     def _drop(self, z: NDArray, share: float, rng: np.random.Generator | None, dropped: Dropped) -> NDArray:
-        """Set a share of z to 0, let the rest grow, and note the factors; z itself without rng."""
+        """Set a share of z to 0, scale the rest up, and note the factors; without rng return z."""
         if rng is None or share == 0:
             dropped.factors.append(None)
             return z
@@ -475,13 +476,13 @@ class Network:
         return logits.reshape(T, B, self.n_classes)
 
     def _bias(self, parameters: Parameters) -> NDArray:
-        """The softmax's bias, or its gradient; empty where there is none."""
+        """Return the softmax layer's bias, or its gradient; empty if there is none."""
         return parameters["output.b"] if self.output_bias else np.empty(0, self.dtype)
 
     # -- loss and backward --------------------------------------------------------------------------------------------
 
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
-        """Return labels as int64, with -1 wherever the loss doesn't look, or numbers with NaN there; or raise."""
+        """Return labels as int64, with -1 where they don't enter the loss, or numbers with NaN there; or raise."""
         if not isinstance(trace, NetworkTrace):
             raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
         if trace.network is not self:
@@ -496,19 +497,18 @@ class Network:
         Parameters
         ----------
         trace
-            What `forward` returned.
+            The trace that `forward` returned.
         y : (T, B) whole numbers, or (T, B, C)
-            Classes; -1, and what lies beyond a sequence's length, doesn't count. Without a softmax numbers, of which
-            NaN doesn't count.
+            Classes; -1, and labels after a sequence's end, don't count. Without a softmax: numbers; NaN doesn't count.
         """
         return self._data_loss(trace, self._check_labels(trace, y)) + self.penalty()
 
     def _data_loss(self, trace: NetworkTrace, y: NDArray) -> float:
-        """L without what weight decay adds, of labels that `_check_labels` returned."""
+        """Return L without weight decay, for labels that `_check_labels` returned."""
         return OUTPUTS[self.output].loss(trace._scores, y) / self._divisor(y)
 
     def _divisor(self, y: NDArray) -> int:
-        """Return what the sum over all labels is divided by: B."""
+        """Return the divisor of the sum over all labels: B."""
         return y.shape[1]
 
     def penalty(self) -> float:
@@ -517,14 +517,14 @@ class Network:
         return 0.5 * sum(decay * float(np.dot(part, part)) for decay, part in decayed if decay)
 
     def _decay_of(self, name: str) -> float:
-        """Return λ of a parameter: its layer's, or the softmax's; 0 for a bias and the embedding."""
+        """Return λ of a parameter, from its layer or the softmax layer; 0 for a bias and the embedding."""
         kind, _, last = name.rpartition(".")
         if last not in ("U", "W", "V", "S"):
             return 0.0
         return self.weight_decay[int(kind.split(".")[1]) if kind.startswith("layers") else -1]
 
     def backward(self, trace: NetworkTrace, y: ArrayLike) -> NetworkGradients:
-        """Derivatives of `loss` with respect to every parameter, and to everything inside.
+        """Return the derivatives of `loss` with respect to parameters, input, and everything inside the layers.
 
         Parameters
         ----------
@@ -534,8 +534,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            For something that is no trace or the trace of another network; for labels that are no classes, or of
-            another shape.
+            If `trace` is no trace or comes from another network, or if labels aren't classes or have a wrong shape.
         """
         return self._backward(trace, self._check_labels(trace, y), self._parameters.zeros_like())
 
@@ -546,19 +545,19 @@ class Network:
         return self._through(trace, seed, parameters, squared=False, training=training)
 
     def second_derivatives(self, trace: NetworkTrace, y: ArrayLike, start: str = "residual") -> NetworkGradients:
-        """The diagonal approximation of ∂²L/∂θ² by which the 2015 rule divides its learning rate.
+        """Return the diagonal approximation of ∂²L/∂θ², by which the 2015 rule divides its learning rate.
 
-        The backward pass with every factor squared (`lstm_numba.Recurrent.second_derivatives`), mean over the batch,
-        plus λ.
+        This is the backward pass with every factor squared (`lstm_numba.Recurrent.second_derivatives`), averaged over
+        the batch, plus λ.
 
         Parameters
         ----------
         trace, y
             As in `loss`.
         start
-            What it begins with at the output: "residual" (p - y)², as the 2015 program; "diagonal" p (1 - p), the
-            diagonal of the softmax's own second derivative (with output="linear" it is 1). With that it is the
-            diagonal of the Gauss-Newton matrix wherever one path alone leads from a weight to one output.
+            The value at the output: "residual" for (p - y)², as in the 2015 program; "diagonal" for p (1 - p), the
+            diagonal of the softmax's own second derivative (1 with output="linear"). With "diagonal" the result is
+            the diagonal of the Gauss-Newton matrix wherever only one path leads from a weight to one output.
         """
         start = _checks.choice("start", start, ("residual", "diagonal"))
         return self._second_derivatives(trace, self._check_labels(trace, y), self._parameters.zeros_like(), start)
@@ -584,7 +583,7 @@ class Network:
     ) -> NetworkGradients:
         """Carry the derivatives of the logits back to every parameter; with `squared`, second derivatives.
 
-        In training those of the input (unless an embedding learns by them) and of initial states of zeros are left out.
+        In training, derivatives of the input (unless an embedding needs them) and of zero initial states are skipped.
         """
         learned = self.embedding is not None and self.embedding.size > 0
         gradients = NetworkGradients(parameters)
@@ -612,14 +611,14 @@ class Network:
         return gradients
 
     def _input_squared(self, trace: NetworkTrace, number: int, factor: NDArray | None) -> NDArray | None:
-        """What stands for z² of a layer: with summed directions h_F² + h_B², as the 2015 program has it."""
+        """Return the replacement of z² for a layer: with summed directions h_F² + h_B², as in the 2015 program."""
         if number == 0 or self.merge != "sum" or len(self.stack.layers[number - 1]) == 1:
             return None
         total = sum(np.square(each.h) for each in trace.passes[number - 1])
         return total if factor is None else total * factor
 
     def _output_backward(self, top: NDArray, seed: NDArray, parameters: Parameters, squared: bool) -> NDArray:
-        """Fill in the gradients of S and b; return that of what the softmax layer saw."""
+        """Write the gradients of S and b; return the gradient of the softmax layer's input."""
         T, B, D = top.shape
         C, N = self.n_classes, T * B
         decayed = S = self._parameters["output.S"]

@@ -1,11 +1,12 @@
-"""Letters predicted from the few before them, by counting: what a character model has to beat.
+"""Predict a letter from the few letters before it, by counting: the baseline for a character model.
 
-With n(s) how often the letters s stand in the training text, k a letter and s the last letters read:
+With n(s) the number of times that the letters s occur in the training text, k a letter and s the last letters read:
 
     p(k | s) = (n(sk) + d(s) p(k | s′)) / (n(s·) + d(s))
 
-s′ is s without its first letter, n(s·) = Σₖ n(sk), and d(s) is how many different letters have followed s. The more of
-them, the likelier a new one, and the more is left to the shorter context. Before the shortest stands p(k) = 1/C.
+s′ is s without its first letter, n(s·) = Σₖ n(sk), and d(s) is the number of different letters that have followed s.
+The larger d(s), the likelier is a new letter, and the larger is the weight of the shorter context. The recursion ends
+with p(k) = 1/C.
 
 Source: I. Witten & T. Bell, *The Zero-Frequency Problem* (IEEE Transactions on Information Theory 37, 1991), method C,
 interpolated.
@@ -24,17 +25,17 @@ __all__ = ["NGrams"]
 
 
 class NGrams:
-    """Counts of letters after contexts of up to `order` - 1 letters; this module's page has the formula.
+    """Counts of letters after contexts of up to `order` - 1 letters; the formula is at the top of this module.
 
     Parameters
     ----------
     order
-        Length of the longest piece that is counted: 1 knows how frequent each letter is, 2 looks one letter back.
+        Length of the longest counted piece: 1 uses only the frequency of each letter, 2 looks one letter back.
 
     Attributes
     ----------
     alphabet : str
-        The letters of the training text, once fitted. C is one more: all other letters together are one.
+        The letters of the training text, after `fit`. C is one more: all other letters count as one.
 
     Raises
     ------
@@ -87,7 +88,7 @@ class NGrams:
         return p
 
     def bits(self, text: str) -> NDArray[np.float64]:
-        """-log₂ p of every letter but the first, given those before it: (n - 1,).
+        """-log₂ p of every letter but the first, given the letters before it: (n - 1,).
 
         Raises
         ------
@@ -101,5 +102,5 @@ class NGrams:
         return -np.log2(p)
 
     def bits_per_character(self, text: str) -> float:
-        """The mean of `bits`."""
+        """Return the mean of `bits`."""
         return float(self.bits(text).mean())

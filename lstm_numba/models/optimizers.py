@@ -1,7 +1,7 @@
 """Update rules. Each works on flat arrays in place: θ, its gradient G and, for the 2015 rule, second derivatives D2.
 
-Every rule has the same form, ``step(theta, gradient, second)``, and keeps its memory in flat arrays of θ's size, so
-that a checkpoint holds it by name and training goes on exactly where it stopped.
+Every rule has the same form, ``step(theta, gradient, second)``, and keeps its memory in flat arrays of θ's size. A
+checkpoint stores these by name, so that training resumes exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lstm_numba import _checks
 from lstm_numba.engine import pool, updates
 
-_WORTH_A_THREAD = 100_000  # numbers in θ, from which a second thread pays
+_WORTH_A_THREAD = 100_000  # size of θ from which a second thread pays off
 
 
 class Optimizer(ABC):
@@ -25,11 +25,11 @@ class Optimizer(ABC):
     Attributes
     ----------
     needs_second
-        Whether `step` wants second derivatives.
+        Whether `step` needs second derivatives.
     learning_rate
-        May be changed between steps.
+        The learning rate; it may be changed between steps.
     iteration
-        Steps taken so far.
+        Number of steps taken so far.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Optimizer(ABC):
         """Return the constructor's arguments, as JSON can hold them."""
 
     def __repr__(self) -> str:
-        """Return the call that makes such a rule."""
+        """Return a call that makes a rule like this one."""
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
     def step(
@@ -57,17 +57,17 @@ class Optimizer(ABC):
         Parameters
         ----------
         theta, gradient, second
-            Flat arrays of one size and dtype; `second` where `needs_second`.
+            Flat arrays of the same size and dtype; `second` only if `needs_second`.
         keep
-            An array that receives θ as it was before the step; None to forget it.
+            An array that receives θ from before the step; None not to keep it.
 
         Raises
         ------
         TypeError
-            For a θ that isn't an array of float32 or float64.
+            If θ isn't an array of float32 or float64.
         ValueError
-            For arrays of another size or dtype, with gaps in memory or more than one axis; for a θ unlike that of the
-            steps before; for a θ or `keep` that is read-only.
+            If arrays differ in size or dtype, have gaps in memory or more than one axis; if θ has another size or dtype
+            than in earlier steps; if θ or `keep` is read-only.
         """
         if not isinstance(theta, np.ndarray) or theta.dtype not in (np.float32, np.float64):
             got = f"dtype {theta.dtype}" if isinstance(theta, np.ndarray) else type(theta).__name__
@@ -101,7 +101,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update(self, theta: NDArray, gradient: NDArray, second: NDArray | None) -> Any:
-        """Return a function that does the step for a range of θ; it may tell whether that is finite, or return None."""
+        """Return a function that does the step for a range of θ, and may return whether the result is finite."""
 
 
 def _check_writable(name: str, array: NDArray) -> None:
@@ -110,7 +110,7 @@ def _check_writable(name: str, array: NDArray) -> None:
 
 
 def _check_like(other: NDArray, name: str, array: NDArray | None) -> None:
-    """Raise where the compiled loops, which see no more than where an array begins, could not take it."""
+    """Raise if the compiled loops, which see only the address of an array, can't take it."""
     if not isinstance(array, np.ndarray) or array.shape != other.shape or array.dtype != other.dtype:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"{array!r:.40}"
         raise ValueError(f"{name}: expected an array of {other.dtype} {other.shape}, got {got}")
@@ -173,10 +173,10 @@ class Rule2015(Optimizer):
 
         H ← β H + (1-β) D2        v ← m v + (1-m) α G / (H + μ)        θ ← θ - v
 
-    H and v start at 0 and are not corrected for it. (m, β) is `early` up to iteration `switch`, then `late`. The
-    division is that of the stochastic diagonal Levenberg-Marquardt method (LeCun, Bottou, Orr & Müller, *Efficient
-    BackProp*, 1998, section 9.1). Each parameter has its own H and v: in the program one buffer served all gates and
-    both directions, so that a signed velocity got into the divisor.
+    H and v start at 0 without correction. (m, β) is `early` up to iteration `switch`, then `late`. The division is that
+    of the stochastic diagonal Levenberg-Marquardt method (LeCun, Bottou, Orr & Müller, *Efficient BackProp*, 1998,
+    section 9.1). Here each parameter has its own H and v. In the original program all gates and both directions shared
+    one buffer, so a signed velocity got into the divisor.
     """
 
     name, memory, needs_second = "2015", ("v", "h"), True
@@ -224,11 +224,11 @@ def fresh(optimizer: Optimizer | str | None, default: Optimizer, names: Iterable
     Parameters
     ----------
     optimizer
-        One with the settings, or a name; None for the default.
+        An update rule with the settings, or a name; None for the default.
     default
-        One with the settings to take for None.
+        The update rule to use for None.
     names
-        Names that may be given.
+        Allowed names.
 
     Raises
     ------
@@ -244,14 +244,14 @@ def fresh(optimizer: Optimizer | str | None, default: Optimizer, names: Iterable
 
 
 def clip_norm(gradient: NDArray, largest: float) -> float:
-    """Scale a flat gradient down, in place, to a norm of at most `largest`; return the norm it had.
+    """Scale a flat gradient down in place to a norm of at most `largest`; return its norm before.
 
     Source: R. Pascanu, T. Mikolov & Y. Bengio, *On the Difficulty of Training Recurrent Neural Networks* (ICML 2013),
     section 3.2.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite stays so; training says where
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity stay; training reports where
         squares = float(np.dot(gradient, gradient))
-        if not np.isfinite(squares):  # float32 holds no square above 3e38, float64 does
+        if not np.isfinite(squares):  # squares above 3e38 overflow in float32, but not in float64
             squares = float(np.sum(np.square(gradient, dtype=np.float64)))
         norm = float(np.sqrt(squares))
         if norm > largest:

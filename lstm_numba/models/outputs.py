@@ -1,4 +1,4 @@
-"""What the sums z of the output layer mean, and the loss that belongs to them.
+"""The meaning of the output layer's sums z, and the loss that goes with it.
 
     softmax   p_k = exp(z_k) / Σ_j exp(z_j)     L = -log p_y                               y: one of C classes
     sigmoid   p_k = 1 / (1 + exp(-z_k))         L = -Σ_k log p_k^y_k (1 - p_k)^(1 - y_k)   y: C numbers in 0 … 1
@@ -19,14 +19,14 @@ from lstm_numba.models import losses
 
 
 class Output(ABC):
-    """A line of this module's table. Targets y are (T, B, C) numbers, NaN where one doesn't count.
+    """One line of this module's table. Targets y are (T, B, C) numbers, NaN where a target doesn't count.
 
-    The methods take `scores`, (T, B, C): what `scores_of` makes of z.
+    The methods take `scores` (T, B, C), which `scores_of` computes from z.
 
     Attributes
     ----------
     ignored
-        Target that doesn't count.
+        Value of a target that doesn't count.
     """
 
     ignored: float = np.nan
@@ -41,18 +41,18 @@ class Output(ABC):
 
     @abstractmethod
     def slope(self, scores: NDArray, y: NDArray) -> NDArray:
-        """Return ∂p/∂z, the second derivative of the loss with respect to z; 0 where nothing counts."""
+        """Return ∂p/∂z, the second derivative of the loss with respect to z; 0 where a target doesn't count."""
 
     def scores_of(self, logits: NDArray) -> NDArray:
-        """Return what the other methods take."""
+        """Return the scores that the other methods take."""
         return logits
 
     def residual(self, scores: NDArray, y: NDArray) -> NDArray:
-        """Return p - y; 0 where nothing counts."""
+        """Return p - y; 0 where a target doesn't count."""
         return np.where(np.isnan(y), y.dtype.type(0), self.outputs(scores) - y)
 
     def checked(self, y: Any, logits: NDArray, padding: NDArray | None) -> NDArray:
-        """Return a copy of the targets for such z, in which none counts where `padding` (T, B) is True; or raise."""
+        """Return a copy of the targets that ignores those in `padding` (T, B); raise if they don't fit z."""
         y = np.asarray(y)
         if y.dtype.kind != "f":
             raise TypeError(f"y: expected floating-point numbers, NaN where none counts, got dtype {y.dtype}")
@@ -117,7 +117,7 @@ class _Sigmoid(Output):
         return half * np.tanh(half * scores) + half
 
     def loss(self, scores: NDArray, y: NDArray) -> float:
-        with np.errstate(invalid="ignore"):  # NaN and infinity come through; training says where they began
+        with np.errstate(invalid="ignore"):  # NaN and infinity come through; training reports where they began
             each = np.logaddexp(0, scores) - y * scores  # log(1 + exp(z)) - y z
         return float(each[~np.isnan(y)].sum(dtype=np.float64))
 

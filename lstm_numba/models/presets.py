@@ -11,16 +11,16 @@ from lstm_numba.models.tagger import Tagger
 
 
 class Recipe(NamedTuple):
-    """What a recipe sets.
+    """The settings of a recipe.
 
     Attributes
     ----------
     summary
-        One line for people.
+        A description in one line.
     tagger, fit
         Arguments of `Tagger` and of `Tagger.fit`.
     without_vectors
-        What changes in `tagger` where there are no word vectors.
+        Changes to `tagger` if there are no word vectors.
     optimizer, learning_rate
         The update rule.
     """
@@ -80,16 +80,16 @@ def make(
     name
         One of `RECIPES`.
     word_vectors
-        Of the data, where there are any.
+        Word vectors of the data, if there are any.
     seed
-        Of the tagger.
+        Seed of the tagger.
     **changes
-        Arguments of `Tagger` that shall differ from the recipe's.
+        Arguments of `Tagger` that replace the recipe's.
 
     Raises
     ------
     ValueError
-        For an unknown name.
+        If the name is unknown.
     """
     recipe = RECIPES[_checks.choice("name", name, RECIPES)]
     options = recipe.tagger | (recipe.without_vectors if word_vectors is None else {}) | changes

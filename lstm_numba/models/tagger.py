@@ -30,39 +30,39 @@ from lstm_numba.models.network import Network, NetworkTrace
 from lstm_numba.models.optimizers import Adam, Optimizer
 from lstm_numba.models.training import SCHEDULES
 
-_AT_A_TIME = 256  # sequences in a batch of prediction
+_AT_A_TIME = 256  # sequences per batch in prediction
 
 
 class Tagger(Learner):
-    """Learns to label the words of sentences: an embedding, a stack of recurrent layers, a softmax at every word.
+    """A model that learns to label words: an embedding, a stack of recurrent layers, and a softmax at every word.
 
     Parameters
     ----------
     hidden_sizes, bidirectional, merge, cell, dropout, input_dropout, word_dropout, weight_decay, loss, init, dtype
-        Of the `Network`, as there; so are further `network_options`: output_bias, and what every layer takes (bias,
-        forget_bias, the cell's own options).
+        As in `Network`, like the further `network_options`: output_bias, and options of every layer (bias, forget_bias,
+        the cell's own options).
     window
         None: whole sentences. An odd number n: windows of n words around each word, padded at both ends, in which
-        only the middle word's label is the answer; padding then is a class of its own, as in the 2015 network.
+        only the label of the middle word counts. Padding is then a separate class, as in the 2015 network.
     word_vectors
-        Fixed vectors of words; words that only they know keep theirs.
+        Fixed word vectors. Words that aren't in the training part keep their vectors, too.
     one_hot
         Whether each word's input is one-hot.
     embedding_size
-        Columns of a learned embedding, beside `word_vectors` if both are given; 0 for none. None: 64, or 0 with
+        Columns of a learned embedding, in addition to `word_vectors` if both are given; 0 for none. None: 64, or 0 with
         `one_hot`.
     numbers, lowercase, min_count
-        Of the `Vocabulary`: words of digits as one token; lower case; how often a word must come in training.
+        As in `Vocabulary`: treat all words of digits as one token; use lower case; how often a known word must occur.
     seed
-        Of initial weights, order and dropout.
+        Seed of initial weights, order and dropout.
 
     Attributes
     ----------
     network : Network
-        Once fitted or loaded.
+        The network, after `fit` or `load`.
     vocabulary : Vocabulary
     labels : list of str
-        The classes in order; in window mode the padding's is first.
+        The classes in order; in window mode padding is first.
     history : dict
         Column → a value for each epoch.
 
@@ -118,7 +118,7 @@ class Tagger(Learner):
         if "output" in network_options:
             raise TypeError("output: expected to be left out, as a tagger's answer is always a softmax")
         self.vocabulary_options: dict[str, Any] = {"numbers": numbers, "lowercase": lowercase, "min_count": min_count}
-        Vocabulary((), **self.vocabulary_options)  # says now what is wrong
+        Vocabulary((), **self.vocabulary_options)  # raises now if an option is wrong
         super().__init__(seed)
         self.network_options: dict[str, Any] = dict(
             hidden_sizes=hidden_sizes, bidirectional=bidirectional, merge=merge, cell=cell, dropout=dropout,
@@ -135,12 +135,12 @@ class Tagger(Learner):
 
     @property
     def labels(self) -> list[str]:
-        """Classes in the order of `predict_proba`'s columns."""
+        """Classes in the order of the columns of `predict_proba`."""
         self._check_fitted()
         return self._labels.labels
 
     def _build(self, sentences: Sequence[TaggedSentence]) -> None:
-        """Vocabulary and labels from the training part, and a network of their sizes."""
+        """Make vocabulary and labels from the training part, and a network of their sizes."""
         own = Vocabulary.from_sentences(sentences, **self.vocabulary_options)
         self._n_learned = len(own)
         extra = self.word_vectors.words if self.word_vectors is not None else ()
@@ -162,7 +162,7 @@ class Tagger(Learner):
     # -- sentences to arrays ------------------------------------------------------------------------------------------
 
     def _encode_words(self, words: Sequence[str]) -> list[NDArray]:
-        """One sequence for a sentence, or one for each window."""
+        """Return one sequence for a sentence, or one for each window."""
         ids = self.vocabulary.encode(words)
         return [ids] if self.window is None else list(windows(ids, self.window))
 
@@ -199,34 +199,34 @@ class Tagger(Learner):
         Parameters
         ----------
         train, validation
-            (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy
-            there.
+            (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy on
+            these.
         epochs
-            Epochs in all, those before a resumption included.
+            Epochs in total, including those before a resumption.
         batch_size
             Sentences, or windows, in a batch.
         batches_per_epoch
-            None: an epoch takes every sequence once. A number: so many batches, each drawn anew.
+            None: an epoch takes every sequence once. A number: an epoch has this many batches, each drawn anew.
         optimizer
-            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. One with the same
-            settings and an empty memory is used, so that the same object may be given to several taggers.
+            An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. A copy with an empty
+            memory is used, so you can give the same object to several taggers.
         schedule
-            How the learning rate goes down over the epochs: "constant", "linear" or "cosine".
+            How the learning rate decreases over the epochs: "constant", "linear" or "cosine".
         clip
             Largest norm of the gradient; None: no clipping.
         patience
             Epochs without a better validation accuracy after which training stops.
         checkpoint
-            File to write after each epoch, and when training is stopped: `load` it and `fit` with ``resume=True`` to
-            go on.
+            File to write after each epoch, and when training stops: `load` it and `fit` with ``resume=True`` to
+            continue.
         resume
-            Go on where this tagger's training stopped, with the optimiser and the settings it had; weights become bit
-            for bit those of training that never stopped. `train` must be the same.
+            Continue where this tagger's training stopped, with the optimiser and the settings it had; the weights will
+            be bit for bit those of uninterrupted training. `train` must be the same.
         on_epoch
-            Called with each epoch's row of the history.
+            A function that is called with each epoch's row of the history.
         show
-            Progress bar: True, False, or None for where a person watches. Ctrl-C stops between two steps and keeps
-            the weights of that moment.
+            Progress bar: True, False, or None: only at a terminal or in a notebook. Ctrl-C stops between two steps and
+            keeps the weights of that moment.
 
         Returns
         -------
@@ -235,9 +235,10 @@ class Tagger(Learner):
         Raises
         ------
         ValueError, TypeError
-            For no sentences, words and labels of unequal number, labels that training lacks, or options that can't be.
+            If there are no sentences, words and labels differ in number, a label doesn't occur in training, or an
+            option is invalid.
         DivergedError
-            When the loss becomes NaN or infinite; it says where that began, and the last good weights are kept.
+            If the loss becomes NaN or infinite; the message says where that began, and the last good weights are kept.
         """
         epochs = _checks.size("epochs", epochs)
         sentences = _pairs("train", train)
@@ -257,7 +258,7 @@ class Tagger(Learner):
         return self._train(batches, evaluate, checkpoint, epochs=epochs, on_epoch=on_epoch, show=show)
 
     def _continue(self, valid: Sequence[TaggedSentence] | None) -> dict[str, Any]:
-        """Make ready for the next step of training that stopped; return its settings."""
+        """Prepare the next step of interrupted training; return its settings."""
         self._check_resumable()
         if self._fit_options["patience"] is not None and valid is None:
             raise ValueError("validation: expected sentences, as this training has patience, got None")
@@ -275,7 +276,7 @@ class Tagger(Learner):
         clip: float | None,
         patience: int | None,
     ) -> dict[str, Any]:
-        """Make ready for a first epoch; return the settings. Until all is checked, what was learned before stays."""
+        """Prepare the first epoch; return the settings. Earlier weights are kept until all arguments are checked."""
         options = self._checked_options(batch_size, batches_per_epoch, schedule, clip, patience)
         rule = optimizers.fresh(optimizer, Adam())
         _check_labels(valid, LabelSet.from_sentences(sentences))
@@ -300,7 +301,7 @@ class Tagger(Learner):
     # -- answering ----------------------------------------------------------------------------------------------------
 
     def log_probabilities(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
-        """Return log p of every class for every word: one array (words, classes) a sentence."""
+        """Return log p of every class for every word: one array (words, classes) per sentence."""
         self._check_fitted()
         words = _sentences(sentences)
         sequences = [(n, k, ids) for n, each in enumerate(words) for k, ids in enumerate(self._encode_words(each))]
@@ -319,11 +320,11 @@ class Tagger(Learner):
         return results
 
     def predict_proba(self, sentences: Iterable[Sequence[str]]) -> list[NDArray]:
-        """Return p of every class for every word: one array (words, classes) a sentence, classes as in `labels`."""
+        """Return p of every class for every word: one array (words, classes) per sentence, classes as in `labels`."""
         return [np.exp(each) for each in self.log_probabilities(sentences)]
 
     def predict(self, sentences: Iterable[Sequence[str]]) -> list[list[str]]:
-        """Return the most probable label of every word: one list a sentence.
+        """Return the most probable label of every word: one list per sentence.
 
         Parameters
         ----------
@@ -333,24 +334,24 @@ class Tagger(Learner):
         Raises
         ------
         ValueError, TypeError
-            For no sentence, a sentence without words, or a string where a list of words is expected.
+            If there is no sentence, a sentence has no words, or a string is given instead of a list of words.
         """
-        first = int(self.window is not None)  # padding is no answer
+        first = int(self.window is not None)  # padding is not a possible answer
         return [
             self._labels.decode(each[:, first:].argmax(axis=1) + first) for each in self.log_probabilities(sentences)
         ]
 
     def score(self, sentences: Iterable[TaggedSentence]) -> float:
-        """Share of all words that get their label, 0 … 1."""
+        """Return the share of words that are labelled correctly, 0 … 1."""
         return self.evaluate(sentences)[1]
 
     def evaluate(self, sentences: Iterable[TaggedSentence]) -> tuple[float, float]:
-        """Return the mean of -log p of a word's label, and the share of words that get their label."""
+        """Return the mean of -log p of the correct labels, and the share of words that are labelled correctly."""
         counts, loss = self._compare(_pairs("sentences", sentences))
         return loss, float(np.trace(counts) / counts.sum())
 
     def confusion(self, sentences: Iterable[TaggedSentence]) -> NDArray:
-        """Count words by label (rows) and answer (columns), in the order of `labels`."""
+        """Count words by true label (rows) and predicted label (columns), in the order of `labels`."""
         return self._compare(_pairs("sentences", sentences))[0]
 
     def _compare(self, sentences: Sequence[TaggedSentence]) -> tuple[NDArray, float]:
@@ -409,7 +410,7 @@ class Tagger(Learner):
 
 
 def _check_one_hot(n_words: int, arrays: Mapping[str, NDArray]) -> None:
-    """Raise where no array of a file takes that many words and more in, before one-hot vectors are made for them."""
+    """Raise if a file claims more words than its arrays can take, before making one-hot vectors for them."""
     widths = [array.shape[-1] for array in arrays.values() if array.ndim]
     if n_words > max(widths, default=0):
         raise ValueError(f"vocabulary: expected one-hot vectors that the weights can take in, got {n_words:,} words")
@@ -422,7 +423,7 @@ def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:
 
 
 def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentence]:
-    """Sentences as a list of (words, labels), each of one length and not empty; or raise."""
+    """Return sentences as a list of (words, labels) of equal length, not empty; or raise."""
     result = []
     for n, pair in enumerate(_iterable(name, sentences, "pairs (words, labels)")):
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
@@ -443,7 +444,7 @@ def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentenc
 
 
 def _check_labels(valid: Sequence[TaggedSentence] | None, labels: LabelSet) -> None:
-    """Raise now, and not after the first epoch, where validation has a label that training lacks."""
+    """Raise at once, not after the first epoch, if validation has a label that training lacks."""
     for n, (_, each) in enumerate(valid or ()):
         try:
             labels.encode(each, n)
@@ -452,7 +453,7 @@ def _check_labels(valid: Sequence[TaggedSentence] | None, labels: LabelSet) -> N
 
 
 def _sentences(sentences: Iterable[Sequence[str]]) -> list[list[str]]:
-    """Sentences as lists of words, or raise."""
+    """Return sentences as lists of words, or raise."""
     if isinstance(sentences, str):
         raise TypeError("sentences: expected lists of words, got a string; split it first")
     result = []
