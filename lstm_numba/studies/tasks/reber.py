@@ -21,38 +21,38 @@ REBER = ({"B": 1}, {"T": 2, "P": 3}, {"S": 2, "X": 4}, {"T": 3, "V": 5}, {"X": 3
 
 
 def _embedded() -> list[dict[str, int]]:
-    """The grammar with two copies of Reber's inside: B T (Reber) T E or B P (Reber) P E; E leads back to node 0."""
+    """The grammar with two copies of Reber's inside, B T (Reber) T E or B P (Reber) P E, and its end, node 19."""
     nodes: list[dict[str, int]] = [{"B": 1}, {"T": 2, "P": 10}]
     for symbol in "TP":
         here = len(nodes)
         nodes += [{each: here + to for each, to in node.items()} for node in REBER]
         nodes.append({symbol: 18})
-    return [*nodes, {"E": 0}]
+    return [*nodes, {"E": 19}]
 
 
-# [node, 0 or 1]: the symbols that may come next and where they lead; [node]: which symbols may come next.
+# Of each node: two symbols that come next with probability 0.5 each (twice the same where there is one), and where
+# they lead; and the set of them. After the end no symbol comes; in a stream it would be the next string's B.
 _NODES = _embedded()
-_NEXT_SYMBOL = np.array([[SYMBOLS.index(each) for each in (*node, *node)[:2]] for node in _NODES])
-_NEXT_NODE = np.array([[to for to in (*node.values(), *node.values())[:2]] for node in _NODES])
-_LEGAL = np.array([[each in node for each in SYMBOLS] for node in _NODES])
+_END = len(_NODES)
+_NEXT_SYMBOL = np.array([[*map(SYMBOLS.index, node)] * (3 - len(node)) for node in _NODES] + [[-1, -1]]).ravel()
+_NEXT_NODE = np.array([[*node.values()] * (3 - len(node)) for node in _NODES] + [[_END, _END]]).ravel()
+_LEGAL = np.array([[each in node for each in SYMBOLS] for node in [*_NODES, {"B"}]])
+_BLOCK = 16  # steps whose coins are tossed at once
 
 
 def strings(rng: np.random.Generator, n: int) -> tuple[NDArray, NDArray]:
-    """Draw n strings: symbols (L, n), -1 after a string's end, and the grammar's node after each of them (L, n).
-
-    Where two symbols may follow, each does with probability 0.5.
-    """
+    """Draw n strings: symbols (L, n), -1 after a string's end, and the grammar's node after each of them (L, n)."""
     node = np.zeros(n, np.int64)
-    alive = np.ones(n, bool)
-    symbols: list[NDArray] = []
+    edges: list[NDArray] = []
     nodes: list[NDArray] = []
-    while alive.any():
-        chosen = 2 * node + rng.integers(0, 2, n)
-        symbols.append(np.where(alive, _NEXT_SYMBOL.take(chosen), -1))
-        node = np.where(alive, _NEXT_NODE.take(chosen), 0)
-        nodes.append(node)
-        alive = node != 0
-    return np.array(symbols), np.array(nodes)
+    while node.min() < _END:
+        for coins in rng.integers(0, 2, (_BLOCK, n)):
+            edges.append(2 * node + coins)
+            node = _NEXT_NODE.take(edges[-1])
+            nodes.append(node)
+    symbols = _NEXT_SYMBOL.take(np.array(edges))
+    longest = np.count_nonzero((symbols >= 0).any(axis=1))
+    return symbols[:longest], np.array(nodes)[:longest]
 
 
 @dataclass(frozen=True)
