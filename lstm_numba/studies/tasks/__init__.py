@@ -1,7 +1,7 @@
 """Tasks of the literature: each a generator of sequences, what counts as right, and when it is solved.
 
-Read `task` first: what every task has. Each other module holds a family of tasks; a new task is a class there, and
-nothing else changes.
+Read `task` first: what every task has; then `marked_numbers`, the shortest. Each other module, too, holds a family of
+tasks. A new task is a class in one of them or in a new one, and nothing else changes.
 
 >>> import numpy as np
 >>> from lstm_numba import studies

@@ -21,8 +21,8 @@ class Copying(Task):
     All steps count. A sequence is right if no error reaches 0.5; the task is solved when the last 1000 were right.
     Saying blanks until the question and guessing then has a loss of n ln k, summed over the steps.
 
-    Source: M. Arjovsky, A. Shah and Y. Bengio, *Unitary Evolution Recurrent Neural Networks* (ICML 2016), section 4.1,
-    with n = 10, k = 8 and T = 100 or more; the task is that of Hochreiter and Schmidhuber 1997.
+    Source: M. Arjovsky, A. Shah and Y. Bengio, *Unitary Evolution Recurrent Neural Networks* (ICML 2016), with
+    n = 10, k = 8 and T = 100 or more.
     """
 
     name = "copying"
@@ -63,8 +63,8 @@ class Parity(Task):
     Sequences have 1 to `length` bits. One is right if the error is below 0.5; the task is solved when the last 1000
     were right. Every bit changes the answer, so that there is no easier part to begin with; short sequences help.
 
-    Source of the problem: S. Hochreiter and J. Schmidhuber, *LSTM can Solve Hard Long Time Lag Problems* (NIPS 9,
-    1996), which shows that weights guessed at random solve it.
+    Source: S. Hochreiter and J. Schmidhuber, *Bridging Long Time Lags by Weight Guessing and "Long Short-Term Memory"*
+    (1996), which shows that weights guessed at random solve it.
     """
 
     name = "parity"

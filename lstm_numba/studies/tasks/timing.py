@@ -46,7 +46,7 @@ class SpikeDelays(Spikes):
 
     Only the steps with a spike count. A sequence is right if each error there is below 0.49; the task is solved when
     the last 100 sequences were, which is 1000 spikes as in the paper's test. With F = 49 and two delays the spikes
-    are 49 or 50 steps apart, as in the paper's title example. See `Spikes`.
+    are 49 or 50 steps apart, as in the paper's abstract. See `Spikes`.
     """
 
     name = "spike_delays"
