@@ -39,6 +39,8 @@ class Source(ABC):
         Of every random choice in training, dropout's included.
     carries
         Whether a batch goes on where the batch before it ended, so that the network's states are carried over.
+    finished
+        Whether training may end, before its last epoch or within an epoch.
     added_up
         Names that `sums` returns.
     shown
@@ -51,6 +53,7 @@ class Source(ABC):
 
     seed: int
     carries = False
+    finished = False
     added_up: ClassVar[tuple[str, ...]]
     shown: ClassVar[Mapping[str, str]]
     validation: tuple[str, ...]
