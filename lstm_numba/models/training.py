@@ -121,13 +121,13 @@ class Stop:
             signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
-def progress_bar(total: int, show: bool | None, initial: int = 0) -> Any:
+def progress_bar(total: int, show: bool | None, initial: int = 0, unit: str = "step") -> Any:
     """A tqdm bar; with ``show=None`` one that appears at a terminal and in a notebook, and nowhere else."""
     from tqdm.auto import tqdm
 
     if show is None:
         show = (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
-    return tqdm(total=total, initial=initial, disable=not show, unit="step", leave=False, dynamic_ncols=True)
+    return tqdm(total=total, initial=initial, disable=not show, unit=unit, leave=False, dynamic_ncols=True)
 
 
 def fit(
@@ -181,7 +181,7 @@ def fit(
     progress.current = progress.good = None
     run = _Run(network, batches, optimizer, progress, epochs, clip, schedule)
     with Stop().listening() as stop, progress_bar(run.total, show, run.done) as bar:
-        while progress.epoch < epochs and progress.stopped != "no better for a while":
+        while progress.epoch < epochs and progress.stopped != "no better for a while" and not batches.finished:
             progress.stopped = ""
             run.epoch(stop, bar)
             if stop.asked:
@@ -232,7 +232,7 @@ class _Run:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is looked for where it can be named
                 self._look_at_weights()
-                while p.step < len(self.batches) and not stop.asked:
+                while p.step < len(self.batches) and not (stop.asked or self.batches.finished):
                     if self.schedule:
                         self.optimizer.learning_rate = rate * self.schedule(self.done / self.total)
                     self._step()
