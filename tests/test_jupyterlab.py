@@ -153,7 +153,7 @@ def page(tmp_path):
             str(tmp_path / "profile"),
             executable_path=CHROMIUM,
             headless=True,
-            viewport={"width": 1200, "height": 1000},
+            viewport={"width": 1366, "height": 768},  # a small laptop's
             args=OPTIONS,
         )
         browser.set_default_timeout(PATIENCE * 1000)
@@ -226,7 +226,38 @@ def test_a_slider_changes_the_figure(name, lab, page, tmp_path):
 
     texts = page.locator(".jp-OutputArea img").evaluate_all("images => images.map(image => image.alt)")
     assert texts and all(text.strip() for text in texts)
+    stored = sum("image/png" in output.get("data", {}) for cell in page.evaluate(STATE) for output in cell["outputs"])
+    assert len(texts) == stored + 1, "each stored picture is shown once, and the one with sliders"
+    cut = page.locator(".jupyter-widgets button, .jupyter-widgets .widget-label").evaluate_all(
+        "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    )
+    assert not cut, "a button's or a slider's text is cut"
     screenshot = tmp_path / f"{path.stem}.png"
     figure.scroll_into_view_if_needed()
     page.screenshot(path=screenshot)
     assert screenshot.stat().st_size > 10_000
+
+
+def test_the_sliders_of_the_block_leave_its_picture_in_sight(lab, page, tmp_path):
+    python = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": python})
+    source = "from lstm_numba.tutorials.block_widget import memory_block_explorer\nmemory_block_explorer()"
+    notebook.cells = [nbformat.v4.new_code_cell(source, metadata={"jupyter": {"source_hidden": True}})]
+    nbformat.write(notebook, tmp_path / "block.ipynb")
+    run_all(page, open_notebook(page, lab, tmp_path / "block.ipynb"))
+    box = page.locator(".jp-OutputArea .widget-vbox", has=page.locator("img")).first
+    figure = box.locator("img")
+    figure.wait_for()
+    figure.evaluate("image => image.decode()")
+
+    panel = page.locator(".jp-WindowedPanel-outer").first.bounding_box()
+    assert box.bounding_box()["height"] <= panel["height"]
+    assert figure.bounding_box()["width"] <= panel["width"]
+    menu = box.locator("select")
+    for name in ("forget slowly", "add up", "hold, unseen"):
+        menu.select_option(name)
+        until(lab.kernel_is_ready, "the block is drawn")
+        page.wait_for_timeout(500)
+        assert menu.input_value() == name, "the menu says what was chosen"
+    box.scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "block.png")

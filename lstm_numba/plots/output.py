@@ -130,7 +130,7 @@ def show(ax_or_figure: Axes | Figure, alt: str) -> None:
 def quick_image(figure: Figure, alt: str) -> str:
     """Return the figure as an HTML image, drawn once and coarser, for a picture that follows a slider."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_QUICK_DPI)
+    figure.savefig(buffer, format="png", dpi=_QUICK_DPI, pil_kwargs={"compress_level": 1})
     return _tag(figure, alt_text(alt), buffer.getvalue())
 
 

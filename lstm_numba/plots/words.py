@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import matplotlib as mpl
@@ -181,9 +182,12 @@ def _room(ax: Axes) -> float:
 
 def _points(text: str, size: float) -> float:
     """Width of a text in points, the same whatever it is drawn with."""
-    if not text.strip():
-        return 0.0
-    font = FontProperties(family=mpl.rcParams["font.family"], size=size)
+    return _points_in(text, size, tuple(mpl.rcParams["font.family"])) if text.strip() else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _points_in(text: str, size: float, family: tuple[str, ...]) -> float:
+    font = FontProperties(family=list(family), size=size)
     return float(TextPath((0, 0), text.replace("$", r"\$"), prop=font).get_extents().x1)
 
 

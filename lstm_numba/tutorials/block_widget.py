@@ -25,6 +25,8 @@ __all__ = ["SETTINGS", "Setting", "block_trace", "draw_block", "memory_block_exp
 
 STEPS = 12
 _LIMITS = (2.0, 5.0, 15.0, 30.0)
+_OWN = "(own setting)"
+_STEP, _DECIMALS = 0.05, 2  # of the sliders; a browser sends 0.7999999999999998 for 0.8
 
 
 class Setting(NamedTuple):
@@ -46,6 +48,10 @@ SETTINGS: dict[str, Setting] = {
     "add up": Setting(i=0.25, f=1.0, o=1.0, x=0.5, c0=-0.8),
     "reset": Setting(i=0.0, f=0.0, o=1.0, x=0.5, c0=0.8),
 }
+
+
+def _name_of(setting: Setting) -> str:
+    return next((name for name, known in SETTINGS.items() if known == setting), _OWN)
 
 
 def block_trace(setting: Setting, steps: int = STEPS) -> Trace:
@@ -108,9 +114,9 @@ def draw_block(setting: Setting, t: int = 0, steps: int = STEPS) -> tuple[Figure
 
     trace = block_trace(setting, steps)
     with plots.style():
-        figure = Figure(figsize=(plots.WIDTH, 6.4))
-        above = figure.add_axes((0.0, 0.41, 1.0, 0.55))
-        below = figure.add_axes((0.12, 0.1, 0.85, 0.23))
+        figure = Figure(figsize=(plots.WIDTH, 5.0))
+        above = figure.add_axes((0.0, 0.38, 1.0, 0.57))
+        below = figure.add_axes((0.12, 0.11, 0.85, 0.2))
         block_step(trace, t, above, title=f"time step {t + 1} of {steps}")
         c, h = trace.c[:, 0, 0], trace.h[:, 0, 0]
         largest = np.abs(c).max()  # a few fixed scales, so that one sees a change as a change
@@ -162,41 +168,28 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
         setting = SETTINGS[setting]
     block_trace(setting, steps)  # what is wrong is said here, not by a slider
 
+    look: dict[str, Any] = {"layout": widgets.Layout(width="auto"), "style": {"description_width": "7.5em"}}
+
     def slider(name: str, low: float, high: float, value: float) -> Any:
-        layout = widgets.Layout(width="26em")
-        wide = {"description_width": "11em"}
-        return widgets.FloatSlider(value, min=low, max=high, step=0.05, description=name, layout=layout, style=wide)
+        return widgets.FloatSlider(value, min=low, max=high, step=_STEP, description=name, **look)
 
     sliders: dict[str, Any] = {
         "i": slider("input gate i", 0, 1, setting.i),
         "f": slider("forget gate f", 0, 1, setting.f),
         "o": slider("output gate o", 0, 1, setting.o),
-        "x": slider("input x, every step", -2, 2, setting.x),
-        "c0": slider("state c⁰ at the start", -2, 2, setting.c0),
-        "t": widgets.IntSlider(
-            1,
-            min=1,
-            max=steps,
-            description="time step t",
-            layout=widgets.Layout(width="26em"),
-            style={"description_width": "11em"},
-        ),
+        "x": slider("input x", -2, 2, setting.x),
+        "c0": slider("state c⁰", -2, 2, setting.c0),
+        "t": widgets.IntSlider(1, min=1, max=steps, description="time step t", **look),
     }
-    menu = widgets.Dropdown(
-        options=["(own setting)", *SETTINGS],
-        value=next((name for name, known in SETTINGS.items() if known == setting), "(own setting)"),
-        description="setting",
-        layout=widgets.Layout(width="26em"),
-        style={"description_width": "11em"},
-    )
+    menu = widgets.Dropdown(options=[_OWN, *SETTINGS], value=_name_of(setting), description="setting", **look)
     picture = widgets.HTML()
     choosing = False
 
     def redraw(_: Any = None) -> None:
         if choosing:
             return
-        chosen = Setting(**{name: sliders[name].value for name in Setting._fields})
-        menu.value = next((name for name, known in SETTINGS.items() if known == chosen), "(own setting)")
+        chosen = Setting(**{name: round(sliders[name].value, _DECIMALS) for name in Setting._fields})
+        menu.value = _name_of(chosen)
         picture.value = quick_image(*draw_block(chosen, sliders["t"].value - 1, steps))
 
     def choose(change: Any) -> None:
@@ -214,6 +207,9 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
         each.observe(redraw, names="value")
     menu.observe(choose, names="value")
     redraw()
-    box = widgets.VBox([menu, *sliders.values(), picture])
+    columns = ((menu, "t"), ("i", "f", "o"), ("x", "c0"))  # beside each other, so that the picture stays in sight
+    controls = [widgets.VBox([sliders.get(each, each) for each in column]) for column in columns]
+    wide = widgets.Layout(grid_template_columns="repeat(3, 1fr)", grid_gap="0 1em", width="60em", max_width="100%")
+    box = widgets.VBox([widgets.GridBox(controls, layout=wide), picture])
     box.sliders, box.menu, box.picture = sliders, menu, picture
     return box

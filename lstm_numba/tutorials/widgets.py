@@ -75,33 +75,81 @@ def draw_sensitivity(
     TypeError, ValueError
         As `plots.sensitivity_map` and `plots.word_sensitivity`; a place or a view that there is not.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    picture = _SensitivityPicture(
+        S, words=words, labels=labels, direction=direction, vmin=vmin, vmax=vmax, label=label, name=name
+    )
+    alt = picture.choose(place, view)
+    return picture.figure, alt
 
-    from lstm_numba import plots
-    from lstm_numba.plots.words import word_sensitivity
 
-    _checks.choice("view", view, VIEWS)
-    values = np.asarray(S, dtype=np.float64)
-    steps = len(values)
-    place = _checks.size("place", place, 0)
-    if place >= steps:
-        raise ValueError(f"place: expected 0 to {steps - 1}, got {place}")
-    texts = [str(step) for step in range(1, steps + 1)] if words is None else [str(word) for word in words]
-    with plots.style():
-        figure = Figure(figsize=(plots.WIDTH, 7.4), layout="constrained")
-        parts: Any = figure.subfigures(2, height_ratios=(5, 1.3))  # each with a layout of its own
-        above, below = (part.subplots() for part in parts)
-        plots.sensitivity_map(values, above, words=words, direction=direction, vmin=vmin, vmax=vmax, label=label)
-        corner, size = ((place - 0.5, -0.5), (1, steps)) if view == "output" else ((-0.5, place - 0.5), (steps, 1))
-        above.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#C04000", linewidth=2.6, clip_on=False))
-        chosen = values[:, place] if view == "output" else values[place]
-        shown = values[values > 0]
-        low = vmin if vmin is not None else shown.min() if shown.size else None
-        high = vmax if vmax is not None else shown.max() if shown.size else None
-        word_sensitivity(chosen, texts, below, targets=place, log=True, vmin=low, vmax=high, colorbar=False)
-        figure.suptitle(_title(name, place, view, words, labels))
-    return figure, _description(chosen, place, view, texts, labels, name)
+class _SensitivityPicture:
+    """A sensitivity map that is drawn once, in which one column or row after the other is framed.
+
+    The arguments are those of `draw_sensitivity`. `figure` is the matplotlib figure; it is whole after the first
+    `choose`.
+    """
+
+    def __init__(
+        self,
+        S: ArrayLike,
+        *,
+        words: Sequence[object] | None = None,
+        labels: Sequence[object] | None = None,
+        direction: str = "forward",
+        vmin: float | None = None,
+        vmax: float | None = None,
+        label: str = r"$\|\partial h^t / \partial x^s\|$",
+        name: str = "",
+    ) -> None:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+
+        from lstm_numba import plots
+
+        self.values = np.asarray(S, dtype=np.float64)
+        self.words = words
+        self.labels = labels
+        self.name = name
+        shown = self.values[self.values > 0]
+        self.low = vmin if vmin is not None else shown.min() if shown.size else None
+        self.high = vmax if vmax is not None else shown.max() if shown.size else None
+
+        with plots.style():
+            self.figure = Figure(figsize=(plots.WIDTH, 7.4), layout="constrained")
+            parts: Any = self.figure.subfigures(2, height_ratios=(5, 1.3))  # each with a layout of its own
+            above, self._below = (part.subplots() for part in parts)
+            plots.sensitivity_map(
+                self.values, above, words=words, direction=direction, vmin=vmin, vmax=vmax, label=label
+            )
+        self._frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor="#C04000", linewidth=2.6, clip_on=False)
+        above.add_patch(self._frame)
+
+    def choose(self, place: int, view: str = "output") -> str:
+        """Frame a column or a row, lay its numbers over the words, and return the alternative text."""
+        from lstm_numba import plots
+        from lstm_numba.plots.words import word_sensitivity
+
+        _checks.choice("view", view, VIEWS)
+        steps = len(self.values)
+        place = _checks.size("place", place, 0)
+        if place >= steps:
+            raise ValueError(f"place: expected 0 to {steps - 1}, got {place}")
+        chosen = self.values[:, place] if view == "output" else self.values[place]
+        texts = [str(step) for step in range(1, steps + 1)] if self.words is None else [str(w) for w in self.words]
+
+        self._frame.set_bounds(*((place - 0.5, -0.5, 1, steps) if view == "output" else (-0.5, place - 0.5, steps, 1)))
+        self._below.clear()
+        self._below.set_aspect("auto")  # for the words before, it took only a part of its room
+        with plots.style():
+            ends = {"vmin": self.low, "vmax": self.high}
+            word_sensitivity(chosen, texts, self._below, targets=place, log=True, colorbar=False, **ends)
+            self.figure.suptitle(_title(self.name, place, view, self.words, self.labels))
+        return _description(chosen, place, view, texts, self.labels, self.name)
+
+    def keep_layout(self) -> None:
+        """Leave every part where it is now, so that the next picture needn't look for their places again."""
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
 
 
 def _title(name: str, place: int, view: str, words: Any, labels: Any) -> str:
@@ -192,13 +240,12 @@ def sensitivity_explorer(
     ends = {"vmin": positive.min(), "vmax": positive.max()} if positive.size else {}
     tags: dict[str, Any] = {name: labels.get(name) if isinstance(labels, Mapping) else labels for name in named}
 
-    def draw(name: str, view: str, place: int) -> tuple[Figure, str]:
-        options: dict[str, Any] = {"words": words, "labels": tags[name], "direction": direction, "label": label, **ends}
-        return draw_sensitivity(named[name], place, view=view, name=name, **options)
-
+    options: dict[str, Any] = {"words": words, "direction": direction, "label": label, **ends}
+    pictures = {name: _SensitivityPicture(S, labels=tags[name], name=name, **options) for name, S in named.items()}
+    for each in pictures.values():  # what is wrong is said here, not by a slider
+        each.choose(place, view)
+        each.keep_layout()
     first = next(iter(named))
-    for name in named:  # what is wrong is said here, not by a slider
-        draw(name, view, place)
     layout = widgets.Layout(width="34em")
     wide = {"description_width": "5em"}
     menu = widgets.Dropdown(options=list(named), value=first, description="net", layout=layout, style=wide)
@@ -206,14 +253,16 @@ def sensitivity_explorer(
         options=[(text, key) for key, text in VIEWS.items()],
         value=view,
         description="show",
-        style=wide | {"button_width": "14em"},
+        style=wide | {"button_width": "16em"},
     )
-    options = [(f"{n + 1}" if words is None else f"{n + 1}  {words[n]}", n) for n in range(steps)]
-    slider = widgets.SelectionSlider(options=options, value=place, description="step", layout=layout, style=wide)
+    places = [(f"{n + 1}" if words is None else f"{n + 1}  {words[n]}", n) for n in range(steps)]
+    slider = widgets.SelectionSlider(options=places, value=place, description="step", layout=layout, style=wide)
     picture = widgets.HTML()
 
     def redraw(_: Any = None) -> None:
-        picture.value = quick_image(*draw(menu.value, buttons.value, slider.value))
+        chosen = pictures[menu.value]
+        alt = chosen.choose(slider.value, buttons.value)
+        picture.value = quick_image(chosen.figure, alt)
 
     for control in (menu, buttons, slider):
         control.observe(redraw, names="value")

@@ -93,6 +93,14 @@ def test_the_menu_sets_the_sliders_and_follows_them(explorer):
     assert explorer.sliders["i"].value == 0.25
 
 
+def test_the_menu_bears_with_the_last_bits_that_a_browser_sends(explorer):
+    explorer.sliders["c0"].value = 0.7999999999999998
+    assert explorer.menu.value == "hold, unseen"
+    explorer.menu.value = "forget slowly"
+    explorer.sliders["f"].value = 0.7500000000000001
+    assert explorer.menu.value == "forget slowly"
+
+
 def test_the_menu_draws_once(explorer, monkeypatch):
     drawn = []
     draw = block_widget.draw_block

@@ -83,15 +83,27 @@ def test_the_menu_changes_the_map(box):
 
 def test_all_maps_have_one_scale(ipywidgets, monkeypatch):
     used = []
-    draw = widgets.draw_sensitivity
+    make = widgets._SensitivityPicture
     monkeypatch.setattr(
-        widgets, "draw_sensitivity", lambda *args, **kw: used.append((kw["vmin"], kw["vmax"])) or draw(*args, **kw)
+        widgets, "_SensitivityPicture", lambda *args, **kw: used.append((kw["vmin"], kw["vmax"])) or make(*args, **kw)
     )
     maps = {"small": 0.01 * a_map(0), "large": a_map(1)}
-    box = widgets.sensitivity_explorer(maps)
-    box.menu.value = "large"
+    widgets.sensitivity_explorer(maps)
     positive = np.concatenate([S[S > 0] for S in maps.values()])
     assert set(used) == {(positive.min(), positive.max())}
+
+
+def test_a_move_draws_on_the_figure_that_is_there(box, monkeypatch):
+    def none_new(*_, **__):
+        raise AssertionError("a new picture")
+
+    monkeypatch.setattr(widgets, "_SensitivityPicture", none_new)
+    monkeypatch.setattr("lstm_numba.plots.sensitivity_map", none_new)
+    before = pixels_of(box)
+    box.slider.value, box.menu.value, box.buttons.value = 3, "second", "input"
+    away = pixels_of(box)
+    box.slider.value, box.menu.value, box.buttons.value = 7, "first", "output"
+    assert away != before == pixels_of(box)
 
 
 def test_one_map_needs_no_menu_and_steps_no_words(ipywidgets):
@@ -112,6 +124,17 @@ def test_the_still_picture_is_that_of_the_explorer(box):
     _, alt = widgets.draw_sensitivity(a_map(0), 3, words=WORDS, labels=TAGS, name="first")
     box.slider.value = 3
     assert text_of(box) == alt
+
+
+def test_each_choice_has_the_same_room_for_its_words():
+    picture = widgets._SensitivityPicture(a_map(), words=WORDS)
+    picture.choose(0)
+    picture.keep_layout()
+    first = picture.figure.subfigs[1].axes[0].get_xlim()
+    for place in range(8):
+        picture.choose(place)
+        assert picture.figure.subfigs[1].axes[0].get_xlim() == pytest.approx(first, rel=0.01)
+        picture.figure.draw_without_rendering()
 
 
 def test_the_frame_is_around_the_column_and_around_the_row():
