@@ -81,6 +81,7 @@ __all__ = [
     "sensitivity",
     "set_num_threads",
     "step_jacobians",
+    "studies",
     "tag_sensitivity",
     "to_keras",
     "to_onnx",
@@ -117,7 +118,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _HOMES |= dict.fromkeys(_NAMES_OF_EXCHANGE, "exchange")
 _MODULES = {
     **{name: name for name in ("cells", "engine", "instruments", "layers", "models")},
-    **{name: name for name in ("data", "exchange", "plots", "torch")},
+    **{name: name for name in ("data", "exchange", "plots", "studies", "torch")},
     "widgets": "tutorials.widgets",
 }
 
