@@ -1,10 +1,10 @@
-"""What looks into a net: are its gradients right, what does it feel, what does each unit follow.
+"""Instruments that look into a net: check its gradients, measure its sensitivities, and find out what its units follow.
 
-Read `jacobians` first: the vanishing gradient in formulas, and exactly how much each step feels each other one; in
-`stack_jacobians` through several layers. `step_slopes` has what both stand on, the derivatives of one step of any cell.
-`gradient_check` compares gradients with differences. `word_effects` says what a tagger's answer hangs on, `unit_probes`
-what a unit keeps track of, `report` what a stored model does with a series, by the `roles` that names have in a cell's
-equations.
+Read `jacobians` first: the vanishing gradient in formulas, and exactly how much each step depends on each other step;
+`stack_jacobians` does this for several layers. Both use `step_slopes`, the derivatives of one step of any cell.
+`gradient_check` compares gradients with differences. `word_effects` shows which words a tagger's answer depends on,
+`unit_probes` which property of a text a unit tracks, and `report` what a stored model does with a series; for this,
+`roles` finds out what each name in a cell's equations is for.
 """
 
 from __future__ import annotations

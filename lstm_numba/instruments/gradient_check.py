@@ -1,4 +1,4 @@
-"""Is the backward pass the derivative of the forward pass? Central differences tell, parameter by parameter.
+"""Check with central differences, parameter by parameter, that the backward pass is the derivative of the forward pass.
 
 For a loss L and one number θ in a weight, an input or an initial state,
 
@@ -27,9 +27,9 @@ from lstm_numba.layers.recurrent import Recurrent, Trace
 
 Loss = Callable[[], float]
 
-# A loss is rounded to a few units in its last place; this many are taken for granted.
+# Assumed rounding error of a loss, in units of its last place.
 _ROUNDING = 16 * 2.0**-52
-# Where R of the first step leaves more than this share of the tolerance, smaller steps are tried too.
+# If R of the first step leaves more than this share of the tolerance, try smaller steps as well.
 _CLEARLY = 1e-2
 _HALVINGS = 14
 
@@ -43,19 +43,19 @@ class GradcheckRow(NamedTuple):
     Attributes
     ----------
     name
-        Such as "W_f", "x", "c0", "layers.0.forward.V_o".
+        Its name, such as "W_f", "x", "c0", "layers.0.forward.V_o".
     entries, checked
         How many numbers it has, and how many were compared.
     error
-        The largest relative error; infinite where a gradient is NaN or infinite.
+        The largest relative error; infinite if a gradient is NaN or infinite.
     place
-        Where: its index in the array of that name.
+        The index of the largest error in the array.
     analytic, numeric
         Both derivatives there.
     passed
         Whether the error is within the tolerance.
     kink
-        Whether the loss has no derivative there: its one-sided derivatives stay apart however small the step.
+        Whether the loss has no derivative there: its one-sided derivatives differ however small the step.
     """
 
     name: str
@@ -71,23 +71,23 @@ class GradcheckRow(NamedTuple):
 
 @dataclass(frozen=True)
 class GradcheckResult:
-    """What `gradcheck` found: ``print(result)`` shows a table, ``bool(result)`` is `passed`.
+    """The result of `gradcheck`: ``print(result)`` shows a table, ``bool(result)`` is `passed`.
 
     Attributes
     ----------
     subject
-        What was checked, in words.
+        A description of the layer, stack or network.
     rows
         One `GradcheckRow` for each parameter, input and initial state.
     tolerance, step
         As given to `gradcheck`.
     wrong_in_one_step
-        If a row failed: names of those that fail for a sequence of a single step, too. There an error in one gate does
-        not spread to the others, as it does on its way to earlier steps. Of several layers those of the highest in
-        which some fail; x and initial states only where no parameter fails. None if all passed.
+        If a row failed: names of the rows that also fail for a sequence of a single step. There an error in one gate
+        can't spread to the others, as it does on its way to earlier steps. With several layers, only rows of the
+        highest layer with failures; x and initial states only if no parameter fails. None if all passed.
     note
-        Of a layer or a stack that computes NaN or infinity when it begins with states of zeros, where: the check begins
-        with random ones, and passes all the same.
+        The place of the first NaN or infinity, if a layer or stack computes one from states of zeros. The check starts
+        from random states, so it can pass all the same.
     """
 
     subject: str
@@ -104,7 +104,7 @@ class GradcheckResult:
 
     @property
     def failed(self) -> list[str]:
-        """Names of the rows that did not pass."""
+        """Names of the rows that failed."""
         return [row.name for row in self.rows if not row.passed]
 
     @property
@@ -113,11 +113,11 @@ class GradcheckResult:
         return max(self.rows, key=lambda row: row.error)
 
     def __bool__(self) -> bool:
-        """Tell whether every row passed, so that ``assert gradcheck(layer)`` means what it says."""
+        """Return whether every row passed, so that ``assert gradcheck(layer)`` works."""
         return self.passed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it; numbers that are not finite become None."""
+        """Return everything in a form that JSON can hold; NaN and infinity become None."""
         return {
             "subject": self.subject,
             "passed": self.passed,
@@ -129,7 +129,7 @@ class GradcheckResult:
         }
 
     def __repr__(self) -> str:
-        """Return the table, which is what one wants to see at the end of a notebook's cell."""
+        """Return the table, for the end of a notebook's cell."""
         return str(self)
 
     def _repr_html_(self) -> str:
@@ -138,7 +138,7 @@ class GradcheckResult:
         return _tables.table(f"{self.subject}\n{self._verdict()}", _HEAD, map(_cells, self.rows), {worst})
 
     def __str__(self) -> str:
-        """Return the table, and one line that sums it up."""
+        """Return the table and a summary in one line."""
         cells = [_HEAD, *(_cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         left = (0, 3, 6)
@@ -209,52 +209,51 @@ def gradcheck(
 ) -> GradcheckResult:
     """Compare the gradients of a layer, a stack or a network with differences of its forward pass.
 
-    A layer is checked with a loss that reads all it returns, with random weights r and p_s, s the states of its cell (h
-    and c in an LSTM):
+    The loss of a layer uses everything that it returns, with random weights r and p_s, where s runs over the states of
+    its cell (h and c in an LSTM):
 
         L = Σₜ rᵗ · hᵗ + Σₛ p_s · s_T
 
-    from a random initial state, for every parameter, gate by gate, and for x, h⁰ and the other initial states. So is a
-    stack, with the states of all its layers; where their sizes differ, each has a row of its own: "h0[0]", "h0[1]", … A
-    network is checked with its own loss, for every parameter and for x. Each derivative is Richardson's (this module's
-    page), and the relative error is
+    The check starts from a random initial state and covers every parameter, gate by gate, as well as x, h⁰ and the
+    other initial states. A stack is checked in the same way, with the states of all its layers; if their sizes differ,
+    each state has its own row: "h0[0]", "h0[1]", … A network is checked with its own loss, for every parameter and for
+    x. Each numeric derivative is Richardson's (see the top of this module), and the relative error is
 
         |analytic - numeric| / max(|analytic|, |numeric|, floor)
         floor = 16 ε max(1, |L|) / (step · tolerance)
 
     with ε = 2⁻⁵², the spacing of float64 at 1. L is rounded, so a numeric derivative is uncertain by about
-    16 ε max(1, |L|) / step. The floor is where this uncertainty reaches the tolerance: smaller entries (below
-    2·10⁻⁶ with the defaults) are held to the uncertainty itself, which is all that differences can know about
-    them.
+    16 ε max(1, |L|) / step. At the floor this uncertainty reaches the tolerance. Smaller entries (below 2·10⁻⁶ with the
+    defaults) are compared to within the uncertainty, since differences can't tell more about them.
 
-    Kinks. Where relu has its corner between θ - step and θ + step, the difference is wrong and not the
-    gradient. So where the error is not far below the tolerance, steps down to 10⁻⁴ of the first are tried,
-    and the R that changes least with the next step is taken; what the analytic gradient says has no part in
-    that choice. Exactly at a kink the one-sided derivatives stay apart at every step and there is no right
-    answer: the row fails and says "at a kink"; take another `seed` or another x.
+    Kinks. If relu has its corner between θ - step and θ + step, the difference is wrong, not the gradient. So if the
+    error is not far below the tolerance, steps down to 10⁻⁴ of the first are tried, and the R that changes least from
+    one step to the next is used. This choice doesn't depend on the analytic gradient. Exactly at a kink the one-sided
+    derivatives differ at every step, and there is no right answer: the row fails and says "at a kink". Then use another
+    `seed` or another x.
 
     Parameters
     ----------
     layer_or_network
         A layer of any cell, a `Stack`, a `Network`, or an object with the same methods and, for a layer, ``states``.
-        float32 is checked in a float64 copy (its ``astype``). The numbers of a float64 one are moved one by one, and
-        put back to the last bit.
+        float32 is checked in a float64 copy (its ``astype``). In float64, each number is changed in turn and then
+        restored exactly.
     x : (T, B, I), optional
-        Input; random numbers in ±1 with T = 4, B = 3 if left out. For a network with an embedding: word
+        Input; by default random numbers in ±1 with T = 4, B = 3. For a network with an embedding: word
         numbers (T, B).
     y : (T, B) whole numbers, optional
-        A network's classes, -1 where none counts; random if left out.
+        A network's classes, -1 where a step doesn't count; random by default.
     lengths : (B,) whole numbers, optional
-        Steps of each sequence; where left out, a stack's own. Without `x`, the longest gives T.
+        Steps of each sequence; by default a stack's own. Without `x`, the longest gives T.
     step
-        s, for every entry alike.
+        s, the same for every entry.
     tolerance
         Largest relative error that passes.
     max_entries
         Compare at most this many entries of each array, drawn at random; None for all. Each entry takes four
         forward passes.
     seed
-        Of everything random here.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -263,11 +262,10 @@ def gradcheck(
     Raises
     ------
     TypeError
-        For something that is neither a layer nor a network.
+        If the first argument is neither a layer nor a network.
     ValueError
-        For a step, tolerance or max_entries that isn't positive, y with a layer, a gradient that is missing
-        or has another shape than its array, a loss that is not finite; and what ``forward`` says about x and
-        lengths.
+        If step, tolerance or max_entries isn't positive, y is given with a layer, a gradient is missing or
+        differs in shape from its array, or the loss is not finite; and errors of ``forward`` about x and lengths.
 
     Examples
     --------
@@ -312,7 +310,7 @@ def _in_float64(subject: Any) -> Any:
     return subject if np.dtype(subject.dtype) == np.float64 else subject.astype(np.float64)
 
 
-# What is checked: arrays by name, a loss of their present values, and its analytic gradients
+# Arrays by name, a loss of their present values, and its analytic gradients
 
 
 class _Problem(ABC):
@@ -331,13 +329,13 @@ class _Problem(ABC):
 
     def _given_x(self, x: ArrayLike) -> NDArray:
         x = _checks.floats("x", x, ("T", "B", self.subject.input_size), np.dtype(np.float64))
-        return x.copy()  # entries of it will be moved
+        return x.copy()  # its entries will be changed
 
     def _random_x(self) -> NDArray:
         return self.rng.uniform(-1, 1, (*self._random_size(), self.subject.input_size))
 
     def _random_size(self) -> tuple[int, int]:
-        """T and B of a made-up input."""
+        """Return T and B of a random input."""
         if self.lengths is None:
             return 4, 3
         lengths = np.asarray(self.lengths)
@@ -346,7 +344,7 @@ class _Problem(ABC):
         return max(1, int(lengths.max())), lengths.size
 
     def _collect(self, gradients: Mapping[str, NDArray], others: Mapping[str, NDArray]) -> None:
-        """Take the parameters' gradients, and those of other arrays; copies, for they are compared later."""
+        """Copy the gradients of parameters and other arrays, to compare them later."""
         for name in self.subject.parameters():
             try:
                 self.gradients[name] = np.array(gradients[name])
@@ -358,11 +356,11 @@ class _Problem(ABC):
 
     @abstractmethod
     def loss(self) -> float:
-        """L of the arrays' present values."""
+        """Return L for the arrays' present values."""
 
     @abstractmethod
     def one_step(self) -> _Problem:
-        """The same for sequences that end after one step."""
+        """Return the same problem with sequences of one step."""
 
     def _lengths_of_one_step(self) -> NDArray | None:
         return None if self.lengths is None else np.minimum(self.lengths, 1)
@@ -376,7 +374,7 @@ class _Problem(ABC):
         ]
 
     def blamed(self, rows: Sequence[GradcheckRow]) -> list[str]:
-        """Names of the rows that failed in the highest layer; x and initial states, if nothing else did."""
+        """Return the names of rows that failed in the highest layer; x and initial states only if nothing else did."""
         failed = [row.name for row in rows if not row.passed]
         others = set(self.arrays) - set(self.subject.parameters())
         own = [name for name in failed if name not in others]
@@ -389,12 +387,12 @@ class _Problem(ABC):
         return f"{_called(self.subject)} with {count:,} parameters, T = {T}, B = {B}"
 
     def from_zero_states(self) -> str | None:
-        """Say where the first NaN or infinity is in a forward pass that begins with zeros, if there is one."""
+        """Return a sentence on the first NaN or infinity in a forward pass from states of zeros, if there is one."""
         return None
 
 
 class _LayerProblem(_Problem):
-    """A layer or a stack under L = Σₜ rᵗ·hᵗ + Σₛ p_s·s_T, from random states."""
+    """A layer or a stack with L = Σₜ rᵗ·hᵗ + Σₛ p_s·s_T, from random states."""
 
     def __init__(
         self, layer: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
@@ -452,7 +450,7 @@ class _LayerProblem(_Problem):
 
 
 def _called(subject: Any) -> str:
-    """What a layer, stack or network is called, with its cell where the class is not that of one cell."""
+    """Return a name for a layer, stack or network, with its cell unless the class stands for one cell."""
     kind = type(subject).__name__
     if isinstance(subject, Recurrent):
         return f"Recurrent layer of {subject.cell.name}" if type(subject) is Recurrent else kind
@@ -462,7 +460,7 @@ def _called(subject: Any) -> str:
 
 
 def _traces(trace: Any) -> Iterator[tuple[str, Trace]]:
-    """(name, trace) of each layer of a stack; of a single layer, which needs no name, its own."""
+    """Iterate over (name, trace) of each layer of a stack, or the trace of a single layer without a name."""
     if isinstance(trace, Trace):
         yield "", trace
         return
@@ -472,7 +470,7 @@ def _traces(trace: Any) -> Iterator[tuple[str, Trace]]:
 
 
 def _like(array: Any, draw: Callable[..., NDArray], *arguments: float) -> Any:
-    """Random numbers in an array's shape."""
+    """Return random numbers in the shape of an array."""
     if isinstance(array, list):
         return [_like(each, draw, *arguments) for each in array]
     return draw(*arguments, array.shape)
@@ -491,7 +489,7 @@ def _product(seed: Any, array: Any) -> float:
 
 
 class _NetworkProblem(_Problem):
-    """A network under its own loss."""
+    """A network with its own loss."""
 
     def __init__(
         self,
@@ -527,7 +525,7 @@ class _NetworkProblem(_Problem):
         return self.rng.integers(0, self.embedding.n_words, self._random_size())
 
     def _random_y(self) -> NDArray:
-        """Random classes, or numbers from 0 to 1 without a softmax; one is left out where there are enough."""
+        """Return random classes, or numbers from 0 to 1 without a softmax; one is ignored if there are enough."""
         T, B, C = self._forward().logits.shape
         classes = self.subject.output == "softmax"
         y = self.rng.integers(0, C, (T, B)) if classes else self.rng.random((T, B, C))
@@ -545,7 +543,7 @@ class _NetworkProblem(_Problem):
 def _by_gates(
     arrays: Mapping[str, NDArray], gradients: Mapping[str, NDArray], gates: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, NDArray, NDArray]]:
-    """(name, array, gradient), with one entry for each gate of a stacked array; the arrays are views."""
+    """Iterate over (name, array, gradient), with one item for each gate of a stacked array; the arrays are views."""
     for name, array in arrays.items():
         gradient = gradients[name]
         if gradient.shape != array.shape:
@@ -564,7 +562,7 @@ def _by_gates(
 
 
 class _Differences:
-    """Numeric derivatives of a loss by single entries of arrays."""
+    """Numeric derivatives of a loss with respect to single entries of arrays."""
 
     def __init__(self, loss: Loss, step: float, tolerance: float) -> None:
         self.loss = loss
@@ -600,7 +598,7 @@ class _Differences:
         return self.error(analytic, numeric), numeric, self._is_kink(gaps)
 
     def _central(self, array: NDArray, index: tuple[int, ...], step: float) -> tuple[float, float]:
-        """Return D(step), and how far the one-sided differences are apart; the step as float64 rounds it."""
+        """Return D(step), and the gap between the one-sided differences, with the step as rounded by float64."""
         theta = float(array[index])
         above, below = theta + step, theta - step
         try:
@@ -614,19 +612,19 @@ class _Differences:
         return (up - down) / (above - below), abs(gap)
 
     def _most_certain(self, D: list[float]) -> float:
-        """Of the R from neighbouring D, the one that changes least with the next; rounding counts."""
+        """Return the R from neighbouring D that differs least from the next, allowing for rounding."""
         R = [_richardson(*pair) for pair in pairwise(D)]
         doubts = [abs(b - a) + self.rounding * 2**k / self.step for k, (a, b) in enumerate(pairwise(R))]
         return R[int(np.argmin(np.nan_to_num(doubts, nan=np.inf)))]
 
     def _is_kink(self, gaps: list[float]) -> bool:
-        """Where there is a second derivative, one-sided differences close in as the step is halved."""
+        """Return whether the gap between one-sided differences fails to shrink when the step is halved."""
         certain = 100 * self.rounding * 2**_HALVINGS / self.step
         return gaps[-1] > max(0.75 * gaps[-2], certain)
 
 
 def _richardson(wide: float, narrow: float) -> float:
-    """R from D(s) and D(s/2)."""
+    """Return R from D(s) and D(s/2)."""
     return (4 * narrow - wide) / 3
 
 

@@ -1,15 +1,15 @@
-"""How much does one time step feel another? Exact derivatives of states with respect to inputs and to earlier states.
+"""Exact derivatives of states with respect to inputs and earlier states: how much one time step depends on another.
 
-A layer is a chain of steps. With z all states of its cell side by side, z = (h, c) in an LSTM and z = h in a GRU, and
-everything taken at the values of one forward pass,
+A layer is a chain of steps. Let z be all states of its cell side by side, z = (h, c) in an LSTM and z = h in a GRU. At
+the values of one forward pass
 
     Dᵗ = ∂zᵗ/∂zᵗ⁻¹      Xᵗ = ∂zᵗ/∂xᵗ      ∂zᵗ/∂xˢ = Dᵗ Dᵗ⁻¹ … Dˢ⁺¹ Xˢ
 
-so that what lies far back shrinks or grows like a product of as many matrices: the vanishing and exploding
-gradient. Sources: J. Hochreiter, *Untersuchungen zu dynamischen neuronalen Netzen* (1991); Y. Bengio, P.
-Simard & P. Frasconi, *Learning Long-Term Dependencies with Gradient Descent is Difficult* (IEEE Trans. Neural
-Networks 5, 1994). D and X follow from the cell's equations (`lstm_numba.instruments.step_slopes`). In a simple
-recurrent net they are diag(φ′(aᵗ)) W and diag(φ′(aᵗ)) U. In an LSTM, with the derivatives inside one step
+The derivative with respect to an early input is a product of many matrices, so it shrinks or grows with the distance:
+this is the vanishing and exploding gradient. Sources: J. Hochreiter, *Untersuchungen zu dynamischen neuronalen Netzen*
+(1991); Y. Bengio, P. Simard & P. Frasconi, *Learning Long-Term Dependencies with Gradient Descent is Difficult* (IEEE
+Trans. Neural Networks 5, 1994). D and X follow from the cell's equations (`lstm_numba.instruments.step_slopes`). In a
+simple recurrent net they are diag(φ′(aᵗ)) W and diag(φ′(aᵗ)) U. In an LSTM, with the derivatives inside one step
 
     ∂cᵗ/∂a_iᵗ = σ′(a_iᵗ) g(a_cᵗ)    ∂cᵗ/∂a_fᵗ = σ′(a_fᵗ) cᵗ⁻¹    ∂cᵗ/∂a_cᵗ = iᵗ g′(a_cᵗ)
     ∂hᵗ/∂a_oᵗ = σ′(a_oᵗ) h(cᵗ)      ∂hᵗ/∂cᵗ = oᵗ h′(cᵗ) + V_o ∂hᵗ/∂a_oᵗ
@@ -21,11 +21,11 @@ each a vector of H numbers, the blocks of D are
     ∂cᵗ/∂cᵗ⁻¹ = diag(fᵗ + V_i ∂cᵗ/∂a_iᵗ + V_f ∂cᵗ/∂a_fᵗ)
     ∂hᵗ/∂cᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂cᵗ⁻¹
 
-and X has U in the place of W. A stack of layers has no single chain; `lstm_numba.instruments.stack_jacobians` goes
-through its layers one after the other.
+and X has U instead of W. A stack of layers has no single chain; `lstm_numba.instruments.stack_jacobians` goes through
+its layers one after the other.
 
-Everything is computed in float64, for float32 layers in a float64 copy: what vanishes is soon below the
-smallest number of float32. Nothing is clipped; NaN and infinity come through.
+Everything is computed in float64, for float32 layers in a float64 copy, because vanishing derivatives soon underflow in
+float32. Nothing is clipped; NaN and infinity come through.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from lstm_numba.instruments.step_slopes import StepSlopes
 from lstm_numba.layers.recurrent import Recurrent, Trace
 from lstm_numba.layers.stack import Stack, StackTrace
 
-# The rows that are carried along at one time: at most this many numbers (128 MB).
+# Largest size of the rows that are carried through the steps at one time, in numbers (128 MB).
 _ROOM = 2**24
 
 
@@ -63,7 +63,7 @@ class StepJacobians(NamedTuple):
 
 
 def step_jacobians(trace: Trace) -> StepJacobians:
-    """Return Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and Xᵗ = ∂zᵗ/∂xᵗ of every step; this module's page has the formulas.
+    """Return Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and Xᵗ = ∂zᵗ/∂xᵗ of every step; the formulas are at the top of this module.
 
     Their singular values say how much one step can shrink or stretch a derivative on its way back:
     ``np.linalg.svd(step_jacobians(trace).state, compute_uv=False)`` is (T, B, Z).
@@ -71,17 +71,17 @@ def step_jacobians(trace: Trace) -> StepJacobians:
     Parameters
     ----------
     trace
-        What ``forward`` of a layer returned; the weights must not have changed since.
+        The trace that ``forward`` of a layer returned; the weights must not have changed since.
 
     Returns
     -------
     StepJacobians
-        float64. Beyond a sequence's length the state stays: D is the identity there, and X zero.
+        In float64. After a sequence's end the state stays the same: D is the identity there, and X is zero.
 
     Raises
     ------
     TypeError
-        For something that is no trace of a layer.
+        If `trace` is not the trace of a layer.
     """
     if not isinstance(trace, Trace):
         raise TypeError(
@@ -116,20 +116,20 @@ def sensitivity(
 ) -> NDArray:
     """Return the exact S[s, t] = ‖∂hᵗ/∂xˢ‖ for all s and t, or for chosen ones.
 
-    With `of` it is another of the cell's states that is differentiated, such as the c of an LSTM: ‖∂cᵗ/∂xˢ‖. With `wrt`
-    it is differentiated with respect to a state, ∂hˢ or ∂cˢ, or to an initial one, ∂h⁰ or ∂c⁰, instead of ∂xˢ. Every
-    derivative is by all paths, as δ and ε of the backward pass are: an LSTM's cˢ acts through hˢ = oˢ ⊙ h(cˢ), too
-    (∂hᵗ/∂cᵗ is not zero), hˢ through later steps only. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. Where no path leads from s
-    to t, S is zero: for s > t, or for s < t with ``reverse=True``, and beyond a sequence's length.
+    `of` differentiates another state of the cell, such as c of an LSTM: ‖∂cᵗ/∂xˢ‖. `wrt` differentiates with respect to
+    a state (hˢ or cˢ) or an initial state (h⁰ or c⁰) instead of xˢ. Every derivative includes all paths, like δ and ε
+    of the backward pass: cˢ of an LSTM also acts through hˢ = oˢ ⊙ h(cˢ), so ∂hᵗ/∂cᵗ is not zero, whereas hˢ acts only
+    through later steps. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. S is zero if no path leads from s to t: for s > t (for
+    s < t with ``reverse=True``), and after a sequence's end.
 
-    With `loss` it is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, by one backward pass.
+    With `loss` the result is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, from one backward pass.
 
     The Jacobians of all pairs are carried through the steps together, in the direction that takes fewer
     multiplications: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
 
-    Of a `Stack`, hᵗ is the top layer's output (D·H), both directions side by side; so are the top layer's other states,
-    and initial states are those of all layers, one beside the other. A layer that runs backward makes hᵗ
-    depend on later steps: with both directions S has no zeros.
+    For a `Stack`, hᵗ is the top layer's output (D·H) with both directions side by side, like the top layer's other
+    states. Initial states are those of all layers side by side. A backward layer makes hᵗ depend on later steps: with
+    both directions S has no zeros.
 
     Parameters
     ----------
@@ -140,38 +140,37 @@ def sensitivity(
     of
         The numerator: one of the layer's ``states``, such as "h" or "c".
     wrt
-        The denominator: "x", a state, or an initial state such as "h0" or "c0". Of a Stack no state, for every layer
-        has its own.
+        The denominator: "x", a state, or an initial state such as "h0" or "c0". For a Stack it can't be a state, since
+        every layer has its own.
     t, s
-        Times of the numerator and of the denominator, 0 … T-1: a number, several, or None for all. Others are
+        Times of the numerator and of the denominator, 0 … T-1: a number, several, or None for all. Other times are
         not computed. Initial states have no s, a loss has no t.
     lengths : (B,) whole numbers, optional
         Steps of each sequence.
     norm
-        "frobenius": the root of the sum of all squares. "spectral": the largest singular value, that is, by
-        how much the most effective small change of xˢ is stretched; never larger than the other.
+        "frobenius": the root of the sum of all squares. "spectral": the largest singular value, which is the factor
+        by which the most effective small change of xˢ is stretched; it is never larger than the other.
     loss : (T, B, H), optional
-        ∂L/∂hᵗ of a loss, as ``layer.backward`` takes it; (T, H) will do for an x of shape (T, I). Of a Stack D·H in
-        the place of H.
+        ∂L/∂hᵗ of a loss, as for ``layer.backward``; (T, H) is allowed if x is (T, I). For a Stack, D·H instead of H.
     **initial : (B, H), optional
-        Initial states by name, h0, c0, …, zero by default; (H,) will do for an x of shape (T, I). Of a Stack as its
-        ``forward`` takes them; (L·D, H) will do for an x of shape (T, I).
+        Initial states by name, h0, c0, …, zero by default; (H,) is allowed if x is (T, I). For a Stack, as for its
+        ``forward``; (L·D, H) is allowed if x is (T, I).
 
     Returns
     -------
     ndarray, float64
         (T, T), indexed [s, t]; (T,), indexed [t], for an initial state; (T,), indexed [s], for a loss. A single t or
-        s has no axis, several have one of their number. More than one sequence adds a first axis of B.
+        s drops its axis; a list of times gives an axis of its length. More than one sequence adds a first axis of B.
 
     Raises
     ------
     TypeError
-        For something that is no layer, an initial state that the cell doesn't have, whole or complex numbers in an
-        array, times that aren't whole numbers.
+        If `layer` is no layer, the cell doesn't have an initial state, an array holds whole or complex numbers, or
+        times aren't whole numbers.
     ValueError
         For an unknown `of`, `wrt` or `norm`, a state as `wrt` of a Stack, times outside 0 … T-1, an `s` with an
         initial state, a `t` or an `of` other than "h" with a loss, wrong shapes, NaN or infinity in the input; the
-        text names the argument.
+        message names the argument.
 
     Examples
     --------
@@ -221,18 +220,18 @@ def jacobian(
     layer, x, of, wrt, lengths, **initial
         As in `sensitivity`.
     t, s
-        Times of numerator and denominator; s is None for the initial states.
+        Times of numerator and denominator; s is None for initial states.
 
     Returns
     -------
     ndarray, float64
-        (H, I) for wrt="x", (H, H) otherwise; (B, H, …) for more than one sequence. Of a Stack (D·H, I), and for the
-        initial states (D·H, ΣH) with those of all layers and directions side by side.
+        (H, I) for wrt="x", (H, H) otherwise; (B, H, …) for more than one sequence. For a Stack (D·H, I), or (D·H, ΣH)
+        for initial states, with those of all layers and directions side by side.
 
     Raises
     ------
     TypeError, ValueError
-        As `sensitivity`.
+        As in `sensitivity`.
     """
     _check_names(layer, of, wrt)
     layer = _in_float64(layer)
@@ -278,7 +277,7 @@ def _in_float64(layer: Any) -> Any:
 
 
 def _as_batch(name: str, value: ArrayLike) -> tuple[NDArray, bool]:
-    """Return an array with an axis for the batch, and whether it had none."""
+    """Return an array with a batch axis, and whether this axis was added."""
     array = np.asarray(value)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (T, n) or (T, B, n), got {array.shape}")
@@ -319,7 +318,7 @@ def _time(name: str, value: Any, T: int) -> int:
 
 
 def _times(name: str, value: Any, T: int) -> tuple[list[int], bool]:
-    """Return the times that are meant, and whether a single one was given."""
+    """Return the chosen times, and whether a single one was given."""
     if value is None:
         return list(range(T)), False
     if np.ndim(value) == 0:
@@ -366,7 +365,7 @@ def _sensitivity_of_loss(
     ss, one_s = _sources(wrt, s, trace.T)
     gradients = layer.backward(trace, dh)
     name = f"epsilon_{wrt}" if wrt in layer.states else wrt
-    vectors = getattr(gradients, name)  # (T, B, n), or (B, n) of an initial state
+    vectors = getattr(gradients, name)  # (T, B, n), or (B, n) for an initial state
     if isinstance(layer, Stack) and wrt != "x":
         vectors = np.concatenate(list(vectors), axis=1)
     vectors = vectors[None] if wrt.endswith("0") else vectors[ss]
@@ -380,7 +379,7 @@ def _sensitivity_of_loss(
 
 
 def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
-    """One chain of steps for each sequence."""
+    """Iterate over the sequences, with one chain of steps for each."""
     if isinstance(trace, StackTrace):
         from lstm_numba.instruments import stack_jacobians
 
@@ -394,7 +393,7 @@ def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
 class _Chain:
     """The steps of one sequence in the order of processing, n = 0 … L-1, with z⁻¹ the initial state.
 
-    A Jacobian is (rows h or c of) Dⁿ … Dᵐ⁺¹ E with E = ∂zᵐ/∂(the source at m), built from either end.
+    A Jacobian is Dⁿ … Dᵐ⁺¹ E (its rows for h or c) with E = ∂zᵐ/∂(the source at m). It is built from either end.
     """
 
     def __init__(self, slopes: StepSlopes, trace: Any, b: int, of: str, wrt: str) -> None:
@@ -409,7 +408,7 @@ class _Chain:
         self.width = trace.layer.input_size if wrt == "x" else H  # columns of the Jacobian
 
     def _order(self, times: Sequence[int]) -> dict[int, int]:
-        """Place in the order of processing → time, ascending, for the times that the sequence has."""
+        """Map the place in the order of processing to the time, ascending, for times within the sequence."""
         last = self.length - 1
         place = {
             (last - time if self.reverse and time != _INITIAL else time): time
@@ -428,7 +427,7 @@ class _Chain:
         number = self.states.index(self.wrt.removesuffix("0"))
         if self.wrt.endswith("0"):
             return np.eye(self.Z)[:, number * self.H : (number + 1) * self.H]
-        return self.slopes.own_state(number, self._time(m), self.b)  # cˢ acts through hˢ too
+        return self.slopes.own_state(number, self._time(m), self.b)  # cˢ also acts through hˢ
 
     def jacobians(
         self, ss: Sequence[int], ts: Sequence[int]
@@ -446,7 +445,7 @@ class _Chain:
         yield from (self._forward if forward <= back else self._back)(sources, targets)
 
     def _forward(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
-        """From each source on: rows (∂z/∂source)ᵀ of all sources so far, one product with Dᵀ a step."""
+        """Carry rows (∂z/∂source)ᵀ of all sources so far forward, with one product with Dᵀ per step."""
         for group in self._groups(list(sources), self.width):
             rows, spare = np.empty((2, len(group) * self.width, self.Z))
             count = 0
@@ -463,7 +462,7 @@ class _Chain:
                     yield [(sources[m], targets[n]) for m in group[:count]], blocks.transpose(0, 2, 1)
 
     def _back(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
-        """From each target back: rows ∂target/∂z of all targets so far, one product with D a step."""
+        """Carry rows ∂target/∂z of all targets so far back, with one product with D per step."""
         for group in self._groups(list(targets)[::-1], self.H):
             rows, spare = np.empty((2, len(group) * self.H, self.Z))
             count = 0
@@ -482,7 +481,7 @@ class _Chain:
                     rows, spare = spare, rows
 
     def _groups(self, places: list[int], height: int) -> list[list[int]]:
-        """Cut places into groups whose rows find room."""
+        """Divide places into groups whose rows fit into memory."""
         size = max(1, _ROOM // (height * self.Z))
         return [places[n : n + size] for n in range(0, len(places), size)]
 
@@ -502,7 +501,7 @@ def _frobenius(blocks: NDArray) -> NDArray:
 
 
 def _spectral(blocks: NDArray) -> NDArray:
-    """Largest singular value of each block (n, p, q); the SVD wants finite numbers."""
+    """Largest singular value of each block (n, p, q); the SVD needs finite numbers."""
     scaled, scale = _scaled(blocks)
     finite = np.isfinite(scale)
     result = scale.copy()
@@ -511,7 +510,7 @@ def _spectral(blocks: NDArray) -> NDArray:
 
 
 def _scaled(blocks: NDArray) -> tuple[NDArray, NDArray]:
-    """Return blocks over their largest entry, and that entry; zero, infinite and NaN ones become ones."""
+    """Return blocks divided by their largest entry, and that entry, which becomes 1 if it is zero, infinite or NaN."""
     scale = np.abs(blocks).max(axis=(1, 2))
     ordinary = (scale > 0) & (scale < np.inf)
     scaled = np.ones_like(blocks)

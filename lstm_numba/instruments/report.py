@@ -1,14 +1,14 @@
-"""What a stored recurrent layer does with a series: figures, and of each in one sentence what is to be seen in it.
+"""Show what a stored recurrent layer does with a series: figures, each with one sentence that says what it shows.
 
     l = choose(model, x)          one layer in one direction, and the steps to draw
     for picture in pictures(l):   its gates, states, output, sensitivities, and the gradient of its last output
         picture.figure, picture.reading, picture.numbers
 
-Which names are gates, and what a step keeps of a state, the cell's equations say (`lstm_numba.instruments.roles`).
-Every sentence is made from the numbers that are drawn. Two measures are ours:
+The cell's equations determine which names are gates, and which factor of a state a step keeps
+(`lstm_numba.instruments.roles`). Every sentence is made from the numbers in the figure. Two measures need a definition:
 
-- A step keeps a factor of a state: fᵗ of an LSTM's cᵗ⁻¹, zᵗ of a GRU's hᵗ⁻¹. The half-life of what the state holds is
-  the number of steps after which half is left at the geometric mean of that factor over the steps drawn:
+- A step keeps a factor of a state: fᵗ of an LSTM's cᵗ⁻¹, zᵗ of a GRU's hᵗ⁻¹. The half-life of a state is the number of
+  steps after which half of its content is left, given the geometric mean of this factor over the steps drawn:
   ln ½ / mean(ln f).
 - A gate counts as open above 0.9 and as closed below 0.1, as in A. Karpathy, J. Johnson & L. Fei-Fei, *Visualizing and
   Understanding Recurrent Networks* (2015).
@@ -33,31 +33,31 @@ from lstm_numba.layers.stack import Stack, as_stack
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# As many steps are drawn if nothing is said: what a page can show, and maps of all pairs of steps cost their square.
+# Number of steps drawn by default: as many as a page can show; maps of all pairs cost the square of it.
 STEPS = 200
 _OPEN, _CLOSED = 0.9, 0.1
-# Of the largest: below this a derivative counts as gone, a slope as flat, an output as silent.
+# Shares of the largest value below which a derivative counts as gone, a slope as flat, an output as silent.
 _GONE, _FLAT, _SILENT = 0.01, 0.1, 0.05
 
-# What names of equations are called in sentences; any other is called by its letters.
+# Words for the names of equations in sentences; any other name is written as it is.
 _GATES = {"i": "input", "f": "forget", "o": "output", "r": "reset", "z": "update"}
 _PARTS = {"g": "squashed cell input", "n": "candidate"}
 _STATES = {"h": "output", "c": "cell state"}
 
 
 class Picture(NamedTuple):
-    """A figure, and what is to be seen in it.
+    """A figure, and what it shows.
 
     Attributes
     ----------
     name
-        Of its files, without the ending.
+        Name of its files, without the suffix.
     figure
-        Of matplotlib.
+        The matplotlib figure.
     alt, reading
-        The text for those who can't see it; in one sentence or two what this one shows.
+        The text for readers who can't see it, and one or two sentences that say what it shows.
     numbers
-        What the reading was made from, as JSON can hold it.
+        The numbers behind these sentences, in a form that JSON can hold.
     """
 
     name: str
@@ -68,26 +68,26 @@ class Picture(NamedTuple):
 
 
 class Chosen:
-    """One layer of a model in one direction, what it computed for one sequence, and the steps that are drawn.
+    """One layer of a model in one direction, its trace for one sequence, and the steps to draw.
 
     Attributes
     ----------
     layer
         The layer, of any cell.
     roles
-        What its equations' names are for.
+        The roles of the names in its equations.
     stack
-        The model up to this layer, with this direction alone at the top.
+        The model up to this layer, with only this direction at the top.
     number, direction
-        Of the layer, 0 for the first; "forward" or "backward".
+        The layer's number, from 0; "forward" or "backward".
     x : (T, I)
         The model's input.
     trace
         The layer's `Trace`, B = 1.
     start, stop
-        The steps that are drawn, from 0: start ≤ t < stop.
+        The steps to draw, from 0: start ≤ t < stop.
     units, sorted
-        Numbers of the units in the order in which they are drawn; whether that is the order of their half-lives.
+        Numbers of the units in the order of drawing; whether they are sorted by half-life.
     """
 
     def __init__(self, stack: Stack, x: NDArray, start: int, stop: int) -> None:
@@ -104,35 +104,35 @@ class Chosen:
         self.sorted = False
 
     def of(self, name: str) -> NDArray:
-        """Return an array of the trace at the steps that are drawn (steps, H), float64."""
+        """Return an array of the trace at the steps to draw (steps, H), float64."""
         return np.asarray(getattr(self.trace, name)[self.start : self.stop, 0], np.float64)
 
     @cached_property
     def remembers(self) -> str | None:
-        """The state of which a step keeps a factor that gates decide on; None if there is none."""
+        """The state of which a step keeps a factor set by gates; None if there is none."""
         return next((state for state, x in self.roles.kept.items() if x.op != "number" and not _unsteady(x)), None)
 
     @cached_property
     def gates(self) -> tuple[str, ...]:
-        """Names of the gates; where no function says that something is one, what decides on the factor that is kept."""
+        """Names of the gates; if no function marks one, the names that set the factor that is kept."""
         if self.roles.gates or self.remembers is None:
             return self.roles.gates
         return tuple(self.roles.read_by(self.roles.kept[self.remembers]))
 
     def kept(self) -> NDArray:
-        """The factor of that state which each step keeps (steps, H)."""
+        """The factor of that state that each step keeps (steps, H)."""
         assert self.remembers is not None
         factor = self.roles.values(self.roles.kept[self.remembers], self.trace)
         return factor[self.start : self.stop, 0]
 
     @property
     def last(self) -> int:
-        """Of the steps that are drawn the one that is processed last."""
+        """The step that is processed last among those to draw."""
         return self.start if self.layer.reverse else self.stop - 1
 
     @cached_property
     def S(self) -> NDArray:
-        """‖∂hᵗ/∂xˢ‖ of the layer's output by the model's input, for all pairs of steps that are drawn."""
+        """‖∂hᵗ/∂xˢ‖ of the layer's output with respect to the model's input, for all pairs of steps to draw."""
         times = range(self.start, self.stop)
         return np.atleast_2d(sensitivity(self.stack, self.x, t=times, s=times))
 
@@ -154,7 +154,7 @@ def choose(
     steps: tuple[int, int] | None = None,
     units: Sequence[int] | None = None,
 ) -> Chosen:
-    """Run a model over one sequence, and choose what of it is looked at.
+    """Run a model over one sequence, and choose the part to look at.
 
     Parameters
     ----------
@@ -163,22 +163,21 @@ def choose(
     x : (T, B, I)
         Input.
     layer
-        0 is the first; the last by default, whose output the rest of the model sees.
+        Number of the layer, from 0. By default the last one, whose output the rest of the model sees.
     direction
         "forward" or "backward"; by default the first that the layer has.
     sequence
-        Of the batch.
+        Number of the sequence in the batch.
     steps
-        The first and the last step to draw, from 1. By default the last `STEPS`. The model always runs over all.
+        The first and the last step to draw, from 1. By default the last `STEPS`. The model always runs over all steps.
     units
-        Units in the order in which they are drawn. By default all: what holds longest at the top, where gates decide
-        on that.
+        Units in the order of drawing. By default all, with the slowest to forget at the top if gates set their memory.
 
     Raises
     ------
     TypeError, ValueError
-        For something that is no model, an input that doesn't fit, a layer, direction, sequence, step or unit that isn't
-        there; the text names the argument.
+        If `model` is no model, the input doesn't fit, or a layer, direction, sequence, step or unit doesn't exist; the
+        message names the argument.
     """
     stack = as_stack(model)
     x = _checks.floats("x", x, ("T", "B", "I"), stack.dtype)
@@ -206,7 +205,7 @@ def _number(name: str, value: Any, size: int) -> int:
 
 
 def _direction(stack: Stack, number: int, direction: str | None) -> int:
-    """Which of the layer's directions is meant."""
+    """Return the index of the chosen direction of a layer."""
     there = ["backward" if each.reverse else "forward" for each in stack.layers[number]]
     if direction is None:
         return 0
@@ -217,7 +216,7 @@ def _direction(stack: Stack, number: int, direction: str | None) -> int:
 
 
 def _steps(steps: tuple[int, int] | None, T: int) -> tuple[int, int]:
-    """Steps to draw, from 0, without the last."""
+    """Return start and stop of the steps to draw, from 0."""
     if steps is None:
         return max(0, T - STEPS), T
     first, last = (_checks.size("steps", each) for each in steps)
@@ -234,7 +233,7 @@ def _units(units: Sequence[int], H: int) -> NDArray:
 
 
 def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
-    """The stack up to a layer, with one of its directions alone, and the states that sequence b begins with."""
+    """Return the stack up to a layer, with only one of its directions, and the initial states of sequence b."""
     layers = [list(each) for each in stack.layers[:number]] + [[stack.layers[number][d]]]
     below = sum(len(each) for each in layers[:-1])
     states = {}
@@ -247,7 +246,7 @@ def _part(stack: Stack, number: int, d: int, b: int) -> Stack:
 
 
 def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Iterator[str]:
-    """Say in two lines what is looked at."""
+    """Describe in two lines the model and the part of it that is shown."""
     stack, layer = as_stack(model), chosen.layer
     options = [*_options(layer), (bool(layer.bias), "bias")]
     runs = groupby(options, key=lambda each: each[0])
@@ -261,12 +260,12 @@ def introduction(model: Any, chosen: Chosen, weights: str, series: str) -> Itera
 
 
 def kind_of(layer: Recurrent) -> str:
-    """Return what a layer is called: by its class, or by its cell where the class is that of all."""
+    """Return the name of a layer: its class, or its cell for the general class `Recurrent`."""
     return layer.cell.name if type(layer) is Recurrent else type(layer).__name__
 
 
 def _options(layer: Recurrent) -> Iterator[tuple[bool, str]]:
-    """Name what a layer has (or hasn't): choices, numbers, unusual functions; a cell's only function always."""
+    """Name the options of a layer: switches, numbers, unusual functions, and always a cell's only function."""
     functions = [value for value in layer.options.values() if isinstance(value, str)]
     for key, value in layer.options.items():
         if isinstance(value, bool):
@@ -280,12 +279,12 @@ def _options(layer: Recurrent) -> Iterator[tuple[bool, str]]:
 
 
 def _size(directions: Sequence[Recurrent]) -> str:
-    """How many units a layer has."""
+    """Return how many units a layer has, in words."""
     return _plural(directions[0].hidden_size, "unit") + " each way" * (len(directions) == 2)
 
 
 def description(chosen: Chosen) -> dict[str, Any]:
-    """Return the same as JSON can hold it."""
+    """Return the same description in a form that JSON can hold."""
     return {
         "layer": chosen.layer.config() | {"number": chosen.number, "direction": chosen.direction},
         "steps": [chosen.start + 1, chosen.stop],
@@ -320,25 +319,25 @@ def _ordered(chosen: Chosen) -> NDArray:
 
 
 def reach(profile: NDArray) -> int | None:
-    """Distance from which on a profile stays below a hundredth of its largest value; None where it never does."""
+    """Return the distance from which on a profile stays below 1 % of its largest value; None if it never does."""
     left = np.flatnonzero(~(profile < _GONE * profile.max()))
     return None if left[-1] == len(profile) - 1 else int(left[-1]) + 1
 
 
 def by_distance(S: NDArray, direction: str) -> NDArray:
-    """Mean of S[s, t] over all pairs of steps that lie 0, 1, 2, … apart in the directions there are."""
+    """Return the mean of S[s, t] over all pairs of steps that are 0, 1, 2, … apart, in the existing directions."""
     signs = {"forward": (1,), "backward": (-1,), "both": (1, -1)}[direction]
     return np.array([np.mean([np.diagonal(S, sign * d).mean() for sign in signs]) for d in range(len(S))])
 
 
 def directions_of(stack: Stack) -> str:
-    """Tell which outputs an input of a stack can reach: "forward", "backward" or "both"."""
+    """Return which outputs an input of a stack can reach: "forward", "backward" or "both"."""
     found = {bool(each.reverse) for directions in stack.layers for each in directions}
     return "both" if len(found) == 2 else "backward" if found == {True} else "forward"
 
 
 def _unsteady(x: Any) -> bool:
-    """Whether an expression reads a state before the step: no factor that a gate decides on."""
+    """Return whether an expression reads a state before the step, so that it isn't a factor set by gates."""
     return any(each.endswith("_prev") for each in x.names())
 
 
@@ -346,20 +345,20 @@ def _unsteady(x: Any) -> bool:
 
 
 def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Picture]:
-    """Draw one figure after the other: close each before the next.
+    """Draw one figure after the other; close each before asking for the next.
 
     Parameters
     ----------
     chosen
-        What `choose` returned.
+        The result of `choose`.
     x_names
         Names of the model's inputs.
 
     Yields
     ------
     Picture
-        "gates", if there are any; one of each state other than h: "cell" of c, and "state_n" of any n; and of every
-        layer "output", "sensitivity" and "gradient".
+        "gates", if there are any; one for each state other than h: "cell" for c, and "state_n" for another state n;
+        and for every layer "output", "sensitivity" and "gradient".
     """
     if chosen.gates:
         yield _gates(chosen, x_names)
@@ -372,7 +371,7 @@ def pictures(chosen: Chosen, x_names: list[str] | None = None) -> Iterator[Pictu
 
 
 def _maps(chosen: Chosen, names: Sequence[str], x_names: list[str] | None, told: Sequence[int] = ()) -> Figure:
-    """Draw the arrays of these names; the units that the text tells of have their numbers beside them."""
+    """Draw the arrays of these names; units that the text mentions have their numbers beside them."""
     from lstm_numba import plots
 
     return plots.unit_maps(
@@ -393,7 +392,7 @@ def _where(chosen: Chosen) -> str:
 
 
 def _broken(chosen: Chosen, names: Sequence[str]) -> str | None:
-    """Say from which step on there are NaN or infinity, if there are."""
+    """Return a sentence on the step at which NaN or infinity first occur, if they do."""
     bad = np.zeros(chosen.stop - chosen.start, bool)
     for name in names:
         bad |= ~np.isfinite(chosen.of(name)[:, chosen.units]).all(axis=1)
@@ -429,7 +428,7 @@ def _gates(chosen: Chosen, x_names: list[str] | None) -> Picture:
 
 
 def _is_between(chosen: Chosen, name: str) -> bool:
-    """Whether a gate lies between 0 and 1: as its function says, or, without one, by its values."""
+    """Return whether a gate lies between 0 and 1, judged by its function or, without one, by its values."""
     if name in chosen.roles.gates:
         return chosen.roles.is_sigmoid(name)
     values = chosen.of(name)
@@ -437,7 +436,7 @@ def _is_between(chosen: Chosen, name: str) -> bool:
 
 
 def _longest_and_shortest(chosen: Chosen) -> list[int]:
-    """Units that `_forgetting` tells of."""
+    """Return the units that `_forgetting` mentions."""
     if chosen.remembers is None:
         return []
     order = np.argsort(-half_lives(chosen.kept()[:, chosen.units]), kind="stable")
@@ -445,7 +444,7 @@ def _longest_and_shortest(chosen: Chosen) -> list[int]:
 
 
 def _gate_words(names: Sequence[str]) -> str:
-    """i, f → "input and forget gates"; k → "gate k"."""
+    """Turn i, f into "input and forget gates", and k into "gate k"."""
     if all(name in _GATES for name in names):
         return f"{_list([_GATES[name] for name in names])} gate{'s' * (len(names) > 1)}"
     return f"gate{'s' * (len(names) > 1)} {_list(list(names))}"
@@ -464,7 +463,7 @@ def _forgetting(chosen: Chosen) -> tuple[str, dict[int, float | None]]:
 
 
 def _state(chosen: Chosen, state: str, x_names: list[str] | None) -> Picture:
-    """A state other than the output, beneath what it is made of."""
+    """Draw a state other than the output, below the parts that it is made of."""
     name = "cell" if state == "c" else f"state_{state}"
     word = _state_word(state)
     drawn = [*chosen.roles.parts(state), state]
@@ -552,7 +551,7 @@ def _sensitivity(chosen: Chosen) -> Picture:
         if distance is not None:
             _mark_distance(ax, distance, direction)
     alt = (
-        f"Map of the norms of the derivatives of the output at step t by the input at step s, for steps"
+        f"Map of the norms of the derivatives of the output at step t with respect to the input at step s, for steps"
         f" {chosen.start + 1} to {chosen.stop}, logarithmic colours. In words: {reading}."
     )
     return Picture("sensitivity", ax.figure.figure, alt, f"{reading}.", numbers)
@@ -572,7 +571,7 @@ def _effect(profile: NDArray, distance: int | None, direction: str) -> str:
 
 
 def _mark_distance(ax: Any, distance: int, direction: str) -> None:
-    """A dashed line along the pairs of steps from which on the mean is below 1 % of its largest."""
+    """Draw a dashed line along the distance from which on the mean is below 1 % of its largest value."""
     n = ax.images[0].get_array().shape[0]
     ends, near = (distance - 1, n - 0.5), (-0.5, n - distance)  # between the cells that lie d - 1 and d steps apart
     for forward in ((True, False) if direction == "both" else (direction == "forward",)):
@@ -605,7 +604,7 @@ def _gradient(chosen: Chosen) -> Picture:
 
 
 def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, Any]]:
-    """Tell how far back each curve reaches from the last step, and the numbers that say so."""
+    """Say how far back each curve reaches from the last step, and return the numbers as well."""
     others = [_state_word(state) for state in chosen.layer.states[1:]]
     names = dict(zip(("input", "output", *others), curves.values(), strict=True))
     back = {name: values if chosen.layer.reverse else values[::-1] for name, values in names.items()}
@@ -638,7 +637,7 @@ def _past(chosen: Chosen, curves: dict[str, NDArray]) -> tuple[str, dict[str, An
 
 
 def _count(steps: float) -> str:
-    """2.14 → "2.1 steps", 240.3 → "240 steps"."""
+    """Turn 2.14 into "2.1 steps", and 240.3 into "240 steps"."""
     if steps >= 10_000:
         return "more than 10,000 steps"
     number = f"{steps:.0f}" if steps >= 10 else f"{steps:.1f}".removesuffix(".0")
@@ -646,7 +645,7 @@ def _count(steps: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """0.123 → "12 %"; what is little is not made nothing, nor is what is nearly all made all."""
+    """Turn 0.123 into "12 %"; a small share isn't rounded to 0 %, nor a large one to 100 %."""
     percent = 100 * float(share)
     if 0 < percent < 1:
         return f"{percent:.1g} %" if percent < 0.95 else "1 %"
@@ -677,7 +676,7 @@ def _after(steps: float) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """A number as JSON has it: None for NaN and infinity."""
+    """Return a number in a form that JSON can hold: None for NaN and infinity."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -1,8 +1,8 @@
-"""What each name of a cell's equations is for, as far as the equations say it.
+"""Find out from a cell's equations what each name is for.
 
-- A gate is the value of a sigmoid, or of an option that is one by default; and so is 1 - a gate.
+- A gate is the value of a sigmoid, or of an option that is a sigmoid by default; 1 minus a gate is a gate as well.
 - A step keeps a factor of a state: f in cᵗ = f ⊙ cᵗ⁻¹ + i ⊙ g, z in hᵗ = (1 - z) ⊙ n + z ⊙ hᵗ⁻¹.
-- What else the state's line is made of are its parts: g, n.
+- The other names in the state's line are its parts: g, n.
 - A state is squashed by the function that another line applies to it: tanh in h = o ⊙ tanh(c).
 """
 
@@ -49,7 +49,7 @@ class Roles:
         return x.op == "-" and x.args[0] == ONE and x.args[1].op == "name" and self._is_gate(x.args[1].args[0])
 
     def is_sigmoid(self, gate: str) -> bool:
-        """Tell whether a gate's values lie between 0 and 1: its function may have been chosen otherwise."""
+        """Return whether a gate's values lie between 0 and 1, as its function may be another one than the default."""
         x = self._lines[self._program.final[gate]]
         if x.op == "-":
             return self.is_sigmoid(self._shown[x.args[1].args[0]])
@@ -57,14 +57,14 @@ class Roles:
 
     @cached_property
     def kept(self) -> dict[str, Expression]:
-        """State → the factor of its value before the step, for those whose equations have one as a sum of products."""
+        """State → the factor of its value before the step, for states whose equation is a sum of products with one."""
         found = {state: self._factor(self._program.final[state], f"{state}_prev") for state in self.states}
         return {
             state: x for state, x in found.items() if x != ZERO and not any(each.op == "call" for each in _parts(x))
         }
 
     def _factor(self, version: str, wrt: str) -> Expression:
-        """∂ of a line with respect to a state before the step, not counting what a gate sees of it."""
+        """Return the derivative of a line with respect to a state before the step, without the paths through gates."""
         x = self._lines[version]
         total = derivative(x, wrt)
         for each in dict.fromkeys(x.names()):
@@ -77,19 +77,19 @@ class Roles:
         return {self._program.final[state] for state in self.states}
 
     def read_by(self, x: Expression) -> list[str]:
-        """Names of the equations' lines, other than states, that an expression reads."""
+        """Return the names, other than states, that an expression reads."""
         found = [self._shown[version] for version in dict.fromkeys(x.names()) if version in self._shown]
         return [each for each in found if each not in self.states]
 
     def parts(self, state: str) -> list[str]:
-        """Names that a state's line reads, other than gates, states and pre-activations."""
+        """Return the names that a state's line reads, other than gates, states and pre-activations."""
         read = dict.fromkeys(self._lines[self._program.final[state]].names())
         own = [self._shown[each] for each in read if each in self._lines and each in self._shown]
         linear = {joined(kind, gate) for kind in "auw" for gate in getattr(self._program.arguments, kind)}
         return [each for each in own if each not in (*self.gates, *self.states) and each not in linear]
 
     def squashed(self, state: str) -> str | None:
-        """The function that another line applies to a state; None for none."""
+        """Return the function that another line applies to a state; None if there is none."""
         for x in self._lines.values():
             for each in _parts(x):
                 if each.op == "call" and each.args[1] == name(self._program.final[state]):
@@ -98,7 +98,7 @@ class Roles:
         return None
 
     def outermost(self, state: str) -> tuple[str, Expression] | None:
-        """The function whose value a state is, and its argument; None where it is something else."""
+        """Return the function whose value a state is, and its argument; None if it is something else."""
         x = self._lines[self._program.final[state]]
         if x.op != "call":
             return None
@@ -106,7 +106,7 @@ class Roles:
         return (function, x.args[1]) if function in SQUASHING else None
 
     def values(self, x: Expression, trace: Trace) -> NDArray:
-        """What an expression of the equations' names is in a trace, float64 (T, B, H)."""
+        """Return the values of an expression in a trace, float64 (T, B, H)."""
         found = {}
         for version in x.names():
             if version in self._shown:
@@ -121,14 +121,14 @@ class Roles:
 
 
 def _parts(x: Expression) -> Iterator[Expression]:
-    """Iterate over an expression and all that it is made of."""
+    """Iterate over an expression and all its parts."""
     yield x
     for each in x.operands():
         yield from _parts(each)
 
 
 def flat_share(function: str, a: NDArray, tenth: float) -> float | None:
-    """Share of values at which a function's slope is below that part of its largest; None for the identity."""
+    """Return the share of values where a function's slope is below `tenth` of its largest; None for the identity."""
     if function == "identity":
         return None
     largest = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0, "hard_sigmoid": 0.2, "hard_sigmoid_6": 1 / 6}[function]

@@ -1,15 +1,16 @@
 """Exact derivatives through several layers, and through layers that run in both directions.
 
-In a stack a step's output can depend on earlier steps, later ones, or all of them, and there is no one chain of steps.
-But each layer in each direction is one, so a derivative goes through them one after the other. With Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and
-Xᵗ = ∂zᵗ/∂xᵗ of a layer, z all its states and ⁻ for "the step processed before", there are two ways:
+In a stack the output of a step can depend on earlier steps, on later ones, or on all of them, so there is no single
+chain of steps. But each layer in each direction is a chain, and a derivative goes through these one after the other.
+With Dᵗ = ∂zᵗ/∂zᵗ⁻¹ and Xᵗ = ∂zᵗ/∂xᵗ of a layer, z all its states and ⁻ for "the step processed before", there are two
+ways:
 
     from the input up     żᵗ = Xᵗ ẋᵗ + Dᵗ ż⁻
-    from the output down  ∂/∂xᵗ = λᵗ Xᵗ            λ⁻ = e⁻ + λᵗ Dᵗ    with e what comes from the layer above
+    from the output down  ∂/∂xᵗ = λᵗ Xᵗ            λ⁻ = e⁻ + λᵗ Dᵗ    with e from the layer above
 
-Up, ẋ is a unit vector at one time s; what comes out is a column of every ∂hᵗ/∂xˢ. Down, e is a unit vector at one time
-t; what comes out is a row of every ∂hᵗ/∂xˢ. The way with fewer rows is taken. Several layers add nothing: what comes
-out of one goes into the next, and what two directions make of the same input is added.
+On the way up, ẋ is a unit vector at one time s, and the result is a column of every ∂hᵗ/∂xˢ. On the way down, e is a
+unit vector at one time t, and the result is a row of every ∂hᵗ/∂xˢ. The way with fewer rows is used. With several
+layers, the result of one goes into the next, and the results of two directions with the same input are added.
 
 Sources: A. Griewank & A. Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 3, for the two ways; A. Graves,
 *Supervised Sequence Labelling with Recurrent Neural Networks* (2012), section 4.8, for the sensitivity of a
@@ -27,15 +28,15 @@ from numpy.typing import NDArray
 from lstm_numba.instruments.step_slopes import StepSlopes
 from lstm_numba.layers.stack import StackTrace, merged, unmerged
 
-# The rows that are carried along at one time: at most this many numbers (128 MB).
+# Largest size of the rows that are carried through the steps at one time, in numbers (128 MB).
 _ROOM = 2**24
 
-# At which times a row can be other than zero, seen from the time where it begins.
+# The times at which a row can be nonzero, relative to the time where it begins.
 _AT, _LATER, _EARLIER, _ANY = "at", "later", "earlier", "any"
 
 
 class _Way:
-    """One layer in one direction, for one sequence; rows are carried through its steps in either direction."""
+    """One layer in one direction for one sequence, through whose steps rows are carried up or down."""
 
     def __init__(self, trace: Any, slopes: StepSlopes, b: int) -> None:
         self.reverse = trace.layer.reverse
@@ -46,7 +47,7 @@ class _Way:
         """Return ṡ of every step (L, R, H), s one of the states, from ẋ (L, R, I) and ż of the initial state (R, S, H).
 
         order, active
-            The steps as they are processed; which rows can be other than zero at a step: more and more of them.
+            The steps in the order of processing; the rows that can be nonzero at a step, a growing number.
         """
         L, R, _ = dx.shape
         ds, own = np.zeros((L, R, self.H)), slice(part * self.H, (part + 1) * self.H)
@@ -74,7 +75,7 @@ class _Way:
 
 
 class StackChain:
-    """One sequence's way through a stack, with the interface of the chain of a single layer."""
+    """One sequence in a stack, with the same interface as the chain of a single layer."""
 
     def __init__(self, trace: StackTrace, slopes: list[list[Any]], b: int, of: str, wrt: str) -> None:
         stack = trace.stack
@@ -84,8 +85,8 @@ class StackChain:
             [_Way(own, slope, b) for own, slope in zip(*pair, strict=True)]
             for pair in zip(trace.layers, slopes, strict=True)
         ]
-        self.part = stack.states.index(of)  # of the top's states
-        self.part0 = 0 if wrt == "x" else stack.states.index(wrt.removesuffix("0"))  # of the initial states
+        self.part = stack.states.index(of)  # among the states of the top layer
+        self.part0 = 0 if wrt == "x" else stack.states.index(wrt.removesuffix("0"))  # among the initial states
         self.height = stack.output_size
         self.state_sizes = stack.state_sizes
         self.input_size = stack.input_size
@@ -110,11 +111,11 @@ class StackChain:
             yield from self._blocks(blocks, group, others, size, up)
 
     def _rather_up(self, n_sources: int, n_targets: int) -> bool:
-        """Tell which way has fewer rows."""
+        """Return whether the way up has fewer rows."""
         return n_sources * self.width <= n_targets * self.height
 
     def _blocks(self, found: NDArray, group: list[int], others: list[int], size: int, up: bool) -> Iterator[Any]:
-        """Cut what came out at each time into Jacobians."""
+        """Cut the results at each time into Jacobians."""
         for other in others:
             blocks = found[max(other, 0)].reshape(len(group), size, -1)
             linked = [n for n, place in enumerate(group) if self._linked(*((place, other) if up else (other, place)))]
@@ -123,15 +124,15 @@ class StackChain:
                 yield pairs, blocks[linked].transpose(0, 2, 1) if up else blocks[linked]
 
     def _linked(self, s: int, t: int) -> bool:
-        """Tell whether a path leads from s to t: not where all layers run the other way."""
+        """Return whether a path leads from s to t: there is none if all layers run the other way."""
         backward = {way.reverse for ways in self.ways for way in ways}
         return len(backward) == 2 or s < 0 or (t <= s if backward == {True} else s <= t)
 
     def _steps(self, place: NDArray, reach: str, later: bool) -> tuple[Sequence[int], Any, str]:
-        """Return the order of a layer's steps, the rows that are other than zero at each, and their reach above it.
+        """Return the order of a layer's steps, the nonzero rows at each step, and their reach above it.
 
         place
-            Where each row begins, ascending.
+            The time where each row begins, ascending.
         later
             Whether this layer carries rows to later steps, or to earlier ones.
         """
@@ -144,7 +145,7 @@ class StackChain:
         return order, lambda t: slice(int(np.searchsorted(place, t, "left")), R), _EARLIER
 
     def _up(self, rows: NDArray) -> NDArray:
-        """Columns of the Jacobians by x at a place, or by the initial states: (L, R, height)."""
+        """Columns of the Jacobians with respect to x at a place, or to the initial states: (L, R, height)."""
         place, unit = rows.T
         R = len(rows)
         dx, reach = np.zeros((self.length, R, self.input_size)), _AT
@@ -169,7 +170,7 @@ class StackChain:
         return dx
 
     def _initial_rows(self, unit: NDArray) -> list[NDArray]:
-        """Of each layer and direction, the rows (R, H) of its own initial state among all of them side by side."""
+        """Return for each layer and direction the rows (R, H) that belong to its own initial state."""
         if self.wrt == "x":
             return []
         edges = np.cumsum(self.state_sizes)[:-1]
@@ -200,7 +201,7 @@ class StackChain:
 
 
 def chains(trace: StackTrace, of: str, wrt: str) -> Iterator[StackChain]:
-    """One chain for each sequence."""
+    """Iterate over the sequences, with one chain for each."""
     slopes = [[StepSlopes(own) for own in directions] for directions in trace.layers]
     for b in range(trace.B):
         yield StackChain(trace, slopes, b, of, wrt)

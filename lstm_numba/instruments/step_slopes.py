@@ -1,16 +1,16 @@
 """The derivatives of one step of any cell, at the values of a forward pass.
 
-With z = (h, …) all states side by side, aₖ the pre-activations and everything else that a step computes acting unit by
-unit, a step's derivatives are diagonal but for the weights between the steps:
+Let z = (h, …) be all states side by side and aₖ the pre-activations. Everything else in a step acts unit by unit, so a
+step's derivatives are diagonal except for the weights between the steps:
 
     ∂zᵗ/∂zᵗ⁻¹ = diag(∂zᵗ/∂zᵗ⁻¹ at fixed aᵗ) + Σₖ diag(∂zᵗ/∂aₖᵗ) Wₖ    the sum for h only
     ∂zᵗ/∂xᵗ   = Σₖ diag(∂zᵗ/∂aₖᵗ) Uₖ
 
 Each diag holds H numbers. They come from the cell's derived backward step (`lstm_numba.cells.derive`), run once for
-each state s with ∂L/∂s = 1 and everything else 0. Slopes are taken at the pre-activations, as σ′(a) = σ(a) σ(-a):
-accurate where a gate is so nearly 0 or 1 that σ (1 - σ) has lost all its digits.
+each state s with ∂L/∂s = 1 and everything else 0. Slopes are computed from the pre-activations, as σ′(a) = σ(a) σ(-a):
+this stays accurate when a gate is so close to 0 or 1 that σ (1 - σ) has lost all its digits.
 
-Where a cell multiplies what it has computed, pₖ = Wₖ m, each path through pₖ is added: diag(∂zᵗ/∂pₖ) Wₖ times the
+If a cell multiplies a value that it has computed, pₖ = Wₖ m, each path through pₖ is added: diag(∂zᵗ/∂pₖ) Wₖ times the
 derivative of m, which has the same form as that of z.
 """
 
@@ -41,7 +41,7 @@ from lstm_numba.layers.recurrent import Recurrent, Trace
 
 
 class StepSlopes:
-    """A trace's derivatives inside each step, float64, and what they make of the weights.
+    """A trace's derivatives inside each step, float64, and their products with the weights.
 
     Gates are in the order u_k, a_k, w_k, p_k, so that those with a U and those with a W lie side by side. S is the
     number of states, G that of gates, P that of products p_k = W_k m.
@@ -55,13 +55,13 @@ class StepSlopes:
     within : (T, B, S, S, H)
         ∂sᵗ/∂ of each state of the same step; 1 of a state with respect to itself.
     m_by_gate, m_by_prev, m_within
-        The same of what each W_k multiplies: (T, B, P, ·, H).
+        The same for the value that each W_k multiplies: (T, B, P, ·, H).
     U : (H, ·, I)
-        Weights of the gates u and a, a unit's rows side by side.
+        Weights of the gates u and a, with a unit's rows side by side.
     W : (H, ·, H)
-        Of the gates a and w.
+        Weights of the gates a and w.
     P : (P, H, H)
-        Of the products.
+        Weights of the products.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -72,7 +72,7 @@ class StepSlopes:
             self._differentiate(trace, program)
 
     def _take_weights(self, layer: Recurrent, program: Program) -> None:
-        """Set U, W, P and which gates they belong to."""
+        """Set U, W, P and the gates they belong to."""
         arguments, names = program.arguments, layer.parameters()
         n_u, n_a, n_w = len(arguments.u), len(arguments.a), len(arguments.w)
         self.S, self.H, self.I = len(arguments.states), layer.hidden_size, layer.input_size
@@ -88,7 +88,7 @@ class StepSlopes:
         self._first_product = n_u + n_a + n_w
 
     def _differentiate(self, trace: Trace, program: Program) -> None:
-        """Set the derivatives of the states, and of what the products multiply."""
+        """Set the derivatives of the states, and of the values that the products multiply."""
         arguments = program.arguments
         kinds = (("u", arguments.u), ("a", arguments.a), ("w", arguments.w), ("p", arguments.W))
         gates = [joined(kind, gate) for kind, of in kinds for gate in of]
@@ -100,7 +100,7 @@ class StepSlopes:
             return np.zeros((trace.T, trace.B, len(seeds), columns, self.H))
 
         by_gate, by_prev, within = table(len(gates)), table(self.S), table(self.S)
-        # (what is differentiated, the state before the step) of the diagonals that aren't zero.
+        # (numerator, state before the step) of the diagonals that aren't zero.
         pairs = []
         for row, seed in enumerate(seeds):
             delta, epsilon, previous = step.run(seed)
@@ -116,7 +116,7 @@ class StepSlopes:
         self.by_gate, self.m_by_gate = by_gate[:, :, :S], by_gate[:, :, S:]
         self.by_prev, self.m_by_prev = by_prev[:, :, :S], by_prev[:, :, S:]
         self.within, self.m_within = within[:, :, :S], within[:, :, S:]
-        # States on which a step depends by whole matrices are the first ones; on the others it does by diagonals.
+        # The first states act through whole matrices, the others through diagonals.
         full = self._full = 1 + max([column for row, column in pairs if row >= S], default=0)
         diagonals = [(s, z, by_prev[:, :, s, z]) for s, z in pairs if s < S]
         self._in_full = [each for each in diagonals if each[1] < full]
@@ -143,7 +143,7 @@ class StepSlopes:
         return X.reshape(-1, self.I)
 
     def own_state(self, number: int, t: int, b: int) -> NDArray:
-        """∂zᵗ/∂sᵗ (Z, H) of a state, by its number, by all paths inside the step."""
+        """∂zᵗ/∂sᵗ (Z, H) for a state given by its number, along all paths inside the step."""
         E = np.zeros((self.S, self.H, self.H))
         units = np.arange(self.H)
         E[:, units, units] = self.within[t, b, :, number]
@@ -152,7 +152,7 @@ class StepSlopes:
         return E.reshape(-1, self.H)
 
     def _full_columns(self, t: int, b: int, n: int) -> NDArray:
-        """The columns of Dᵗ (S, H, n, H) that belong to states which act by whole matrices; others are zero."""
+        """Return the columns of Dᵗ (S, H, n, H) for states that act through whole matrices; others are zero."""
         units, full = np.arange(self.H), self._full
         D = (np.empty if n == 1 else np.zeros)((self.S, self.H, n, self.H))
         _scaled_sums(self.by_gate[t, b, :, self._of_W], self.W, D[:, :, 0])
@@ -192,7 +192,7 @@ class StepSlopes:
 def _scaled_sums(vectors: NDArray, matrices: NDArray, out: NDArray) -> None:
     """Σₖ diag(vₖ) Mₖ for rows of vectors (n, K, H) and matrices (H, K, ·), into out (n, H, ·).
 
-    Unit by unit it is a product of small matrices, which is twice as fast as a sum over gates.
+    For each unit this is a product of small matrices, which is twice as fast as a sum over gates.
     """
     if matrices.shape[1] == 1:
         np.multiply(vectors[:, 0, :, None], matrices[:, 0], out=out)
@@ -204,7 +204,7 @@ def _scaled_sums(vectors: NDArray, matrices: NDArray, out: NDArray) -> None:
 
 
 def _values_of(trace: Trace, backward: Backward) -> dict[str, NDArray]:
-    """Return what a backward step reads, by the versions of names; what the trace doesn't hold is computed anew."""
+    """Return the values that a backward step reads, by versions of names; compute those that the trace lacks."""
     program, layer = backward.program, trace.layer
     lines, held = dict(program.lines), set(trace.names())
     shown = {version: text for text, version in program.final.items() if text in held}
@@ -258,7 +258,7 @@ def _linear(trace: Trace, program: Program, argument: str) -> NDArray:
 
 @functools.lru_cache(maxsize=64)
 def _derived(of: Cell, options: tuple[tuple[str, Any], ...]) -> Backward:
-    """The backward step of a cell under its options, slopes written with what they are taken at."""
+    """Return the backward step of a cell for its options, with slopes written in terms of their arguments."""
     return derived(of.program(**dict(options)), by_value=False)
 
 
@@ -268,12 +268,12 @@ def _derived(of: Cell, options: tuple[tuple[str, Any], ...]) -> Backward:
 class _UnitSteps:
     """A backward step at the values of a trace, to be run with one seed 1 and all others 0.
 
-    What is zero whatever the values are is never computed: it is 0 even where another factor is infinite.
+    Terms that are zero for any values are never computed, so they are 0 even if another factor is infinite.
 
     Attributes
     ----------
     seeds
-        ``epsilon_s`` of each state, then ``e_m`` of what each product multiplies.
+        ``epsilon_s`` of each state, then ``e_m`` of the value that each product multiplies.
     """
 
     def __init__(self, backward: Backward, values: Mapping[str, Any]) -> None:
@@ -290,7 +290,7 @@ class _UnitSteps:
         ]
 
     def _with_values(self, x: Expression) -> Expression:
-        """Compute the parts of an expression that no seed changes, each once, and read them by a name instead."""
+        """Compute the parts of an expression that don't depend on a seed, each once, and replace them by names."""
         if x.op in ("name", "number"):
             return x
         if not self._varying.isdisjoint(x.names()):
@@ -302,7 +302,7 @@ class _UnitSteps:
         return self._computed[x]
 
     def run(self, seed: str) -> list[dict[str, Any]]:
-        """Return δ of each pre-activation, ε of each state, and what each state before the step receives."""
+        """Return δ of each pre-activation, ε of each state, and the derivative of each state before the step."""
         known = dict.fromkeys(self.seeds, ZERO) | {seed: ONE}
         for target, x in self._lines:
             simple = _simplified(x, known)
@@ -325,7 +325,7 @@ _OPERATIONS: dict[str, Callable[..., Expression]] = {
 
 
 def _simplified(x: Expression, known: Mapping[str, Expression]) -> Expression:
-    """Return an expression with names replaced, built anew so that 0 · x is gone and 1 · x is x."""
+    """Return an expression with names replaced, rebuilt so that 0 · x vanishes and 1 · x becomes x."""
     if x.op == "name":
         return known.get(x.args[0], x)
     operands = [_simplified(each, known) for each in x.operands()]

@@ -1,6 +1,6 @@
-"""Which cell follows a property of the text, how well, and how well chance would do.
+"""Find the cell that follows a property of the text, and compare it with chance.
 
-A property is one value a letter: true or false ("inside quotes"), or a number ("column"). Two measures:
+A property has one value per letter: true or false ("inside quotes"), or a number ("column"). Two measures:
 
     AUC = P(v > v′) + ½ P(v = v′)       v from a letter where the property holds, v′ from one where it doesn't
     r   = cov(v, p) / (sd(v) sd(p))     for numbers p
@@ -8,9 +8,9 @@ A property is one value a letter: true or false ("inside quotes"), or a number (
 AUC is ½ for a cell that knows nothing, 1 for one that separates the two without a mistake (J. Hanley & B. McNeil, *The
 Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve*, Radiology 143, 1982). r is 0 and ±1.
 
-The best of many cells looks good by luck, so `track` looks for it in one text and scores it in another, and scores the
-best cells for the same property slid along the text by a random distance too: it then has its rhythm still, but
-belongs to other letters.
+The best of many cells can look good by luck. So `track` looks for it in one text and scores it in another. For
+comparison it also scores the best cells for the same property shifted along the text by a random distance: the shifted
+property keeps its rhythm, but belongs to other letters.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ class Tracking:
     measure : str
         "AUC" for a property that is true or false, "r" for a number.
     cell : int
-        Which one, chosen in the first text.
+        Number of the cell, chosen in the first text.
     sign : int
         1 if it grows with the property there, -1 if it falls.
     score : float
-        In the second text: AUC of sign · cell, or sign · r.
+        AUC of sign · cell, or sign · r, in the second text.
     scores : (H,)
-        The same of every cell, each with its sign from the first text.
+        The same for every cell, each with its sign from the first text.
     chance : (draws,)
-        In the second text, the best of all H cells, whatever their signs, for the property slid by random distances.
+        Score of the best of all H cells in the second text, with either sign, for the property shifted by random
+        distances.
     """
 
     measure: str
@@ -78,7 +79,7 @@ def _property(name: str, target: ArrayLike, n: int) -> NDArray:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank of each number in its column, 1 … n; equal numbers share the mean of theirs."""
+    """Rank of each number in its column, 1 … n; equal numbers share the mean of their ranks."""
     ranks = np.empty_like(values)
     for column, out in zip(values.T, ranks.T, strict=True):
         _, group, counts = np.unique(column, return_inverse=True, return_counts=True)
@@ -94,7 +95,7 @@ def _auc(ranks: NDArray[np.float64], holds: NDArray[np.bool_]) -> NDArray[np.flo
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns less their means, of length 1; zero for a column that is constant."""
+    """Subtract the mean of each column and scale it to length 1; a constant column becomes zero."""
     centred = values - values.mean(axis=0)
     lengths = np.sqrt((centred**2).sum(axis=0))
     constant = values.min(axis=0) == values.max(axis=0)
@@ -107,7 +108,7 @@ def auc(values: ArrayLike, holds: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        Values that are not finite real numbers, a property of another length or dtype, one that holds everywhere or
+        If values are not finite real numbers, or the property has a wrong length or dtype, or holds everywhere or
         nowhere.
     """
     columns = _columns("values", values)
@@ -123,7 +124,7 @@ def correlation(values: ArrayLike, numbers: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        Values that are not finite real numbers, numbers of another length, or all alike.
+        If values are not finite real numbers, or the numbers have a wrong length or are all equal.
     """
     columns = _columns("values", values)
     target = _property("numbers", numbers, len(columns)).astype(np.float64)
@@ -131,7 +132,7 @@ def correlation(values: ArrayLike, numbers: ArrayLike) -> NDArray[np.float64]:
 
 
 def _scores(values: NDArray[np.float64], target: NDArray) -> NDArray[np.float64]:
-    """AUC or r, both as numbers that are 0 where a cell knows nothing: AUC - ½, or r."""
+    """Return AUC - ½ or r, both of which are 0 for a cell that knows nothing."""
     return auc(values, target) - 0.5 if target.dtype == bool else correlation(values, target)
 
 
@@ -144,24 +145,24 @@ def track(
     draws: int = 200,
     seed: int | np.random.Generator | None = 0,
 ) -> Tracking:
-    """Find the cell that follows a property best in one text, and say how well it does in another.
+    """Find the cell that follows a property best in one text, and score it in another.
 
     Parameters
     ----------
     values, target : (n, H) and (n,)
-        Cells over the text in which to look, and the property: bool, or numbers.
+        Cells over the first text, and the property: bool, or numbers.
     test_values, test_target : (m, H) and (m,)
-        The same over the text that gives the score.
+        The same over the second text, which gives the score.
     draws
-        How many random distances to slide the property by, for `Tracking.chance`: each at least a tenth of the text.
+        Number of random distances for `Tracking.chance`, each at least a tenth of the text.
     seed
-        Of the distances.
+        Seed of the distances.
 
     Raises
     ------
     TypeError, ValueError
-        Values that are not finite real numbers, shapes that don't fit, a property that is the same everywhere, fewer
-        than 20 letters to test.
+        If values are not finite real numbers, shapes don't fit, the property is the same everywhere, or there are
+        fewer than 20 letters to test.
     """
     found, tested = _columns("values", values), _columns("test_values", test_values)
     p, q = _property("target", target, len(found)), _property("test_target", test_target, len(tested))
@@ -189,21 +190,21 @@ def track(
 
 
 def readout(values: ArrayLike, target: ArrayLike, test_values: ArrayLike) -> NDArray[np.float64]:
-    """What a weighted sum of all cells says of the property: (m,), the weights by least squares in the first text.
+    """Predict the property from a weighted sum of all cells, (m,), with weights by least squares from the first text.
 
-    Its AUC or r tells how much is there in all cells together, where the best single one has a part of it only.
+    Its AUC or r shows how much all cells know together, even if the best single cell knows only a part.
 
     Parameters
     ----------
     values, target : (n, H) and (n,)
-        Cells over the text from which the weights come, and the property.
+        Cells over the first text, which gives the weights, and the property.
     test_values : (m, H)
         Cells over another text.
 
     Raises
     ------
     TypeError, ValueError
-        As `track`.
+        As in `track`.
     """
     found, tested = _columns("values", values), _columns("test_values", test_values)
     p = _property("target", target, len(found)).astype(np.float64)
@@ -214,14 +215,14 @@ def readout(values: ArrayLike, target: ArrayLike, test_values: ArrayLike) -> NDA
 
 
 def letter_guess(text: str, target: ArrayLike, test_text: str) -> NDArray[np.float64]:
-    """What each letter alone says of the property: its mean at that letter in the first text, (m,).
+    """Predict the property from each letter alone, by its mean at that letter in the first text, (m,).
 
-    Letters that the first text lacks get the mean over all. A cell that does no better than this needs no memory.
+    Letters that don't occur in the first text get the mean over all. A cell that does no better needs no memory.
 
     Raises
     ------
     TypeError, ValueError
-        A property of another length than the text, or the same everywhere.
+        If the property differs in length from the text, or is the same everywhere.
     """
     p = _property("target", target, len(text)).astype(np.float64)
     sums: dict[str, list[float]] = {}

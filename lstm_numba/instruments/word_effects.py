@@ -1,18 +1,18 @@
-"""Which word does a tag depend on? By the derivative, and by taking the word away.
+"""Find the words that a tag depends on, by derivatives and by replacing words.
 
 For a trained tagger, word s and the tag k of word t, with the log-odds ℓᵗ = log pᵗ[k] − log(1 − pᵗ[k]):
 
     derivative      S[s, t] = ‖∂ℓᵗ/∂xˢ‖
-    replacement     R[s, t] = ℓᵗ of the sentence − ℓᵗ with another word in the place of word s
+    replacement     R[s, t] = ℓᵗ of the sentence − ℓᵗ with another word instead of word s
     to first order  R[s, t] ≈ ∂ℓᵗ/∂xˢ · (xˢ − the other word's vector)
 
-The log-odds and not the probability, for a tagger that is sure of its tag has a p so close to 1 that nothing moves it
-by much: ∂p/∂x = p (1 − p) ∂ℓ/∂x. All words have the same factor in it, so that which word counts most is the same.
+These use the log-odds, not the probability: if a tagger is sure of its tag, p is so close to 1 that it hardly changes,
+since ∂p/∂x = p (1 − p) ∂ℓ/∂x. The factor is the same for all words, so it doesn't affect which word counts most.
 
-The derivative says what a small change of a word's vector would do; the replacement says what a large one did. Where
-they agree, a picture of S may be read as "this tag depends on that word". Source: K. Simonyan, A. Vedaldi & A.
-Zisserman, *Deep Inside Convolutional Networks* (2014), for derivatives of a class by the input; J. Li, W. Monroe & D.
-Jurafsky, *Understanding Neural Networks through Representation Erasure* (2016), for what taking words away shows.
+The derivative predicts the effect of a small change of a word's vector; the replacement measures the effect of a large
+one. If they agree, a picture of S may be read as "this tag depends on that word". Sources: K. Simonyan, A. Vedaldi & A.
+Zisserman, *Deep Inside Convolutional Networks* (2014), for derivatives of a class with respect to the input; J. Li, W.
+Monroe & D. Jurafsky, *Understanding Neural Networks through Representation Erasure* (2016), for removing words.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def tag_sensitivity(
 ) -> NDArray:
     """Return S[s, t] = ‖∂ℓᵗ/∂xˢ‖: how much the tag of word t depends on the vector of word s.
 
-    One backward pass does it: the sentence stands T times in the batch, and in copy t only the tag of word t counts.
+    One backward pass is enough: the batch holds T copies of the sentence, and in copy t only the tag of word t counts.
 
     Parameters
     ----------
     tagger : Tagger
-        A fitted one.
+        A fitted tagger.
     words : sequence of T words
         The sentence.
     labels : sequence of T labels, optional
-        The tags to explain; by default those that the tagger gives.
+        The tags to explain; by default those that the tagger predicts.
     of : {"log_odds", "log_probability", "probability"}
-        What is differentiated: log p − log(1 − p), log p or p.
+        The numerator of the derivative: log p − log(1 − p), log p or p.
 
     Returns
     -------
@@ -58,9 +58,10 @@ def tag_sensitivity(
     Raises
     ------
     TypeError, ValueError
-        No tagger, a string for a sentence, another number of labels than words, labels it does not know.
+        If `tagger` is no tagger, a string is given as the sentence, labels and words differ in number, or a label is
+        unknown.
     RuntimeError
-        The tagger has learned nothing yet.
+        If the tagger has learned nothing yet.
     """
     _check_tagger(tagger)
     _checks.choice("of", of, _OF)
@@ -77,17 +78,17 @@ def replacement_effects(
     by: str = UNKNOWN,
     first_order: bool = False,
 ) -> NDArray:
-    """Return R[s, t]: by how much the log-odds of word t's tag fall when word s is replaced.
+    """Return R[s, t]: how much the log-odds of word t's tag fall when word s is replaced.
 
     Parameters
     ----------
     tagger, words, labels
         As in `tag_sensitivity`.
     by : str
-        The word that takes its place; by default one that the tagger does not know.
+        The new word; by default one that the tagger does not know.
     first_order : bool
-        Replace nothing and say what the derivative predicts, ∂ℓᵗ/∂xˢ · (xˢ − the other word's vector). Unlike the norm
-        of the derivative, this counts only the direction of the change that is meant.
+        Don't replace anything, but return the prediction of the derivative, ∂ℓᵗ/∂xˢ · (xˢ − the other word's vector).
+        Unlike the norm of the derivative, it takes the direction of this change into account.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def replacement_effects(
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `tag_sensitivity`.
+        As in `tag_sensitivity`.
     """
     _check_tagger(tagger)
     classes = _classes(tagger, words, labels)
@@ -117,7 +118,7 @@ def _check_tagger(tagger: Any) -> None:
 
 
 def _classes(tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None) -> NDArray:
-    """Class of each word's tag: the given one, or the tagger's answer."""
+    """Return the class of each word's tag: the given one, or the tagger's prediction."""
     answer = tagger.predict([words])[0]
     chosen = answer if labels is None else list(labels)
     if len(chosen) != len(answer):
@@ -130,7 +131,7 @@ def _classes(tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None)
 
 
 def _derivatives(tagger: Tagger, words: Sequence[str], classes: NDArray, of: str) -> tuple[NDArray, NDArray, NDArray]:
-    """Derivatives with respect to the inputs of all copies, those inputs (steps, T, I), and which words they are."""
+    """Return the derivatives with respect to the inputs of all copies, these inputs (steps, T, I), and their words."""
     network = tagger.network.astype(np.float64)
     ids, middle, source = _copies(tagger, words)
     trace = network.forward(ids)
@@ -143,7 +144,7 @@ def _derivatives(tagger: Tagger, words: Sequence[str], classes: NDArray, of: str
 
 
 def _by_word(values: NDArray, source: NDArray) -> NDArray:
-    """Values of every position of every copy (steps, T) as a map [s, t]; zero for words outside a window."""
+    """Turn values of every position in every copy (steps, T) into a map [s, t]; zero for words outside a window."""
     T = values.shape[1]
     S = np.zeros((T, T))
     inside = source >= 0
@@ -152,14 +153,14 @@ def _by_word(values: NDArray, source: NDArray) -> NDArray:
 
 
 def _vector(tagger: Tagger, word: str) -> NDArray:
-    """The vector with which a word enters the network, (I,)."""
+    """Return the vector with which a word enters the network, (I,)."""
     ids, middle, _ = _copies(tagger, [word])
     x = tagger.network.astype(np.float64).forward(ids).layers[0][0].x
     return x[middle[0], 0]
 
 
 def _copies(tagger: Tagger, words: Sequence[str]) -> tuple[NDArray, NDArray, NDArray]:
-    """Word numbers (steps, T) of the copies; where in copy t word t is (T,); which word each position is, or −1."""
+    """Return word numbers (steps, T) of the copies, the place of word t in copy t (T,), the word at each or −1."""
     ids = tagger.trace(words).ids
     assert ids is not None  # a tagger's network begins with an embedding
     T = len(words)
