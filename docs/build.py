@@ -248,8 +248,19 @@ def build(target: Path, work: Path) -> int:
     add_figures(source)
     add_pages(source)
     source.show_files()
+    shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(work), str(target)]
-    return subprocess.run(command, check=False).returncode
+    done = subprocess.run(command, check=False)
+    for page in target.rglob("*.html"):
+        name_toggles(page)
+    return done.returncode
+
+
+def name_toggles(page: Path) -> None:
+    """Give the arrows of the side bar a name for screen readers, which the theme leaves out."""
+    toggle = '<summary><span class="toctree-toggle"'
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(toggle, toggle.replace("<summary", '<summary aria-label="Pages below"')), "utf-8")
 
 
 def main() -> int:

@@ -37,6 +37,7 @@ autodoc_default_options = {"members": True, "inherited-members": False}
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_sidebars = {"index": [], "explore": [], "figures": []}
 html_show_sourcelink = False
