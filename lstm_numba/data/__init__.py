@@ -10,17 +10,17 @@ A data set is a plain list of :class:`TaggedSentence`. The usual way from a file
 =================  ====================================================================
 module             holds
 =================  ====================================================================
-``sentences``      `TaggedSentence`; splitting, counting, the baselines without context
+``sentences``      `TaggedSentence`; splitting, counting, baselines without context
 ``readers``        the files of words and labels, `DataError`
 ``word_vectors``   `WordVectors`, their file, the matrix for a vocabulary
 ``vocabulary``     words to ids, labels to ids
 ``arrays``         one-hot, windows, padded batches
-``news``           the original's data: where it is found, how it is downloaded
+``news``           the original's data: finding and downloading it
 ``news_grammar``   grammar and word lists of the generated queries
 ``series``         a series of measurements from `.npy` or CSV
 ``sunspots``       monthly sunspot numbers since 1749, and networks that have learned to forecast them
 ``text``           the standard library's topics, characters to ids
-``letters``        what holds at each letter of a text: its column, whether it is quoted
+``letters``        properties of each letter of a text: its column, whether it is quoted
 =================  ====================================================================
 """
 

@@ -1,4 +1,4 @@
-"""From ids to the arrays a network takes: one-hot vectors, windows around each word, padded batches."""
+"""Turn ids into the arrays that a network takes: one-hot vectors, windows around each word, padded batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._checks import size as whole
 
 
 def integer_array(values: Any, name: str, ndim: int | None = None) -> NDArray[np.int64]:
-    """`values` as int64; floats and bools are refused, an empty list is an array of no integers."""
+    """Return `values` as int64; raise for floats and bools. An empty list gives an array without integers."""
     array = np.asarray(values)
     if array.size == 0 and array.dtype == np.float64:
         array = array.astype(np.int64)
@@ -30,9 +30,9 @@ def one_hot(ids: ArrayLike, n: int, dtype: DTypeLike = np.float32) -> NDArray[np
     Parameters
     ----------
     ids : array_like of int, (...)
-        Each from 0 to n − 1.
+        Ids from 0 to n − 1.
     n : int
-        How many ids there are.
+        Number of ids.
     dtype : dtype
         float32 or float64.
 
@@ -43,7 +43,7 @@ def one_hot(ids: ArrayLike, n: int, dtype: DTypeLike = np.float32) -> NDArray[np
     Raises
     ------
     ValueError
-        If an id is outside of 0 … n − 1, n < 1, or the dtype is another.
+        If an id is outside 0 … n − 1, n < 1, or the dtype is neither float32 nor float64.
     TypeError
         If the ids are not integers.
     """
@@ -58,7 +58,7 @@ def one_hot(ids: ArrayLike, n: int, dtype: DTypeLike = np.float32) -> NDArray[np
 def windows(ids: ArrayLike, size: int, pad: int = 0) -> NDArray[np.int64]:
     """Windows of `size` words, one centred on each word of a sentence.
 
-    ``result[k, j] = ids[k + j - size // 2]``, and `pad` where that is outside of the sentence. The 2015
+    ``result[k, j] = ids[k + j - size // 2]``, and `pad` if that is outside the sentence. The 2015
     network takes windows of five: two words of padding on each side.
 
     Parameters
@@ -77,7 +77,7 @@ def windows(ids: ArrayLike, size: int, pad: int = 0) -> NDArray[np.int64]:
     Raises
     ------
     ValueError
-        If `size` is even or below 1, or the ids have another number of dimensions than one.
+        If `size` is even or below 1, or the ids don't have exactly one dimension.
     TypeError
         If `size`, `pad` or the ids are not integers.
     """
@@ -95,7 +95,7 @@ def windows(ids: ArrayLike, size: int, pad: int = 0) -> NDArray[np.int64]:
 
 
 def label_windows(labels: ArrayLike, size: int, pad: int = 0) -> NDArray[np.int64]:
-    """Windows of a sentence's label ids, beside those of `windows`.
+    """Windows of a sentence's label ids, matching those of `windows`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def label_windows(labels: ArrayLike, size: int, pad: int = 0) -> NDArray[np.int6
     size : int
         Odd, at least 1.
     pad : int
-        The class that padding has: 0 with ``LabelSet(..., padding=True)``, as in the 2015 network.
+        The class of padding: 0 with ``LabelSet(..., padding=True)``, as in the 2015 network.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def pad_batch(sequences: Iterable[ArrayLike], pad: int = 0) -> tuple[NDArray[np.
     ValueError
         If there is no sequence, or one is empty or not one-dimensional.
     TypeError
-        If a sequence is not of integers.
+        If a sequence holds anything but integers.
     """
     columns = [integer_array(s, f"sequences[{b}]", 1) for b, s in enumerate(sequences)]
     if not columns:

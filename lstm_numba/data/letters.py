@@ -1,7 +1,7 @@
-"""What can be said about every letter of a text by rules alone: where in its line it stands, what it is inside of.
+"""Properties of every letter of a text that follow from simple rules, such as its column, or whether it is quoted.
 
-Each function returns one value a letter, the value *after* that letter was read: what somebody knows who has read so
-far and no further. A model that reads letter by letter can be held against them.
+Each function returns one value per letter, the value *after* that letter was read, as known to a reader who has read up
+to this letter. A model that reads letter by letter can be compared with these values.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def _checked(text: str) -> str:
 
 
 def distinct_paragraphs(text: str) -> str:
-    """The text with every paragraph once: what has come before is left out.
+    """Return the text with repeated paragraphs left out.
 
-    Paragraphs are what stands between blank lines. A text that repeats itself, as a manual does, would otherwise put
-    the same paragraphs into the part that a model learns from and into the part that tests it.
+    Paragraphs are separated by blank lines. A text that repeats itself, as a manual does, would otherwise put the same
+    paragraphs into the training part and into the test part.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def distinct_paragraphs(text: str) -> str:
     Returns
     -------
     str
-        The paragraphs that are left, in their order, with one blank line between.
+        The remaining paragraphs in their order, separated by one blank line.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def distinct_paragraphs(text: str) -> str:
 
 
 def column(text: str) -> NDArray[np.int64]:
-    """Letters read since the line began, this one included; 0 at the line's end.
+    """Number of letters read since the line began, including this one; 0 at the line's end.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def column(text: str) -> NDArray[np.int64]:
 
 
 def indentation(text: str) -> NDArray[np.int64]:
-    """Spaces at the line's beginning, as many as have been read; 0 at the line's end.
+    """Number of spaces read at the beginning of the line; 0 at the line's end.
 
-    In a line that begins with four spaces it is 1, 2, 3, 4 over those and 4 to the end.
+    In a line that begins with four spaces it is 1, 2, 3, 4 over these and 4 to the end.
 
     Raises
     ------
@@ -84,8 +84,7 @@ def indentation(text: str) -> NDArray[np.int64]:
 def inside_quotes(text: str, mark: str = '"') -> NDArray[np.bool_]:
     """Whether an odd number of marks has been read since the paragraph began.
 
-    The mark that opens counts as inside, the one that closes as outside. A blank line ends a quotation that was never
-    closed.
+    The opening mark counts as inside, the closing one as outside. A blank line ends a quotation that was never closed.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ def inside_quotes(text: str, mark: str = '"') -> NDArray[np.bool_]:
 def inside_parentheses(text: str, opening: str = "(", closing: str = ")") -> NDArray[np.bool_]:
     """Whether a parenthesis is open: more have been opened than closed since the paragraph began.
 
-    One that closes what was never opened doesn't count; a blank line closes all.
+    A closing parenthesis without an opening one doesn't count; a blank line closes all.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
-"""The news queries and word vectors of the original program, and where they are found.
+"""Find or download the news queries and word vectors of the original program.
 
-X. Yuan, recurrent-net-lstm (2015), folder ``dataset``, MIT licence. They are not shipped with this package:
-they come from the folder that ``LSTM_NUMBA_DATA`` names, else from the cache, else from the original's public
-repository.
+X. Yuan, recurrent-net-lstm (2015), folder ``dataset``, MIT licence. They are not shipped with this package. They come
+from the folder that ``LSTM_NUMBA_DATA`` names, else from the cache, else from the original's public repository.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ SHA256 = {
     QUERIES: "385c9326fcdef10da6e0b28a445b3c8462e93cc207f40ee41f37641b060e1982",
     VECTORS: "3a5484af7125aef4056762e25269c7999cc696deb5101d3940f628b97f4c32e4",
 }
-# Seconds to wait for a connection and for data: a machine without network should hear so soon.
+# Seconds to wait for a connection and for data, so that a machine without network fails soon.
 TIMEOUT = (3.0, 15.0)
 
 
 class DownloadError(OSError):
-    """The data is not here and could not be downloaded; the text says what to do."""
+    """The data is not here and could not be downloaded; the message says what to do."""
 
 
 def load_news(
@@ -54,7 +53,7 @@ def load_news(
     Parameters
     ----------
     download : bool
-        Whether to download the file where it isn't found.
+        Whether to download the file if it isn't found.
     cache_dir : path, optional
         The cache; by default the user's cache folder for ``lstm_numba``.
 
@@ -65,9 +64,9 @@ def load_news(
     Raises
     ------
     DownloadError
-        If the file is not here and can't be had, or what arrived is another file (which is not kept).
+        If the file is not here and can't be downloaded, or the downloaded file has a wrong SHA-256 (it is not kept).
     DataError
-        If the file in the folder that LSTM_NUMBA_DATA names has another SHA-256.
+        If the file in the folder that LSTM_NUMBA_DATA names has a wrong SHA-256.
     """
     with _located(QUERIES, download, cache_dir) as path:
         return read_tagged(path)
@@ -97,16 +96,16 @@ def load_news_vectors(
 
 
 def news_available(cache_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Whether `load_news` and `load_news_vectors` will both find their files without network.
+    """Return whether `load_news` and `load_news_vectors` will both find their files without network.
 
-    A file with another SHA-256 than the original's counts as absent.
+    A file with a wrong SHA-256 counts as absent.
     """
     return all(_intact_copy(name, _cache_folder(cache_dir)) is not None for name in SHA256)
 
 
 @contextmanager
 def _located(name: str, download: bool, cache_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """The path of an intact copy, for as long as the context lasts."""
+    """Provide the path of an intact copy as long as the context lasts."""
     given = _given_file(name)
     if given is not None and _sha256(given) != SHA256[name]:
         message = f"not the original's file: its SHA-256 is {_sha256(given)}, expected {SHA256[name]}"
@@ -119,7 +118,7 @@ def _located(name: str, download: bool, cache_dir: str | os.PathLike[str] | None
         raise DownloadError(f"{name} is not here ({_looked(cache)}) and download=False. {_advice(name)}")
     elif cache is not None and _can_write(cache):
         yield _download(name, cache)
-    else:  # no place to keep it: use it and let it go
+    else:  # no place to keep it: use it, then drop it
         with tempfile.TemporaryDirectory() as folder:
             yield _download(name, Path(folder))
 
@@ -131,7 +130,7 @@ def _given_file(name: str) -> Path | None:
 
 
 def _intact_copy(name: str, cache: Path | None) -> Path | None:
-    """The file that is used without network: the given folder's comes first, and hides the cache's."""
+    """Return the file to use without network: that of the given folder, else that of the cache."""
     path = _given_file(name) or (cache / name if cache is not None else None)
     if path is None or not path.is_file() or _sha256(path) != SHA256[name]:
         return None
@@ -164,7 +163,7 @@ def _can_write(folder: Path) -> bool:
 
 
 def _download(name: str, folder: Path) -> Path:
-    """Download into the folder; pooch moves the file to its place only when its SHA-256 is right."""
+    """Download into the folder; pooch moves the file to its place only if its SHA-256 is right."""
     url = BASE_URL + name
     try:
         pooch = _pooch()
@@ -187,7 +186,7 @@ def _download(name: str, folder: Path) -> Path:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """No notice of a download that the caller asked for."""
+    """Suppress the notice of a download that the caller asked for."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -197,7 +196,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _reason(error: OSError, url: str) -> str:
-    """What went wrong, in a few words; requests' own text is a page of nested errors."""
+    """Return the reason of a failure in a few words; the message of requests is a page of nested errors."""
     kind = type(error).__name__
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return f"no answer from {urlsplit(url).netloc} in time"

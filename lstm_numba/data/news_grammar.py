@@ -1,9 +1,8 @@
 """A generator of news queries: a small grammar and its word lists.
 
-What a query is made of, each part with its label: an opening ("can you show me", O), a kind of news
-(NEWSTYPE), what it is about (KEYWORDS), a part of a newspaper (SECTION) and the newspaper or station
-(PROVIDER). Many words are in several lists on purpose: "news", "star", "world", "lincoln", "section", "in" or
-a number have the label that the words before and after them decide.
+A query has these parts, each with its label: an opening ("can you show me", O), a kind of news (NEWSTYPE), a topic
+(KEYWORDS), a part of a newspaper (SECTION) and the newspaper or station (PROVIDER). Many words are in several lists on
+purpose: the label of "news", "star", "world", "lincoln", "section", "in" or a number depends on the words around it.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ DISEASES = _list("""
     measles, cholera, malaria, influenza, dengue, tuberculosis, rabies, typhoid, polio, swine flu,
     whooping cough
 """)
-# Topics whose words are at home in the other lists.
+# Topics whose words also occur in the other lists.
 TOPICS = _list("""
     world cup, health insurance, home prices, fashion week, video games, weather satellites, travel ban,
     science fair, technology stocks, business taxes, style awards, sports betting, food prices, arts
@@ -139,8 +138,8 @@ QUESTIONS = _list("""
     the world, is there any news in the mail, what are people in the city saying
 """)
 
-# Halves of invented names. Few of these names come twice in a data set, so that the test part has words that
-# training has never shown, as real data does, and only their neighbours tell what they are.
+# Halves of invented names. Few of these names occur twice in a data set. So the test part, like that of real data, has
+# words that aren't in the training part, and only their neighbours tell what they are.
 TOWN_STEMS = _list("""
     ald, brack, cald, dray, elder, fen, glen, hazel, inver, kirk, lang, mor, nether, oxen, pine, quell,
     raven, silver, tarn, under, wal, winter, yarrow
@@ -175,7 +174,7 @@ def _entity(kind: str, text: str) -> Fragment:
 
 
 def _keywords(text: str) -> Fragment:
-    """Keywords; an article before them is not one of them."""
+    """Label keywords; an article before them is not one of them."""
     first, _, rest = text.partition(" ")
     if first in ("the", "a", "this"):
         return _other(first) + _entity("KEYWORDS", rest)
@@ -274,14 +273,14 @@ class _Grammar:
         return _keywords(self.pick(TOPICS))
 
     def news_type(self, after_name: bool = False) -> Fragment:
-        """After a name a lone "news" would read as part of it, so there it never comes alone."""
+        """Make a kind of news. After a name it is never "news" alone, which would read as a part of the name."""
         if self.chance(0.3):
             return _entity("NEWSTYPE", self.pick(PLAIN_NEWS if after_name else [*PLAIN_NEWS, "news", "news"]))
         number = f"{self.number(2)} " if self.chance(0.08) else ""
         return _entity("NEWSTYPE", f"{self.pick(NEWS_ADJECTIVES)} {number}{self.pick(NEWS_NOUNS)}")
 
     def provider(self) -> Fragment:
-        """A newspaper or station, after "the" where its name has no place in it, at times where it has."""
+        """Make a newspaper or station, always after "the" if its name has no place in it, sometimes if it has."""
         city, paper = self.city(), self.pick(PAPERS)
         second = self.pick([other for other in PAPERS if other != paper])
         kind = int(self.rng.integers(10))
@@ -290,7 +289,7 @@ class _Grammar:
         if kind == 1:
             return _other("the") + _entity("PROVIDER", f"{self.pick(PAPER_KINDS)} {paper}")
         if kind == 2:
-            # "In the news" and "in the world" are no papers.
+            # "In the news" and "in the world" are not papers.
             alone = [one for one in PAPERS if one not in ("news", "world")]
             return _other("the") + _entity("PROVIDER", self.pick(alone))
         if kind == 3:
@@ -307,7 +306,7 @@ class _Grammar:
         return _other(self.pick(["from", "from", "in", "in", "of", "by"])) + self.provider()
 
     def section(self, article: bool = True) -> Fragment:
-        """The word "section" belongs to the name in "sports section", but not in "the sports section"."""
+        """Make a section; the word "section" belongs to "sports section", but not to "the sports section"."""
         name = self.pick(SECTIONS)
         kind = int(self.rng.integers(4))
         if kind == 0:
@@ -392,24 +391,24 @@ class _Grammar:
 
 
 def generate_news(n: int = 1000, seed: int = 0) -> list[TaggedSentence]:
-    """News queries made by a grammar of this package, with the labels of the original's data.
+    """Generate news queries from a grammar, with the labels of the original's data.
 
     The words are lower case without punctuation, as a speech recogniser gives them: "can you show me top
     stories on the flood in lincoln from the evening star". The labels are O and B-, I- of NEWSTYPE ("top
     stories"), KEYWORDS ("flood in lincoln"), SECTION ("home and garden section") and PROVIDER ("evening
     star").
 
-    Many words have the label that their neighbours to the left and to the right decide: "news" is a kind of
+    The label of many words depends on their neighbours to the left and to the right: "news" is a kind of
     news, the end or the start of a newspaper's name, a keyword ("fake news") or none of these ("what is in
     the news"); a city is where a flood is or where a paper is printed; "in" belongs to "flood in lincoln" but
     not to "flood in lincoln herald"; a number can have five labels. A tagger that knows the words but not
     their context gets about eight in ten right (`baseline_accuracy`). The test part of 1000 queries has words
-    that its training part has not: places, names and companies are in part put together from halves.
+    that are not in its training part: some places, names and companies are put together from halves.
 
     Parameters
     ----------
     n : int
-        How many queries, at least 1. The first n of more queries are the same.
+        Number of queries, at least 1. A larger n begins with the same queries.
     seed : int
         The same seed gives the same queries.
 

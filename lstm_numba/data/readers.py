@@ -15,15 +15,15 @@ from itertools import zip_longest
 from .._files import write_whole
 from .sentences import TaggedSentence, checked_pairs
 
-# Only space and tab part a line's fields: `str.split` would also cut at a no-break space within a word.
+# Only space and tab separate a line's fields: `str.split` would also cut at a no-break space within a word.
 _FIELD = re.compile(r"[^ \t]+")
 
-# Stands where a word should in the lines that part CoNLL's documents.
+# Replaces the word in the lines between CoNLL's documents.
 _DOCUMENT = "-DOCSTART-"
 
 
 class DataError(ValueError):
-    """What is in a data file can't be used.
+    """The content of a data file can't be used.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class DataError(ValueError):
 
 
 def file_error(path: str | os.PathLike[str], line: int | None, message: str) -> DataError:
-    """A `DataError` whose text begins with the file and the line."""
+    """Return a `DataError` whose message begins with the file and the line."""
     where = os.fspath(path) if line is None else f"{os.fspath(path)}, line {line}"
     return DataError(f"{where}: {message}", path, line)
 
@@ -54,14 +54,14 @@ def each_line(path: str | os.PathLike[str], encoding: str, content: str) -> Iter
     encoding : str
         A codec's name.
     content : str
-        What the file should hold, for the errors.
+        The expected content of the file, for error messages.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     DataError
-        If the bytes are not of this encoding (with the line), or the file is empty.
+        If the bytes don't fit the encoding (with the line), or the file is empty.
     """
     try:
         file = open(os.fspath(path), encoding=encoding)
@@ -98,40 +98,40 @@ def read_tagged(
     comment: str | None = None,
     iob2: bool = False,
 ) -> list[TaggedSentence]:
-    r"""Read one word and its label a line; a blank line ends a sentence.
+    r"""Read one word and its label from each line; a blank line ends a sentence.
 
-    Several blank lines are as one, and none is needed at the end of the file. Line ends may be LF, CRLF or
-    CR, and a byte order mark is skipped. So is a line that begins with the field -DOCSTART-, which parts the
-    documents in CoNLL's files; it ends a sentence, too.
+    Several blank lines count as one, and none is needed at the end of the file. Line ends may be LF, CRLF or
+    CR, and a byte order mark is skipped. A line that begins with the field -DOCSTART-, which separates the
+    documents in CoNLL's files, ends a sentence and is skipped as well.
 
     Parameters
     ----------
     path : path
     encoding : str
     separator : str, optional
-        What stands between word and label. By default any run of spaces and tabs; give ``"\t"`` for words
+        The separator of word and label. By default any run of spaces and tabs; give ``"\t"`` for words
         with spaces in them.
     columns : (int, int), optional
-        Where word and label stand in lines of more fields: from 1 for a line's first, or from -1 for its
-        last. ``(1, -1)`` fits the files of CoNLL-2002 and CoNLL-2003. By default a line has these two only.
+        The places of word and label in lines with more fields: 1 is the first field of a line, -1 the last.
+        ``(1, -1)`` fits the files of CoNLL-2002 and CoNLL-2003. By default a line has only these two fields.
     comment : str, optional
-        Lines that begin with it are skipped, such as ``"#"``; none by default, as it may be a word.
+        Skip lines that begin with this text, such as ``"#"``. By default none are skipped, as it may be a word.
     iob2 : bool
-        Whether labels of the kind IOB1 become IOB2, so that each entity begins with B-; those that are
-        IOB2 stay. By default labels are kept as they are.
+        Whether to turn IOB1 labels into IOB2, so that each entity begins with B-; labels that already are
+        IOB2 stay the same. By default labels are kept as they are.
 
     Returns
     -------
     list of TaggedSentence
-        In the file's order; never empty, and no sentence is.
+        In the file's order; neither the list nor any sentence is empty.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     DataError
-        With file and line: a word or label is missing, a line has too many fields or with `columns` not as
-        many as the first, a label is neither O nor begins with B- or I- with `iob2`, the bytes are not of this
+        With file and line: a word or label is missing, a line has too many fields (with `columns`: not as many
+        as the first line), a label is neither O nor begins with B- or I- (with `iob2`), the bytes don't fit the
         encoding, or the file is empty.
     """
     if separator is not None and (not isinstance(separator, str) or not separator or "\n" in separator):
@@ -167,7 +167,7 @@ def read_tagged(
 
 
 def _checked_columns(columns: tuple[int, int]) -> tuple[int, int]:
-    """Two different places, each from 1 or from -1 on."""
+    """Return two different places, each counted from 1 or from -1."""
     try:
         word, label = (operator.index(place) for place in columns)
     except (TypeError, ValueError):
@@ -183,7 +183,7 @@ def _checked_columns(columns: tuple[int, int]) -> tuple[int, int]:
 def _chosen(
     path: str | os.PathLike[str], number: int, fields: list[str], places: tuple[int, int], first: tuple[int, int]
 ) -> list[str]:
-    """Word and label of a line that must have as many fields as the first."""
+    """Return word and label of a line, which must have as many fields as the first line."""
     line, n = first
     word, label = (place - 1 if place > 0 else n + place for place in places)
     if word == label or not (0 <= word < n and 0 <= label < n):
@@ -195,7 +195,7 @@ def _chosen(
 
 
 def _in_iob2(path: str | os.PathLike[str], number: int, label: str, before: list[str]) -> str:
-    """The label, with B- where it begins an entity; `before` are those of the sentence up to here, in IOB2."""
+    """Return the label, with B- if it begins an entity; `before` holds the sentence's earlier labels in IOB2."""
     prefix, entity = label[:2], label[2:]
     if label != "O" and (prefix not in ("B-", "I-") or not entity):
         raise file_error(path, number, f"expected a label O, B-… or I-…, got {label!r:.40}")
@@ -219,17 +219,16 @@ def _bad_fields(line: str, fields: list[str], separator: str | None) -> str:
 def read_two_files(
     words_path: str | os.PathLike[str], labels_path: str | os.PathLike[str], *, encoding: str = "utf-8"
 ) -> list[TaggedSentence]:
-    """Read one word a line from one file and its label from the other; a blank line in both ends a sentence.
+    """Read one word per line from one file and its label from the other; a blank line in both ends a sentence.
 
-    This is the form in which the 2015 program took the CoNLL04 entity data. The files are matched sentence by
-    sentence: one may have more blank lines than the other between two sentences, but a sentence must end in
-    both at the same word.
+    The 2015 program read the CoNLL04 entity data in this form. The files are matched sentence by sentence: one may have
+    more blank lines than the other between two sentences, but a sentence must end in both at the same word.
 
     Parameters
     ----------
     words_path, labels_path : path
     encoding : str
-        Of both.
+        Encoding of both files.
 
     Returns
     -------
@@ -241,7 +240,7 @@ def read_two_files(
         If one of the files is missing.
     DataError
         With file and line: a line has more than one field, a sentence is longer in one file than in the
-        other, one file has more sentences, the bytes are not of this encoding, or a file is empty.
+        other, one file has more sentences, the bytes don't fit the encoding, or a file is empty.
     """
     by_words = _one_field_sentences(words_path, encoding, "word")
     by_labels = _one_field_sentences(labels_path, encoding, "label")
@@ -260,7 +259,7 @@ def read_two_files(
 def _one_field_sentences(
     path: str | os.PathLike[str], encoding: str, what: str
 ) -> list[list[tuple[int, str]]]:
-    """Sentences of (line number, field)."""
+    """Return sentences as lists of (line number, field)."""
     sentences: list[list[tuple[int, str]]] = [[]]
     for number, line in enumerate(each_line(path, encoding, f"one {what} a line"), start=1):
         fields = _FIELD.findall(line)
@@ -282,7 +281,7 @@ def _unequal(
     shorter: list[tuple[int, str]],
     other: str,
 ) -> DataError:
-    """The error for sentence n, which goes on in `path` where `other_path` has ended it."""
+    """Return the error for sentence n, which continues in `path` after its end in `other_path`."""
     line, field = longer[len(shorter)]
     if not shorter:
         end = f"{os.fspath(other_path)} ends after {n - 1} sentences"
@@ -292,10 +291,10 @@ def _unequal(
 
 
 def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentence]) -> None:
-    r"""Write sentences as `read_tagged` reads them: word, tab, label; a blank line after each; UTF-8.
+    r"""Write sentences in the form that `read_tagged` reads: word, tab, label; a blank line after each; UTF-8.
 
-    The file is written whole or not at all: to a temporary file beside it, which then takes its name.
-    Words may have spaces in them, and are then read back with ``separator="\t"``.
+    The file is written whole or not at all: to a temporary file beside it, which is then renamed.
+    Words may have spaces in them; read them back with ``separator="\t"``.
 
     Parameters
     ----------
@@ -306,9 +305,9 @@ def write_tagged(path: str | os.PathLike[str], sentences: Iterable[TaggedSentenc
     Raises
     ------
     ValueError
-        For what the file could not hold: no sentence at all, an empty sentence, unequally many words and
-        labels, an empty word or label, one with a tab or line break, the word -DOCSTART-, a label with a
-        space, or a character that UTF-8 does not have. Nothing is written then.
+        For content that the file can't hold: no sentence at all, an empty sentence, different numbers of words
+        and labels, an empty word or label, one with a tab or line break, the word -DOCSTART-, a label with a
+        space, or a character that UTF-8 does not have. Then nothing is written.
     """
     parts: list[str] = []
     for n, (words, labels) in enumerate(checked_pairs(sentences)):

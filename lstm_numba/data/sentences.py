@@ -1,4 +1,4 @@
-"""Tagged sentences: splitting a data set, counting its labels, and what can be had without any context."""
+"""Tagged sentences: split a data set, count its labels, and compute baselines that use no context."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TaggedSentence(NamedTuple):
 def checked_pairs(
     sentences: Iterable[TaggedSentence], name: str = "sentences"
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield (words, labels), having seen that each is a list of str and that they are equally many."""
+    """Yield (words, labels) after checking that both are lists of str of the same length."""
     for n, sentence in enumerate(sentences):
         if isinstance(sentence, str) or not isinstance(sentence, Sequence) or len(sentence) != 2:
             raise TypeError(
@@ -46,7 +46,7 @@ def checked_pairs(
 
 
 def checked_strings(items: Iterable[str], name: str) -> list[str]:
-    """`items` as a list of str; a lone str is refused, it would be taken for a list of its characters."""
+    """Return `items` as a list of str; raise for a single str, which would be taken for a list of its characters."""
     if isinstance(items, str) or not isinstance(items, Iterable):
         raise TypeError(f"{name}: expected a list of str, got {items!r:.60}")
     strings = list(items)
@@ -64,7 +64,7 @@ def split(
     Parameters
     ----------
     sentences : sequence of TaggedSentence
-        n sentences, left as they are.
+        n sentences, which are not changed.
     train_share : float
         The first ⌊train_share · n⌋ of the shuffled sentences are for training; between 0 and 1, both
         excluded.
@@ -78,11 +78,11 @@ def split(
     Raises
     ------
     ValueError
-        If the share is not between 0 and 1, or so near to one of them that a part would be empty.
+        If the share is not between 0 and 1, or so close to either that a part would be empty.
     """
     share = number("train_share", train_share, least=0.0, below=1.0)
     n = len(sentences)
-    # 0.29 * 100 is 28.999999999999996: a share that is meant to be whole must not lose a sentence.
+    # 0.29 * 100 is 28.999999999999996: rounding must not lose a sentence.
     n_train = math.floor(share * n + 1e-9)
     if n_train == 0 or n_train == n:
         raise ValueError(
@@ -99,7 +99,7 @@ def label_counts(sentences: Iterable[TaggedSentence]) -> dict[str, int]:
     Returns
     -------
     dict
-        label → number of words, the most frequent first, equal ones by first appearance.
+        label → number of words, the most frequent first, ties in order of first appearance.
     """
     counts: Counter[str] = Counter()
     for _, labels in checked_pairs(sentences):
@@ -110,19 +110,19 @@ def label_counts(sentences: Iterable[TaggedSentence]) -> dict[str, int]:
 def majority(
     train: Iterable[TaggedSentence], test: Iterable[TaggedSentence] | None = None
 ) -> tuple[str, float]:
-    """Answer always with the most frequent label.
+    """Score the baseline that always answers with the most frequent label.
 
     Parameters
     ----------
     train : iterable of TaggedSentence
-        Where the label is counted.
+        Sentences in which the labels are counted.
     test : iterable of TaggedSentence, optional
-        Where it is scored; `train` itself by default.
+        Sentences on which the answer is scored; `train` itself by default.
 
     Returns
     -------
     label : str
-        The most frequent label of `train`; of equal ones the first to appear.
+        The most frequent label of `train`; the first to appear in case of a tie.
     accuracy : float
         Share of the words of `test` that have it.
 
@@ -140,10 +140,10 @@ def majority(
 
 
 def baseline_accuracy(train: Iterable[TaggedSentence], test: Iterable[TaggedSentence]) -> float:
-    """Word accuracy of a tagger that looks at nothing but the word itself.
+    """Word accuracy of a tagger that looks only at the word itself.
 
-    It answers with the label that the word most often has in `train`, and for a word that isn't there with
-    the most frequent label of all. What a recurrent net adds to this, it has from the context.
+    It answers with the most frequent label of the word in `train`, and for an unknown word with the most frequent
+    label of all. Any gain of a recurrent net over this comes from the context.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def baseline_accuracy(train: Iterable[TaggedSentence], test: Iterable[TaggedSent
     Returns
     -------
     float
-        Share of the words of `test` whose label is answered, between 0 and 1.
+        Share of the words of `test` with a correct answer, between 0 and 1.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""A series of measurements: an `.npy` file, or text with a row for each time step (CSV).
+"""Read a series of measurements from an `.npy` file, or from text with a row for each time step (CSV).
 
-Nothing in such a file is ever executed: an `.npy` of Python objects, which is a pickle, is refused.
+Nothing in such a file is ever executed: an `.npy` file of Python objects, which is a pickle, raises an error.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .readers import DataError, each_line, file_error
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _CONTENT = "an .npy file, or a row of numbers for each time step"
-_HINT = "; choose other columns with columns="  # the end of a message: `look` puts its own option there
+_HINT = "; choose other columns with columns="  # the end of a message, which `look` replaces with its own option
 
 
 class Series(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes
     ----------
     x : (T, B, I), float64 or the file's own float32
-        Values, time first; B = 1 where the file has one sequence.
+        Values, time first; B = 1 if the file has one sequence.
     columns
-        Names of the I columns, where the file has a header.
+        Names of the I columns, if the file has a header.
     """
 
     x: NDArray
@@ -39,7 +39,7 @@ class Series(NamedTuple):
 
 
 def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = None) -> Series:
-    r"""Read a series from an `.npy` file or from text; the content decides, not the ending.
+    r"""Read a series from an `.npy` file or from text; the content decides, not the file's suffix.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = No
         An `.npy` file with an array (T,), (T, I) or (T, B, I); or text in UTF-8 with a row for each time step, with
         commas, semicolons or tabs between the columns; a first row without any number is a header.
     columns
-        Which columns, in this order: by their names in the header, or by their numbers from 1. All by default.
+        The columns to read, in this order: names in the header, or numbers from 1. All by default.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = No
     FileNotFoundError
         If there is no such file.
     DataError
-        If the file is neither, or cut short; holds something else than real, finite numbers (the text says where); has
-        rows of different lengths, or no such column.
+        If the file is neither, or is cut short; holds anything but real, finite numbers (the message says where); has
+        rows of different lengths; or doesn't have the column.
 
     Examples
     --------
@@ -85,8 +85,8 @@ def read_series(path: str | os.PathLike[str], columns: Iterable[str] | None = No
 def _from_npy(path: str | os.PathLike[str]) -> NDArray:
     try:
         _check_header(Path(path))
-        # Mapped, so that no memory is taken for numbers that aren't there.
-        with np.errstate(over="raise"):  # sizes whose product can't be counted
+        # Map the file, so that numbers that aren't there take no memory.
+        with np.errstate(over="raise"):  # the product of the sizes may overflow
             array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, EOFError, SyntaxError, TokenError, ArithmeticError, MemoryError, RecursionError) as error:
         what = "Python objects" if "Python objects" in str(error) else f"one that can't be read ({error})"
@@ -104,7 +104,7 @@ def _from_npy(path: str | os.PathLike[str]) -> NDArray:
 
 
 def _check_header(path: Path) -> None:
-    """Raise for a header that claims to be longer than the file, before it is read; in version 1 it has 64 kB."""
+    """Raise, before reading, for a header that claims to be longer than the file; in version 1 it has at most 64 kB."""
     with path.open("rb") as file:
         start = file.read(12)
     length = int.from_bytes(start[8:12], "little")
@@ -135,7 +135,7 @@ def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series
 
 
 def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
-    """The number and the cells of each line that has any."""
+    """Return the number and the cells of each line that isn't blank."""
     lines = [(n, line) for n, line in enumerate(each_line(path, "utf-8", _CONTENT), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path}: expected {_CONTENT}, got only blank lines")
@@ -151,14 +151,14 @@ def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
 
 
 def _is_mixed(cells: list[str], place: int) -> bool:
-    """Whether this cell is a text, such as a date, in a row that has numbers, too."""
+    """Return whether this cell is text, such as a date, in a row that also has numbers."""
     is_text = bool(cells[place]) and _number(cells[place]) is None
     return is_text and any(_number(cell) is not None for cell in cells)
 
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell) if "_" not in cell else None  # Python reads 1_000, tables don't mean it
+        return float(cell) if "_" not in cell else None  # Python accepts 1_000, but in tables it isn't a number
     except ValueError:
         return None
 
@@ -166,7 +166,7 @@ def _number(cell: str) -> float | None:
 def _places(
     path: str | os.PathLike[str], chosen: Sequence[str], names: Sequence[str] | None, width: int
 ) -> list[int]:
-    """Where the chosen columns stand: a name of the header, or else a number from 1."""
+    """Return the places of the chosen columns, each given by a name in the header or by a number from 1."""
     places = []
     for name in chosen:
         if names is not None and name in names:

@@ -1,12 +1,12 @@
-"""Monthly sunspot numbers since 1749, and small networks of PyTorch's that have learned to forecast them.
+"""Monthly sunspot numbers since 1749, and small PyTorch networks that have learned to forecast them.
 
 The numbers are facts of observation: the monthly means of the international sunspot number (its first version, in use
 until 2015), from January 1749 to December 2008, collected in Zurich until 1980 and in Brussels since then, as the
 National Geophysical Data Center of the United States (NOAA) published them, in the public domain. February 1824 was not
-observed; its number is interpolated. They lie beside this module in ``sunspots.csv``, a month in each row.
+observed; its number is interpolated. The file ``sunspots.csv`` beside this module has one month per row.
 
-``sunspot_nets.safetensors`` holds what notebook 11 trains with PyTorch, for readers who don't have it; the notebook's
-own cells make it (``python notebooks/store_sunspot_nets.py``).
+``sunspot_nets.safetensors`` holds the networks that notebook 11 trains, for readers who don't have PyTorch; the
+notebook's own cells make it (``python notebooks/store_sunspot_nets.py``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Sunspots(NamedTuple):
     Attributes
     ----------
     months : (N,), datetime64[M]
-        One after the other, without a gap.
+        Consecutive months without a gap.
     numbers : (N,), float64
         The mean sunspot number of each.
     """

@@ -1,4 +1,4 @@
-"""A real text that every Python has, and the characters of a text as ids."""
+"""A real text that comes with every Python, and a text's characters as ids."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 
 def load_pydoc() -> str:
-    """Python's own help as one text: the standard library's ``pydoc_data.topics``, about 465,000 characters.
+    """Return Python's own help as one text: ``pydoc_data.topics`` of the standard library, about 465,000 characters.
 
-    The topics in sorted order of their names, a blank line between. What exactly it says depends on the
-    Python version, so that results can be compared within one version only.
+    The topics are sorted by name and separated by blank lines. The text depends on the Python version, so
+    results can be compared only within one version.
 
     Returns
     -------
@@ -21,7 +21,7 @@ def load_pydoc() -> str:
     Raises
     ------
     RuntimeError
-        If this Python came without the module, as some cut-down installations do.
+        If this Python lacks the module, as some reduced installations do.
     """
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
@@ -33,7 +33,7 @@ def load_pydoc() -> str:
 
 
 def characters(text: str) -> tuple[str, NDArray[np.int64]]:
-    """The characters of a text and, for each place in it, which of them is there.
+    """Return the different characters of a text, and for each place the number of its character.
 
     ``"".join(alphabet[k] for k in ids) == text``.
 

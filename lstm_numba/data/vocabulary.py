@@ -1,4 +1,4 @@
-"""Words to ids and labels to ids, and the preprocessing of the words that goes with it."""
+"""Turn words and labels into ids, including the preprocessing of words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUMBER = "<number>"
 def normalize_numbers(words: Iterable[str], token: str = NUMBER) -> list[str]:
     """Replace every word that consists of digits by one token; ``"mp3"`` and ``"1.5"`` stay.
 
-    To be done in training and test alike: a number that the training part does not have would otherwise
+    Apply this to both training and test data: otherwise a number that isn't in the training part would
     be an unknown word.
     """
     return [token if word.isdecimal() else word for word in checked_strings(words, "words")]
@@ -30,19 +30,19 @@ def normalize_numbers(words: Iterable[str], token: str = NUMBER) -> list[str]:
 class Vocabulary:
     """Words and their ids: 0 is padding, 1 the unknown word, then the words.
 
-    Usually made by `from_sentences`. Every word is preprocessed (lower case, numbers) as the options say,
-    in building and in looking up alike.
+    Usually made by `from_sentences`. The options say how every word is preprocessed (lower case, numbers),
+    both when the vocabulary is built and when a word is looked up.
 
     Parameters
     ----------
     words : iterable of str
-        The words in order of their ids, without the special tokens, preprocessed, no two equal.
+        The words in order of their ids, preprocessed, without special tokens and without repeats.
     numbers : bool
-        Whether words of digits are one token, ``<number>``.
+        Whether words of digits become one token, ``<number>``.
     lowercase : bool
         Whether words are put in lower case.
     min_count : int
-        How often a word had to come to be taken; kept for the record.
+        How often a word had to occur to be included; kept for the record.
     unknown : bool
         Whether there is an id for unknown words. Without it the words' ids begin at 1, and encoding
         an unknown word is an error.
@@ -50,9 +50,9 @@ class Vocabulary:
     Attributes
     ----------
     words : list of str
-        By id, special tokens included.
+        The words by id, including special tokens.
     n_special : int
-        How many ids come before the first word's: 2, or 1 without the unknown word.
+        Number of ids before that of the first word: 2, or 1 without the unknown word.
     pad_id : int
         0.
     unknown_id : int or None
@@ -60,8 +60,8 @@ class Vocabulary:
     Raises
     ------
     ValueError
-        If a word comes twice, is empty, is ``<pad>`` or ``<unknown>``, or is not as the preprocessing
-        leaves it.
+        If a word occurs twice, is empty, is ``<pad>`` or ``<unknown>``, or would be changed by the
+        preprocessing.
     """
 
     pad_id = 0
@@ -102,7 +102,7 @@ class Vocabulary:
         extra_words: Iterable[str] = (),
         unknown: bool = True,
     ) -> Vocabulary:
-        """Take the words of the training part, in order of first appearance.
+        """Make a vocabulary of the words of the training part, in order of first appearance.
 
         Parameters
         ----------
@@ -111,10 +111,10 @@ class Vocabulary:
         numbers, lowercase, unknown : bool
             As in the class.
         min_count : int
-            Words that come more rarely than this are left out.
+            Words that occur less often are left out.
         extra_words : iterable of str
-            Words to have ids though training lacks them, added at the end: those that have a word vector,
-            so that a word which only the test part has keeps its vector.
+            Words that aren't in the training part, added at the end. With the words that have a word vector,
+            a word that only occurs in the test part keeps its vector.
 
         Returns
         -------
@@ -139,14 +139,14 @@ class Vocabulary:
         return cls(taken, **options)
 
     def normalize(self, words: Iterable[str]) -> list[str]:
-        """The words as this vocabulary looks them up: lower case and numbers by its options."""
+        """Return words in the form in which this vocabulary looks them up: lower case and numbers by its options."""
         words = checked_strings(words, "words")
         if self.lowercase:
             words = [word.lower() for word in words]
         return normalize_numbers(words) if self.numbers else words
 
     def encode(self, words: Iterable[str]) -> NDArray[np.int64]:
-        """Ids of the words.
+        """Return the ids of words.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Vocabulary:
         Raises
         ------
         ValueError
-            If a word is unknown and the vocabulary has no unknown word; it names the word.
+            If a word is unknown and the vocabulary has no unknown word; the message names the word.
         """
         normalized = self.normalize(words)
         if self.unknown_id is None:
@@ -172,12 +172,12 @@ class Vocabulary:
         return np.array([self._id.get(word, self.unknown_id) for word in normalized], dtype=np.int64)
 
     def decode(self, ids: ArrayLike) -> list[str]:
-        """The words of ids, (n,); special tokens by their names, words as preprocessed.
+        """Return the words for ids (n,): special tokens by their names, words as preprocessed.
 
         Raises
         ------
         ValueError
-            If an id is outside of 0 … len − 1.
+            If an id is outside 0 … len − 1.
         """
         return _decode(ids, self.words, "ids")
 
@@ -210,7 +210,7 @@ class Vocabulary:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Vocabulary:
-        """The vocabulary that `to_config` described.
+        """Return the vocabulary that `to_config` described.
 
         Raises
         ------
@@ -228,20 +228,20 @@ class LabelSet:
     Parameters
     ----------
     labels : iterable of str
-        In order of their ids, no two equal.
+        The labels in order of their ids, without repeats.
     padding : bool
-        Whether class 0 is the padding's, ``<pad>``, and the labels begin at 1, as in the 2015 network.
+        Whether class 0 is padding, ``<pad>``, and labels begin at 1, as in the 2015 network.
 
     Attributes
     ----------
     labels : list of str
-        By id, the padding's included.
+        The labels by id, including padding.
     padding : bool
 
     Raises
     ------
     ValueError
-        If there is no label, or one comes twice, is empty or is ``<pad>``.
+        If there is no label, or one occurs twice, is empty or is ``<pad>``.
     """
 
     def __init__(self, labels: Iterable[str], *, padding: bool = False):
@@ -255,7 +255,7 @@ class LabelSet:
 
     @classmethod
     def from_sentences(cls, sentences: Iterable[TaggedSentence], *, padding: bool = False) -> LabelSet:
-        """Take the labels of the training part, in order of first appearance."""
+        """Make a set of the labels of the training part, in order of first appearance."""
         found: dict[str, None] = {}
         for _, labels in checked_pairs(sentences):
             found.update(dict.fromkeys(labels))
@@ -264,14 +264,14 @@ class LabelSet:
         return cls(found, padding=padding)
 
     def encode(self, labels: Iterable[str], sentence: int | None = None) -> NDArray[np.int64]:
-        """Ids of one sentence's labels.
+        """Return the ids of one sentence's labels.
 
         Parameters
         ----------
         labels : iterable of str
             n labels.
         sentence : int, optional
-            The sentence's number, for the error only.
+            The sentence's number, used only in the error.
 
         Returns
         -------
@@ -280,7 +280,7 @@ class LabelSet:
         Raises
         ------
         ValueError
-            If a label is outside of the set; it names the label, the sentence and the word's position.
+            If a label is not in the set; the message names the label, the sentence and the word's position.
         """
         where = "labels" if sentence is None else f"sentences[{sentence}].labels"
         labels = checked_strings(labels, where)
@@ -290,12 +290,12 @@ class LabelSet:
         return np.array([self._id[label] for label in labels], dtype=np.int64)
 
     def decode(self, ids: ArrayLike) -> list[str]:
-        """The labels of ids, (n,).
+        """Return the labels for ids (n,).
 
         Raises
         ------
         ValueError
-            If an id is outside of 0 … len − 1.
+            If an id is outside 0 … len − 1.
         """
         return _decode(ids, self.labels, "ids")
 
@@ -319,7 +319,7 @@ class LabelSet:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LabelSet:
-        """The label set that `to_config` described.
+        """Return the label set that `to_config` described.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Word vectors: their text file, looking one up, and the matrix for a vocabulary."""
+"""Word vectors: read their text file, look one up, and make the matrix for a vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .sentences import checked_strings
 if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
-# The first line of word2vec's and fastText's files.
+# The first line of files of word2vec and fastText.
 _COUNT_AND_SIZE = re.compile(r"([1-9][0-9]{0,17})[ \t]+([1-9][0-9]{0,17})[ \t]*")
 
 
@@ -31,9 +31,9 @@ class WordVectors:
     Parameters
     ----------
     words : iterable of str
-        n words, no two equal.
+        n words without repeats.
     vectors : array_like, (n, d)
-        float32 or float64 is kept, other real types become float64.
+        float32 and float64 are kept, other real types become float64.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class WordVectors:
     Raises
     ------
     ValueError
-        If the vectors are not (n, d) with n, d ≥ 1, not finite, or a word comes twice.
+        If the vectors are not (n, d) with n, d ≥ 1, not finite, or a word occurs twice.
     TypeError
         If the words are not str or the vectors not real numbers.
     """
@@ -71,7 +71,7 @@ class WordVectors:
 
     @property
     def dimension(self) -> int:
-        """d, how many numbers a vector has."""
+        """The number d of numbers in a vector."""
         return int(self.vectors.shape[1])
 
     def __len__(self) -> int:
@@ -99,13 +99,13 @@ def read_word_vectors(
     encoding: str = "utf-8",
     keep_first: bool = False,
 ) -> WordVectors:
-    """Read a word and the numbers of its vector a line, with tabs or spaces between.
+    """Read a word and the numbers of its vector from each line, separated by tabs or spaces.
 
     This reads the text files of GloVe, word2vec and fastText. A first line of two whole numbers, "count
     size", says how many words follow and how many numbers each has. Blank lines are skipped.
 
-    Words may have spaces in them. In a line with a tab, only tabs part the fields. Any other line ends with
-    as many numbers as the first vector has, and all before them is the word; the first word itself may
+    Words may have spaces in them. In a line with a tab, only tabs separate fields. Any other line ends with
+    as many numbers as the first vector has, and everything before them is the word; the first word may
     have spaces only after a line "count size".
 
     Parameters
@@ -115,7 +115,7 @@ def read_word_vectors(
         float32 or float64.
     encoding : str
     keep_first : bool
-        Whether a word that comes twice keeps its first vector, as one of GloVe 840B must; else it is an
+        Whether a repeated word keeps its first vector, which GloVe 840B needs; otherwise a repeat is an
         error.
 
     Returns
@@ -127,9 +127,9 @@ def read_word_vectors(
     FileNotFoundError
         If there is no such file.
     DataError
-        With file and line: a vector is missing or of another length than the first, something is not a
-        number, or is NaN, infinite or too large for `dtype`, a word comes twice, the first line promises
-        another number of words, the bytes are not of this encoding, or the file is empty.
+        With file and line: a vector is missing or differs in length from the first, a field is not a
+        number, or is NaN, infinite or too large for `dtype`, a word occurs twice, the first line promises
+        a different number of words, the bytes don't fit the encoding, or the file is empty.
     """
     dtype = float_dtype(dtype)
     lines = each_line(path, encoding, "a word and its numbers a line")
@@ -137,7 +137,7 @@ def read_word_vectors(
     like, count, size = (None, None, None) if header is None else header
 
     first_line: dict[str, int] = {}
-    numbers: array[float] = array(dtype.char)  # grows with the file: the numbers of a large one stand in memory once
+    numbers: array[float] = array(dtype.char)  # grows with the file, so that memory holds the numbers once
     read = 0
     for number, line in numbered:
         word, fields = _word_and_fields(line, size)
@@ -172,25 +172,25 @@ def read_word_vectors(
 def _header(
     numbered: Iterator[tuple[int, str]],
 ) -> tuple[tuple[int, int, int] | None, Iterator[tuple[int, str]]]:
-    """The line, count and size of a first line "count size" if there is one, and all other lines."""
+    """Return number, count and size of a first line "count size" if there is one, and the other lines."""
     first = next(numbered)
     second = next(numbered, None)
     after = numbered if second is None else chain([second], numbered)
 
     found = _COUNT_AND_SIZE.fullmatch(first[1])
-    # Vectors of one number may begin with such a line, too: the word 7 and its number 3.
+    # A file of vectors with one number may also begin with such a line: the word 7 and its number 3.
     if found is None or (found[2] != "1" and second is not None and len(second[1].split()) == 2):
         return None, chain([first], after)
     return (first[0], int(found[1]), int(found[2])), after
 
 
 def _word_and_fields(line: str, size: int | None) -> tuple[str, list[str]]:
-    """The word of a line, and what stands where the `size` numbers of its vector should."""
+    """Return the word of a line, and the fields at the places of the `size` numbers of its vector."""
     tabs = "\t" in line
     word, *fields = line.split("\t" if tabs else " ")
     fields = [field for field in fields if field]
     spare = 0 if tabs or size is None else len(fields) - size
-    # A number before the vector's own is taken for one too many, not for the end of a word.
+    # A number before the vector counts as one too many, not as the end of a word.
     if spare > 0 and not _is_number(fields[spare - 1]):
         word = " ".join([word, *fields[:spare]])
         fields = fields[spare:]
@@ -217,7 +217,7 @@ def _is_number(field: str) -> bool:
 
 
 def vectors_for(vocabulary: Vocabulary, word_vectors: WordVectors) -> tuple[NDArray[np.floating], int]:
-    """The matrix that turns a vocabulary's ids into word vectors: ``matrix[vocabulary.encode(words)]``.
+    """Return the matrix that turns a vocabulary's ids into word vectors: ``matrix[vocabulary.encode(words)]``.
 
     Parameters
     ----------
@@ -227,9 +227,9 @@ def vectors_for(vocabulary: Vocabulary, word_vectors: WordVectors) -> tuple[NDAr
     Returns
     -------
     matrix : ndarray, (len(vocabulary), d)
-        Of the vectors' dtype; zero for padding, for the unknown word and for words without a vector.
+        In the vectors' dtype; zero for padding, for the unknown word and for words without a vector.
     covered : int
-        How many of the vocabulary's words have a vector.
+        Number of words in the vocabulary that have a vector.
     """
     matrix = np.zeros((len(vocabulary), word_vectors.dimension), word_vectors.vectors.dtype)
     covered = 0
