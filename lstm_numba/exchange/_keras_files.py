@@ -225,7 +225,7 @@ def _joined(stored: list[Stored], nodes: list[Node], owner: Any) -> list[Found]:
             described = Described(problem=problem_of(node.kind))
         if described is not None:
             read = _reader(weights.get(number, []), len(described.cells))
-            found.append(Found(node.name, node.path, described, read, node.below))
+            found.append(Found(node.name, node.path, described, read, node.place, node.below))
     return found + _undescribed(unknown)
 
 

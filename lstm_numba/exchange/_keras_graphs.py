@@ -1,8 +1,9 @@
 """Which layer of a Keras model takes which one's output, as its configuration says.
 
 A Sequential's layers follow each other. A functional model names for each layer the tensors it is called on, in
-``inbound_nodes``: (layer, call, number of its output). Layers that pass on what they get (Dropout in inference) don't
-count. A class of one's own computes what its code says, which no configuration tells.
+``inbound_nodes``: (layer, call, number of its output). A model in a model stands for its layers: the first of them take
+what it is called on, and what its last one hands on is its output. Layers that pass on what they get (Dropout in
+inference) don't count. A class of one's own computes what its code says, which no configuration tells.
 
 Source: the ``get_config`` of Keras' Sequential and Functional, https://github.com/keras-team/keras.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+# How Keras' own classes are known: by the package that they come from.
+PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
 # Layers whose output, in inference, is their input.
 _PASSING = frozenset(
     "InputLayer Dropout SpatialDropout1D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization "
@@ -21,31 +24,19 @@ _FUNCTIONAL = ("Functional", "Model")
 # Arguments of a call that aren't numbers to compute with; a mask's steps are the caller's `lengths`.
 _NO_INPUTS = ("mask", "training")
 
+# A layer's place among a model's layers ("nested/lstm") → the place of the layer whose output alone it takes: "" for a
+# layer that takes the model's input, several tensors, or another output than the first; None where nothing tells.
+Links = dict[str, str | None]
 
-def layers_below(kind: str, own: bool, config: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return for each layer of a model the name of the one whose output alone it takes; None where nothing tells.
 
-    Parameters
-    ----------
-    kind, own, config
-        The model's class, whether it is Keras' own, and its configuration.
-
-    Returns
-    -------
-    dict
-        Name → name; "" for a layer that takes the model's input, several tensors, or another output than the first.
-    """
-    layers = config.get("layers")
-    if not own or kind not in ("Sequential", *_FUNCTIONAL) or not isinstance(layers, list):
-        return None
-    nodes = [node for node in layers if isinstance(node, Mapping)]
-    names = [layer_name(node) for node in nodes]
-    if kind == "Sequential":
-        direct = dict(zip(names, ["", *names], strict=False))
-    else:
-        direct = {name: _source(node.get("inbound_nodes")) for name, node in zip(names, nodes, strict=True)}
-    passing = {name for name, node in zip(names, nodes, strict=True) if str(node.get("class_name")) in _PASSING}
-    return {name: _followed(name, direct, passing) for name in direct}
+def read_node(node: Mapping[str, Any]) -> tuple[str, bool, Mapping[str, Any]]:
+    """(class name, whether it is Keras' own, configuration) of a layer as configurations nest them."""
+    kind, module, registered = str(node.get("class_name")), node.get("module"), node.get("registered_name")
+    own = registered in (None, kind) and (module is None or str(module).partition(".")[0] in PACKAGES)
+    config = node.get("config")
+    if isinstance(config, list):  # a Sequential of Keras before 2.2.3
+        config = {"layers": config}
+    return kind, own and ">" not in kind, config if isinstance(config, Mapping) else {}
 
 
 def layer_name(node: Mapping[str, Any]) -> str:
@@ -55,22 +46,85 @@ def layer_name(node: Mapping[str, Any]) -> str:
     return str(node.get("name") or own or "")
 
 
-def _followed(name: str, direct: Mapping[str, str], passing: set[str]) -> str:
-    """Go down through layers that pass on what they get."""
-    seen = set()
-    name = direct[name]
-    while name in passing and name not in seen:
-        seen.add(name)
-        name = direct.get(name, "")
-    return "" if name in passing else name
+def layers_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the layers in a model's configuration."""
+    layers = config.get("layers")
+    return [each for each in layers if isinstance(each, Mapping)] if isinstance(layers, list) else []
+
+
+def joined(place: str, name: str) -> str:
+    """Return the place of a layer of that name in the model at a place."""
+    return f"{place}/{name}".lstrip("/")
+
+
+def layers_below(node: Mapping[str, Any], place: str = "", source: str | None = "") -> tuple[Links, str | None]:
+    """Return which layer stands on which in a layer's configuration, and the place of the one whose output is its own.
+
+    Parameters
+    ----------
+    node
+        The configuration of a layer or a model.
+    place, source
+        Where it stands, and the place of the layer whose output it takes, as in `Links`.
+    """
+    kind, own, config = read_node(node)
+    if own and kind in _PASSING:
+        return {}, source
+    links: Links = {place: source}
+    if own and kind == "Sequential":
+        for child in layers_of(config):
+            inside, source = layers_below(child, joined(place, layer_name(child)), source)
+            links |= inside
+        return links, source
+    if own and kind in _FUNCTIONAL:
+        graph = _Graph(config, place, source)
+        return links | graph.links(), graph.output()
+    for child in layers_of(config):
+        links |= layers_below(child, joined(place, layer_name(child)), None)[0]
+    return links, place
+
+
+class _Graph:
+    """A functional model's layers, each looked at when what stands below it is known."""
+
+    def __init__(self, config: Mapping[str, Any], place: str, source: str | None) -> None:
+        self.place = place
+        self.nodes = {layer_name(child): child for child in layers_of(config)}
+        inputs = [name for name, child in self.nodes.items() if child.get("class_name") == "InputLayer"]
+        self.source = source if len(inputs) == 1 else ""
+        self.end = _only(config.get("output_layers"))
+        self._found: dict[str, tuple[Links, str | None]] = {}
+
+    def links(self) -> Links:
+        links: Links = {}
+        for name in self.nodes:
+            links |= self._look(name)[0]
+        return links
+
+    def output(self) -> str | None:
+        return self._look(self.end)[1] if self.end else self.place
+
+    def _look(self, name: str) -> tuple[Links, str | None]:
+        if name not in self.nodes:
+            return {}, ""
+        if name not in self._found:
+            self._found[name] = {}, ""  # should it take its own output
+            child = self.nodes[name]
+            below = _source(child.get("inbound_nodes"))
+            source = self.source if child.get("class_name") == "InputLayer" else self._look(below)[1]
+            self._found[name] = layers_below(child, joined(self.place, name), source)
+        return self._found[name]
 
 
 def _source(inbound: Any) -> str:
     """Return the layer whose first output is all that a layer is called on; "" where it isn't so."""
     calls = inbound if isinstance(inbound, list) else []
-    if len(calls) != 1:  # called nowhere, or on several inputs one after the other
-        return ""
-    tensors = list(_tensors(calls[0]))
+    return _only(calls[0]) if len(calls) == 1 else ""  # else called nowhere, or on one input after the other
+
+
+def _only(value: Any) -> str:
+    """Return the layer whose first output is the only tensor in the arguments of a call; "" where it isn't so."""
+    tensors = list(_tensors(value))
     if len(tensors) != 1 or len(tensors[0]) < 3 or tensors[0][2] != 0:
         return ""
     return str(tensors[0][0])

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from lstm_numba.exchange._keras_graphs import layer_name, layers_below
+from lstm_numba.exchange._keras_graphs import PACKAGES, Links, joined, layer_name, layers_below, layers_of, read_node
 from lstm_numba.exchange._kinds import kinds_of
 
 # Keras' name of a non-linearity → ours. "hard_sigmoid" is the one of before Keras 3; that of today is taken as
@@ -46,8 +46,6 @@ CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in kinds_of("keras"
 CELLS |= {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}  # Keras 2's, with the weights in cuDNN's layout
 # Recurrent layers of Keras with other equations.
 OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM)(Cell)?$")
-# How Keras' own classes are known: by the package that they come from.
-PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
 
 
 class Refused(ValueError):
@@ -81,7 +79,8 @@ class Found(NamedTuple):
     path: str
     described: Described
     read: Callable[[], list[list[NDArray]]]
-    below: str | None = None  # the layer beside it whose output it takes, "" for none, None where nothing tells
+    place: str = ""  # its name behind those of the models it is in
+    below: str | None = None  # the place of the layer whose output it takes, "" for none, None where nothing tells
     hard_sigmoid: str | None = None  # which of `ACTIVATIONS` the word means here, None where nothing tells
 
 
@@ -180,16 +179,6 @@ def _one_direction(node: Any) -> Described:
     return Described(problem="a Bidirectional") if len(described.cells) > 1 else described
 
 
-def read_node(node: Mapping[str, Any]) -> tuple[str, bool, Mapping[str, Any]]:
-    """(class name, whether it is Keras' own, configuration) of a layer as configurations nest them."""
-    kind, module, registered = str(node.get("class_name")), node.get("module"), node.get("registered_name")
-    own = registered in (None, kind) and (module is None or str(module).partition(".")[0] in PACKAGES)
-    config = node.get("config")
-    if isinstance(config, list):  # a Sequential of Keras before 2.2.3
-        config = {"layers": config}
-    return kind, own and ">" not in kind, config if isinstance(config, Mapping) else {}
-
-
 def snake_case(name: str) -> str:
     """Return Keras' name for a class in its files: "SimpleRNN" → "simple_rnn"."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
@@ -203,58 +192,66 @@ class Node(NamedTuple):
     name: str
     kind: str  # its class's name
     described: Described | None  # None where it isn't recurrent
-    below: str | None  # as in `Found`
+    place: str  # this and the next as in `Found`
+    below: str | None
 
 
-def walk(node: Mapping[str, Any], path: str = "", below: str | None = None) -> Iterator[Node]:
+def walk(model: Mapping[str, Any]) -> Iterator[Node]:
     """Every layer in a model's configuration.
 
     The path is where Keras 3 files keep its weights: below "layers", each under its class's name and, from the second
     of a class, a number.
     """
+    yield from _walk(model, "", "", layers_below(model)[0])
+
+
+def _walk(node: Mapping[str, Any], path: str, place: str, links: Links) -> Iterator[Node]:
     kind, own, config = read_node(node)
     described = describe(kind, own, config)
-    yield Node(path, str(config.get("name", path.rpartition("/")[2])), kind, described, below)
+    name = str(config.get("name", path.rpartition("/")[2]))
+    yield Node(path, name, kind, described, place, links.get(place, ""))
     if described is not None:
         return
     used: dict[str, int] = {}
-    layers, links = config.get("layers"), layers_below(kind, own, config)
-    for child in layers if isinstance(layers, list) else ():
-        if isinstance(child, Mapping) and "class_name" in child:
+    for child in layers_of(config):
+        if "class_name" in child:
             short = snake_case(str(child["class_name"]).rpartition(">")[2])
             number = used[short] = used.get(short, -1) + 1
-            stands_on = None if links is None else links.get(layer_name(child), "")
-            yield from walk(child, f"{path}/layers/{short}{f'_{number}' if number else ''}".lstrip("/"), stands_on)
+            inner = joined(path, f"layers/{short}{f'_{number}' if number else ''}")
+            yield from _walk(child, inner, joined(place, layer_name(child)), links)
     if isinstance(config.get("layer"), Mapping):  # TimeDistributed and its like
-        yield from walk(config["layer"], f"{path}/layer".lstrip("/"), "")
+        yield from _walk(config["layer"], joined(path, "layer"), joined(place, "layer"), links)
 
 
 def of_object(source: Any) -> Iterator[Found]:
     """Every recurrent layer of a Keras layer or model, without importing Keras."""
-    yield from _objects(source, "", set(), None)
+    yield from _objects(source, "", set(), {})
 
 
-def _objects(layer: Any, outer: str, seen: set[int], below: str | None) -> Iterator[Found]:
+def _objects(layer: Any, outer: str, seen: set[int], links: Links) -> Iterator[Found]:
     if id(layer) in seen:
         return
     seen.add(id(layer))
     kind = type(layer).__name__
     own = type(layer).__module__.partition(".")[0] in PACKAGES
     name = str(getattr(layer, "name", kind))
-    path = f"{outer}/{name}".lstrip("/")
+    path = joined(outer, name)
+    below = links.get(path)
     if (own and kind in (*CELLS, "RNN", "Bidirectional")) or OTHERS.match(kind):
         described = describe(kind, own, layer.get_config())
         assert described is not None
         if function := _function_of_ones_own(layer):
             described = Described(problem=f"a layer with a function of one's own, {function}; Keras' can be loaded")
-        yield Found(name, path, described, lambda: _weights_of(layer), below, hard_sigmoid_of(_version_of(layer)))
+        version = hard_sigmoid_of(_version_of(layer))
+        yield Found(name, path, described, lambda: _weights_of(layer), path, below, version)
     elif any(base.__name__ in (*CELLS, "RNN", "Bidirectional") for base in type(layer).__mro__):
         yield Found(name, path, Described(problem=problem_of(kind)), list)
     else:
-        links = _links(layer, kind, own)
+        if own and hasattr(layer, "layers") and path not in links:
+            links = links | layers_below({"class_name": kind, "config": layer.get_config()}, path)[0]
         for child in getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ():
             inner = path if outer or hasattr(layer, "layers") else outer
-            yield from _objects(child, inner, seen, None if links is None else links.get(child.name, ""))
+            yield from _objects(child, inner, seen, links)
 
 
 def _function_of_ones_own(layer: Any) -> str:
@@ -272,13 +269,6 @@ def _version_of(layer: Any) -> str:
     package = type(layer).__module__.partition(".")[0]
     versions = {"tensorflow": "2", "keras_core": "3"}  # whose own numbers are others
     return versions.get(package) or str(getattr(sys.modules.get(package), "__version__", ""))
-
-
-def _links(model: Any, kind: str, own: bool) -> dict[str, str] | None:
-    """Which layer of a model stands on which; None where its configuration doesn't tell."""
-    if not own or not hasattr(model, "layers"):
-        return None
-    return layers_below(kind, own, read_node({"class_name": kind, "config": model.get_config()})[2])
 
 
 def _weights_of(layer: Any) -> list[list[NDArray]]:

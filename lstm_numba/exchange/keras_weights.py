@@ -86,9 +86,9 @@ def from_keras(
     name
         Of several recurrent layers the one to take, by Keras' name of it (in nested models also "outer/inner"); or the
         names of some that feed each other directly, from the input up, to make one stack; between them may only be what
-        does nothing in inference, such as Dropout. Where all layers of a model do, no name is needed. Files of weights
-        and models of one's own class don't tell what feeds what: there the caller's word is taken, and a warning says
-        so.
+        does nothing in inference, such as Dropout, and the border of a model in the model. Where all layers of a model
+        do, no name is needed. Files of weights and models of one's own class don't tell what feeds what: there the
+        caller's word is taken, and a warning says so.
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
     activation, recurrent_activation
@@ -293,9 +293,8 @@ def _is_one_stack(found: list[Found]) -> bool:
 
 
 def _feeds(lower: Found, upper: Found) -> bool:
-    """Tell whether the source says that one layer takes the other's output: both in the same model within the model."""
-    lower_folder, upper_folder = (each.path.rpartition("/")[0] for each in (lower, upper))
-    return upper.below == lower.name and lower_folder == upper_folder
+    """Tell whether the source says that one layer takes the other's output."""
+    return bool(lower.place) and upper.below == lower.place
 
 
 def _named(found: list[Found], name: str) -> Found:

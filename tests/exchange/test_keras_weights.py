@@ -631,6 +631,68 @@ def test_named_layers_have_to_feed_each_other(keras, tmp_path, feeds, ending):
         assert ln.from_keras(source, name="above").hidden_size == 1
 
 
+def nested(keras, how):
+    """Layers "below", "inside" and "above" with a model around the second, and whether they feed each other."""
+    own = keras.layers
+
+    def lstm(name):
+        return own.LSTM(2, return_sequences=True, name=name)
+
+    x, z = keras.Input((3, 2)), keras.Input((3, 2))
+    below, above = lstm("below")(x), lstm("above")
+    if how == "two inputs":
+        inner = keras.Model([z, keras.Input((3, 2))], lstm("inside")(z), name="inner")
+        return keras.Model(x, above(inner([below, below])))
+    if how == "two outputs":
+        inner = keras.Model(z, [own.Dense(2)(z), lstm("inside")(z)], name="inner")
+        return keras.Model(x, above(inner(below)[0]))
+    if how == "called twice":
+        inner = keras.Sequential([z, lstm("inside")], name="inner")
+        return keras.Model(x, above(inner(inner(below))))
+    between = {"with Dense": [own.Dense(2)], "with Dropout": [own.Dropout(0.2)]}.get(how, [])
+    if how == "functional":
+        inner = keras.Model(z, lstm("inside")(z), name="inner")
+    else:
+        inner = keras.Sequential([z, *between, lstm("inside"), *between], name="inner")
+    if how == "functional around":
+        return keras.Model(x, above(inner(below)))
+    first = lstm("below")
+    if how == "twice":
+        inner = keras.Sequential([keras.Input((3, 2)), keras.Sequential([keras.Input((3, 2)), inner]), above])
+        return keras.Sequential([keras.Input((3, 2)), first, inner])
+    return keras.Sequential([keras.Input((3, 2)), first, inner, above])
+
+
+@pytest.mark.parametrize("ending", ["", ".keras", ".h5"])
+@pytest.mark.parametrize("how", ["sequential", "functional", "functional around", "twice", "with Dropout"])
+def test_layers_of_nested_models_that_feed_each_other_are_a_stack(keras, tmp_path, how, ending):
+    source = model = nested(keras, how)
+    rng = np.random.default_rng(5)
+    model.set_weights([0.5 * rng.standard_normal(each.shape) for each in model.get_weights()])
+    if ending:
+        model.save(source := tmp_path / f"model{ending}")
+    stack = ln.from_keras(source)
+    assert stack.hidden_sizes == (2, 2, 2)
+    assert same_weights(ln.from_keras(source, name=["below", "inside", "above"]), stack)
+    x = series(3, 2, 2)
+    np.testing.assert_allclose(stack.forward(x).h, run(keras, model, x)[0], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="'above', which doesn't take 'below''s"):
+        ln.from_keras(source, name=["below", "above"])
+
+
+@pytest.mark.parametrize("ending", ["", ".keras"])
+@pytest.mark.parametrize("how", ["with Dense", "two inputs", "two outputs", "called twice"])
+def test_layers_of_nested_models_with_more_between_them_are_no_stack(keras, tmp_path, how, ending):
+    source = model = nested(keras, how)
+    if ending:
+        model.save(source := tmp_path / f"model{ending}")
+    with pytest.raises(ValueError, match=r"name: expected one of .* as there are several, got None"):
+        ln.from_keras(source)
+    with pytest.raises(ValueError, match="which doesn't take"):
+        ln.from_keras(source, name=["below", "inside", "above"])
+    assert ln.from_keras(source, name="inside").hidden_size == 2
+
+
 def test_a_chain_of_two_kinds_is_asked_for_a_name(keras):
     model = graph(keras, lambda h, x: h, upper="GRU")
     with pytest.raises(ValueError, match="name: expected one of 'below', 'above', as there are several"):
@@ -864,7 +926,7 @@ def test_layers_of_one_name_are_told_apart_by_their_paths(keras, tmp_path):
     assert ln.to_keras(ln.from_keras(model, name="whole/b/lstm"))[0].tobytes() == weights[0].tobytes()
     model.save(tmp_path / "model.keras")
     with pytest.raises(ValueError) as error:
-        ln.from_keras(tmp_path / "model.keras")
+        ln.from_keras(tmp_path / "model.keras", name="lstm")
     paths = re.findall(r"'(layers/[^']+)'", str(error.value))
     assert len(paths) == 2
     assert ln.to_keras(ln.from_keras(tmp_path / "model.keras", name=paths[1]))[0].tobytes() == weights[0].tobytes()
