@@ -1,15 +1,14 @@
 """Figures: sensitivities, gates over time, learning, and the diagrams of the net and of the memory block.
 
 Every function takes arrays and ``ax``, draws, and returns the axes (:func:`gates`, which has several panels,
-returns the figure). With ``ax=None`` it makes a figure of its own in the look of :func:`style`; with an
-``ax`` it keeps the look that is in force, so that a reader's own settings hold. Nothing is computed here
-beyond what a picture needs.
+returns the figure). With ``ax=None`` it makes a new figure in the style of :func:`style`; with an ``ax`` it
+keeps the current style, so that your own settings apply. Functions compute only what the picture needs.
 
-Colours mean the same everywhere. Magnitudes are viridis, darker is more. Signed values are purple to orange
-with white at zero. A value that has no colour is never left out: an exact zero on a log scale, NaN and
-infinity each have their own hatched colour (or marker, on a curve), and the colour bar or legend says so.
+Colours have the same meaning everywhere. Magnitudes are viridis, darker is more. Signed values go from purple
+to orange with white at zero. A value that has no colour is never left out: an exact zero on a log scale, NaN
+and infinity each have their own hatched colour (on a curve, a marker), which the colour bar or legend names.
 
-Time steps are numbered 1 ... T as in the equations, or carry the words of the sentence where they are given.
+Time steps are numbered 1 ... T as in the equations, or labelled with the words of the sentence if these are given.
 """
 
 from __future__ import annotations

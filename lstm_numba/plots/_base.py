@@ -1,4 +1,4 @@
-"""The look of the figures, their arguments, and the labels of time steps: what all of them share."""
+"""Shared by all figures: their style, checks of arguments, and labels of time steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH = 7.0  # inches; at half this width the 13 point type is still 6.5 points 
 INK = "#222222"
 MAGNITUDE = "viridis_r"  # darker is more
 SIGNED = "PuOr_r"
-# What has no place on a colour scale: (face, hatch, hatch colour).
+# Looks of values that have no place on a colour scale: (face, hatch, hatch colour).
 BELOW = ("#ececec", "////", "#8a8a8a")
 NOT_FINITE = ("#ff5a36", "xxxx", "#222222")
 STYLE: dict[str, Any] = {
@@ -56,15 +56,14 @@ DIRECTIONS = ("forward", "backward", "both")
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Context with the look of this module's figures: opaque white ground, type legible at half width.
+    """Context with the style of this package's figures: opaque white background, type legible at half width.
 
-    Settings outside the context come back when it ends. Use it to make axes that match the figures drawn
-    here::
+    The settings from before return when the context ends. Use it to make axes that match these figures::
 
         with plots.style():
             figure, axes = plt.subplots(1, 2, layout="constrained")
     """
-    # Leaving a context takes back what pyplot sets with its first figure, and notebooks would show no other.
+    # Leaving the context would undo what pyplot sets with its first figure, and notebooks would show no other figure.
     plt.install_repl_displayhook()
     with mpl.style.context(STYLE, after_reset=True):
         yield
@@ -93,7 +92,7 @@ def check_norms(name: str, value: ArrayLike, ndims: tuple[int, ...]) -> FloatArr
 
 
 def check_words(name: str, value: Sequence[object] | None, length: int) -> list[str] | None:
-    """Words ready to be drawn: one line each, very long ones shortened in the middle."""
+    """Return words ready to be drawn: one line each, very long ones shortened in the middle."""
     if value is None:
         return None
     if isinstance(value, (str, bytes)):
@@ -120,7 +119,7 @@ def check_limit(name: str, value: float | None) -> None:
 
 @contextlib.contextmanager
 def axes_or_new(ax: Axes | None, width: float, height: float, layout: str = "constrained") -> Iterator[Axes]:
-    """The caller's axes as they are, or new ones in the look of :func:`style`."""
+    """Provide the caller's axes unchanged, or new ones in the style of :func:`style`."""
     if ax is None:
         with style():
             yield plt.subplots(figsize=(width, height), layout=layout)[1]
@@ -135,7 +134,7 @@ def check_axes(ax: Axes) -> Axes:
 
 
 def ink() -> str:
-    """Colour of lines and text on the ground that is in force: the caller's axes may be dark."""
+    """Return the colour of lines and text on the current background: the caller's axes may be dark."""
     return str(mpl.rcParams["text.color"])
 
 
@@ -153,31 +152,31 @@ def points_of(size: float | str) -> float:
 
 
 def word_size(inches_each: float) -> float:
-    """Type size for words stacked ``inches_each`` apart: the usual one where it fits."""
+    """Return the type size for words stacked ``inches_each`` apart: the usual one if it fits."""
     return max(5.0, min(points_of(mpl.rcParams["xtick.labelsize"]), 72 * inches_each / 1.15))
 
 
 def label_margin(texts: list[str] | None, inches_each: float) -> float:
-    """Height in inches of a row of labels, more where they are turned."""
+    """Return the height in inches of a row of labels, which is larger if they are rotated."""
     if texts is None or fits(texts, inches_each):
         return 0.3
     return 0.3 + 0.11 * max(map(len, texts))
 
 
 def inches_of(ax: Axes) -> tuple[float, float]:
-    """Width and height of the caller's axes as they are now."""
+    """Return the current width and height of the caller's axes."""
     box = check_axes(ax).get_window_extent()
     return box.width / ax.figure.figure.dpi, box.height / ax.figure.figure.dpi
 
 
 def numbered_steps(n: int) -> list[int]:
-    """Which of the steps 1 ... n get a number: the first and round ones."""
+    """Return the steps among 1 ... n that get a number: the first and round ones."""
     round_steps = MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]).tick_values(1, n)
     return [1, *(int(step) for step in round_steps if 1 < step <= n)]
 
 
 def steps_axis(axis: Axis, words: list[str] | None, n: int, inches_each: float) -> None:
-    """Ticks for n time steps on an image: the words, or the numbers 1 ... n."""
+    """Set ticks for n time steps on an image: the words, or the numbers 1 ... n."""
     if words is None:
         shown = numbered_steps(n)
         axis.set_ticks([step - 1 for step in shown], [str(step) for step in shown])
@@ -200,7 +199,7 @@ def draw_arrow(
     head_size: float = 13.0,
     **look: Any,
 ) -> None:
-    """An arrow between two points, ``gap`` (in data units) short of each."""
+    """Draw an arrow between two points that stops ``gap`` (in data units) short of each."""
     start, stop = np.asarray(tail, dtype=float), np.asarray(head, dtype=float)
     short = gap * (stop - start) / np.hypot(*(stop - start))
     look = {"color": ink(), "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, "zorder": 2, **look}

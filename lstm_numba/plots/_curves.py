@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from lstm_numba.plots._base import FloatArray, ink, points_of
 from lstm_numba.plots._scales import log_labels, log_ticks, widened
 
-# Curves differ in colour, marker and dash, and each colour has a contrast of at least 4.5 to white.
+# Curves differ in colour, marker and dash; each colour has a contrast of at least 4.5 with white.
 CURVES: tuple[tuple[str, str, Any], ...] = (
     ("#0072B2", "o", "-"),
     ("#C04000", "s", (0, (5, 1.5))),
@@ -23,7 +23,7 @@ CURVES: tuple[tuple[str, str, Any], ...] = (
     ("#222222", "P", (0, (3, 1, 1, 1, 1, 1))),
 )
 _EDGE = "edge: "  # group id of the markers on an edge
-# A labelled curve's end: name, colour, steps, values.
+# The end of a labelled curve: name, colour, steps, values.
 End = tuple[str, str, FloatArray, FloatArray]
 
 
@@ -32,7 +32,7 @@ def steps_of(curve: FloatArray) -> FloatArray:
 
 
 def curve_look(number: int, length: int) -> dict[str, Any]:
-    """Colour, marker and dash of a curve; about eight markers, each curve's at steps of its own."""
+    """Return colour, marker and dash of a curve; about eight markers, at different steps for each curve."""
     colour, marker, dash = CURVES[number % len(CURVES)]
     every = max(1, length // 8)
     first = (number * max(1, every // 3)) % every
@@ -40,7 +40,7 @@ def curve_look(number: int, length: int) -> dict[str, Any]:
 
 
 def draw_curve(ax: Axes, x: FloatArray, y: FloatArray, **look: Any) -> None:
-    """A line, and a marker on the edge of the axes for each value that has no place on the scale."""
+    """Draw a line, and a marker on the edge of the axes for each value that has no place on the scale."""
     not_finite = ~np.isfinite(y)
     zero = (y == 0) & (ax.get_yscale() == "log")
     ax.plot(x, np.where(not_finite | zero, np.nan, y), **look)
@@ -53,7 +53,7 @@ def draw_curve(ax: Axes, x: FloatArray, y: FloatArray, **look: Any) -> None:
 
 
 def log_limits(ax: Axes, curves: Sequence[FloatArray]) -> None:
-    """Limits from the values a log axis can show, set before the curves: autoscaling overflows at 1e300."""
+    """Set limits from the values that a log axis can show, before drawing: autoscaling overflows at 1e300."""
     values = np.concatenate([curve.ravel() for curve in curves])
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.1, 1.0)
@@ -61,14 +61,14 @@ def log_limits(ax: Axes, curves: Sequence[FloatArray]) -> None:
     room = (high / low) ** 0.05 if np.isfinite(high / low) else 1.0
     low, high = max(low / room, 1e-323), min(high * room, 1e308)
     ax.set_ylim(low, high)
-    if low < 1e-290 or high > 1e290:  # where the ticks that matplotlib tries overflow
+    if low < 1e-290 or high > 1e290:  # matplotlib's trial ticks overflow here
         ticks = log_ticks(low, high)
         ax.set_yticks(ticks, log_labels(ticks))
         ax.minorticks_off()
 
 
 def edge_key(ax: Axes) -> None:
-    """Legend for the markers on the edges, if there are any."""
+    """Draw a legend for the markers on the edges, if there are any."""
     lines = [line for line in ax.lines if str(line.get_gid()).startswith(_EDGE)]
     meanings = {str(line.get_gid()).removeprefix(_EDGE): line.get_marker() for line in lines}
     handles = [
@@ -80,7 +80,7 @@ def edge_key(ax: Axes) -> None:
 
 
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
-    """Name each curve at its right end, the names moved apart where curves end together."""
+    """Name each curve at its right end, moving names apart if curves end together."""
     named = [end for end in ends if end[0]]
     if not named:
         return
@@ -110,7 +110,7 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
 
 
 def _last_point(ax: Axes, steps: FloatArray, values: FloatArray) -> tuple[float, float]:
-    """Where a curve ends, in fractions of the axes; on the edge if its last value is off the scale."""
+    """Return the end of a curve in fractions of the axes; it is on the edge if the last value is off the scale."""
     x, last = steps[-1], values[-1]
     log = ax.get_yscale() == "log"
     inside = np.isfinite(last) and (last > 0 or not log)
@@ -122,10 +122,10 @@ def _last_point(ax: Axes, steps: FloatArray, values: FloatArray) -> tuple[float,
 
 
 def spread(centres: FloatArray, sizes: FloatArray) -> FloatArray:
-    """Centres moved as little as possible so that boxes of these sizes, within 0 ... 1, don't overlap.
+    """Move centres as little as possible so that boxes of these sizes, within 0 ... 1, don't overlap.
 
-    Least squares under an order constraint: subtract the room the boxes below need, pool neighbours that are
-    in the wrong order into their mean, add the room again.
+    Least squares under an order constraint: subtract the room that the boxes below need, replace neighbours that
+    are in the wrong order by their mean, add the room again.
     """
     order = np.argsort(centres, kind="stable")
     room = np.concatenate([[0.0], np.cumsum((sizes[order][1:] + sizes[order][:-1]) / 2)])

@@ -1,4 +1,4 @@
-"""Rows of nodes, a column for each time step: what the diagrams of nets unfolded in time share."""
+"""Rows of nodes with a column for each time step, for the diagrams of nets unfolded in time."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def draw_nodes(
     hatch: str | None = None,
     edge: str | None = None,
 ) -> None:
-    """Nodes of one row, filled with one colour or each with its own."""
+    """Draw the nodes of one row, all in one colour or each in its own."""
     look: dict[str, Any] = {"facecolor": faces, "edgecolor": edge or ink(), "hatch": hatch, "linewidth": 1.2}
     ax.add_collection(PatchCollection(_circles(columns, row, radius), zorder=3, **look), autolim=False)
 
 
 def draw_shades(ax: Axes, values: FloatArray, row: float, radius: float, scale: Scale) -> PatchCollection:
-    """One row of nodes in the colours of its values; those off the scale hatched."""
+    """Draw one row of nodes in the colours of its values; values off the scale are hatched."""
     below, not_finite = scale.masks(values)
     for at, (face, hatch, edge) in ((below, BELOW), (not_finite, NOT_FINITE)):
         if at.any():
@@ -47,7 +47,7 @@ def draw_shades(ax: Axes, values: FloatArray, row: float, radius: float, scale: 
 
 
 def label_columns(ax: Axes, words: list[str] | None, steps: int, inches_each: float, left: float) -> None:
-    """Below the row at 0: the words, or numbers of the steps with what they are at ``left``."""
+    """Label the columns below the row at 0: with words, or with numbers of the steps and a name at ``left``."""
     if words is None:
         every = max(1, -(-steps // 20))
         ax.text(left, -0.45, "step $t$", ha="right", va="top")

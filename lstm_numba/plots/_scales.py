@@ -1,4 +1,4 @@
-"""Colour scales of magnitudes, and the key for what has no place on them."""
+"""Colour scales of magnitudes, and the key for values that have no place on them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from lstm_numba.plots._base import BELOW, NOT_FINITE, BoolArray, FloatArray, che
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale of magnitudes from ``low`` to ``high``, and what of the values to draw has no place on it."""
+    """A scale of magnitudes from ``low`` to ``high``, and the kinds of values that have no place on it."""
 
     low: float
     high: float
     log: bool
     above: bool
-    below: str | None  # how the key calls the values below the scale, None if there are none
+    below: str | None  # the key's name for values below the scale, None if there are none
     not_finite: bool
 
     def norm(self) -> Normalize:
         return LogNorm(self.low, self.high) if self.log else Normalize(self.low, self.high)
 
     def masks(self, values: FloatArray) -> tuple[BoolArray, BoolArray]:
-        """Which values lie below the scale, and which are NaN or infinite."""
+        """Return masks of the values below the scale, and of those that are NaN or infinite."""
         return values < self.low, ~np.isfinite(values)
 
     def bar(self, drawn: ScalarMappable, ax: Axes, label: str, *, horizontal: bool = False) -> None:
-        """Colour bar whose key names what has no place on the scale."""
+        """Draw a colour bar, with a key for values that have no place on the scale."""
         place: dict[str, Any] = {"location": "bottom", "aspect": 30, "shrink": 0.75} if horizontal else {}
         place["extend"] = "max" if self.above else "neither"
         bar = ax.figure.colorbar(drawn, ax=ax, label=label, **place)
@@ -48,7 +48,7 @@ class Scale:
         self.key(bar.ax, corner, anchor)
 
     def key(self, ax: Axes, corner: str, anchor: tuple[float, float]) -> None:
-        """Legend that names what has no place on the scale."""
+        """Draw a legend for values that have no place on the scale."""
         handles = [swatch(BELOW, self.below)] if self.below else []
         handles += [swatch(NOT_FINITE, "NaN or ∞")] if self.not_finite else []
         place: dict[str, Any] = {"loc": corner, "bbox_to_anchor": anchor, **KEY}
@@ -73,7 +73,7 @@ def swatch(look: tuple[str, str, str], label: str) -> Patch:
 
 
 def magnitude_scale(values: FloatArray, log: bool, vmin: float | None, vmax: float | None) -> Scale:
-    """Colour scale for magnitudes: from the least positive value (log) or zero (linear) to the largest."""
+    """Return a colour scale for magnitudes, from the least positive value (log) or zero (linear) to the largest."""
     check_limit("vmin", vmin)
     check_limit("vmax", vmax)
     if vmin is not None and vmax is not None and vmin > vmax:
@@ -90,14 +90,14 @@ def magnitude_scale(values: FloatArray, log: bool, vmin: float | None, vmax: flo
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """A log scale needs two ends: a single value is put in the middle of a decade."""
+    """Return two different ends for a log scale: a single value is put in the middle of a decade."""
     if high > low:
         return low, high
     return max(low / 10**0.5, 1e-323), min(high * 10**0.5, 1e308)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """At most six ticks: whole decades; 1, 2 and 5 of each if that is too few; round numbers at last."""
+    """Return at most six ticks: whole decades; 1, 2 and 5 in each if these are too few; else round numbers."""
     first, last = int(np.ceil(np.log10(low))), int(np.floor(np.log10(high)))
     every = max(1, -(-(last - first + 1) // 6))
     decades = [float(f"1e{power}") for power in range(first, last + 1) if power % every == 0]
@@ -111,7 +111,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def log_labels(ticks: Sequence[float]) -> list[str]:
-    """Plain numbers if all are easily read (0.05, 20), else all as powers of ten."""
+    """Return plain numbers if all are easy to read (0.05, 20), else powers of ten."""
     if all(1e-3 <= tick < 1e4 for tick in ticks):
         return [f"{tick:.3g}" for tick in ticks]
     labels = []

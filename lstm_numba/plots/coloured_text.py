@@ -1,4 +1,4 @@
-"""A text whose letters stand on colours: what a cell or a gate does while it reads."""
+"""A text with coloured letters, to show what a cell or a gate does while it reads."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ def coloured_letters(
     label: str = "",
     title: str | None = None,
 ) -> Axes:
-    """The text, each letter on the colour of its value.
+    """Draw a text with each letter on the colour of its value.
 
-    A line's end is drawn as ↵ and has a colour too.
+    The end of a line is drawn as ↵ and coloured as well.
 
     Parameters
     ----------
     text : str
         n letters.
     values : array_like, shape (n,)
-        One number a letter, such as a cell's state after it.
+        One number per letter, such as a cell's state after it.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     signed : bool, optional
-        True: purple below zero, orange above. False: darker is more, no value may be negative. By default whether
-        there are negative values.
+        True: purple below zero, orange above. False: darker is more, and no value may be negative. The default is
+        True if there are negative values.
     vmax : float, optional
         End of the colour scale, which begins at 0 or, if signed, at -vmax; by default the largest absolute value.
     columns : int
-        Longer lines are broken.
+        Length at which lines are broken.
     label : str
-        What the values are, for the colour bar.
+        Name of the values, for the colour bar.
     title : str, optional
 
     Returns
@@ -79,7 +79,7 @@ def coloured_letters(
     Raises
     ------
     TypeError, ValueError
-        An empty text, values of another number, negative ones that are said not to be.
+        An empty text, a wrong number of values, negative values with ``signed=False``.
     """
     numbers = _checked(text, values)
     (low, high), colours = _scale(numbers, signed, vmax)
@@ -121,7 +121,7 @@ def _checked(text: str, values: ArrayLike) -> FloatArray:
 
 
 def _scale(numbers: FloatArray, signed: bool | None, vmax: float | None) -> tuple[tuple[float, float], Colormap]:
-    """Ends of the colour scale, and its colours."""
+    """Return the ends of the colour scale, and its colours."""
     check_limit("vmax", vmax)
     finite = numbers[np.isfinite(numbers)]
     negative = bool((finite < 0).any())
@@ -135,7 +135,7 @@ def _scale(numbers: FloatArray, signed: bool | None, vmax: float | None) -> tupl
 
 
 def _places(text: str, columns: int) -> tuple[int, np.ndarray]:
-    """Number of rows, and (row, column) of every letter."""
+    """Return the number of rows, and (row, column) of every letter."""
     if not isinstance(columns, int) or columns < 1:
         raise ValueError(f"columns: expected a whole number of at least 1, got {columns!r}")
     places, row, column = [], 0, 0
@@ -149,13 +149,13 @@ def _places(text: str, columns: int) -> tuple[int, np.ndarray]:
 
 @cache
 def _glyph(letter: str) -> tuple[FloatArray, Any]:
-    """Vertices and codes of a letter in a fixed-width type, one unit wide from its left edge, on the line y = 0."""
+    """Return vertices and codes of a letter in a fixed-width type, one unit wide, on the line y = 0."""
     path = TextPath((0, 0), letter, size=1 / 0.602, prop=FontProperties(family="DejaVu Sans Mono"))
     return np.asarray(path.vertices, float), path.codes
 
 
 def _write(ax: Axes, text: str, places: np.ndarray, light: list[bool]) -> None:
-    """The letters as outlines in the units of their cells: they fit at any size of the figure."""
+    """Draw the letters as outlines in the units of their cells, so that they fit at any size of the figure."""
     for ink, chosen in ((INK, False), ("white", True)):
         outlines = []
         for letter, (row, column), own in zip(text, places, light, strict=True):
@@ -171,12 +171,12 @@ def _write(ax: Axes, text: str, places: np.ndarray, light: list[bool]) -> None:
 
 
 class ColouredLetters:
-    """A coloured text that a notebook shows as HTML; ``str`` of it is its alternative text.
+    """A coloured text that a notebook shows as HTML; ``str`` returns its alternative text.
 
     Attributes
     ----------
     html : str
-        A ``<figure>`` of its own, without scripts.
+        A ``<figure>`` element without scripts.
     alt : str
     """
 
@@ -200,16 +200,16 @@ def coloured_letters_html(
     vmax: float | None = None,
     label: str = "",
 ) -> ColouredLetters:
-    """The same as :func:`coloured_letters`, as HTML: text that can be copied, with values under the pointer.
+    """Do the same as :func:`coloured_letters` in HTML, with text that can be copied and values under the pointer.
 
-    A screen reader says the alternative text and the legend in place of the coloured letters.
+    A screen reader reads the alternative text and the legend instead of the coloured letters.
 
     Parameters
     ----------
     text, values, signed, vmax, label
-        As there; long lines are not broken.
+        As in :func:`coloured_letters`; long lines are not broken.
     alt : str
-        What there is to see, in words.
+        A description for readers who can't see it.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def coloured_letters_html(
     Raises
     ------
     TypeError, ValueError
-        As there; an empty alt text.
+        As in :func:`coloured_letters`; also for an empty alt text.
     """
     alt = alt_text(alt)
     numbers = _checked(text, values)

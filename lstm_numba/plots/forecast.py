@@ -1,4 +1,4 @@
-"""A measured series with forecasts of it, and what changes of a network have done to its error."""
+"""A measured series with its forecasts, and the effect of changes to a network on its error."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def forecasts(
     ylabel: str = "",
     title: str | None = None,
 ) -> Axes:
-    """A measured series, grey and filled to zero, with forecasts of it as lines.
+    """Draw a measured series, grey and filled to zero, with its forecasts as lines.
 
     Parameters
     ----------
     times : array_like, shape (n,)
-        Rising.
+        Rising numbers.
     measured : array_like, shape (n,)
     curves : mapping of name to array_like of shape (n,), optional
-        Forecasts, each at the time that it is about; NaN leaves a gap, as where there is none.
+        Forecasts, each at the time that it predicts; NaN leaves a gap.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     split : float, optional
-        A time at which a vertical line parts the series, with `split_names` beside it.
+        A time at which a vertical line divides the series, with `split_names` beside it.
     split_names : pair of str
     measured_name, xlabel, ylabel, title : str, optional
 
@@ -97,18 +97,18 @@ def error_dots(
     xlabel: str = "error",
     title: str | None = None,
 ) -> Axes:
-    """Errors of several trainings, a row for each change, a dot for each seed, a bar at the median.
+    """Draw the errors of several trainings: a row for each change, a dot for each seed, a bar at the median.
 
     Parameters
     ----------
     errors : mapping of name to array_like of shape (seeds,)
-        From top to bottom.
+        The rows, from top to bottom.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     references : mapping of name to float, optional
-        Vertical lines to compare with, such as the errors of simpler methods.
+        Vertical lines for comparison, such as the errors of simpler methods.
     emphasis : str, optional
-        The row that has another colour.
+        The row in a different colour.
     xlabel, title : str, optional
 
     Returns
@@ -118,7 +118,7 @@ def error_dots(
     Raises
     ------
     TypeError, ValueError
-        No errors, values that are not finite numbers, a row to emphasise that isn't there.
+        No errors, values that are not finite numbers, an unknown row to emphasise.
     """
     if not isinstance(errors, Mapping):
         raise TypeError(f"errors: expected a mapping of name to values, got {type(errors).__name__}")
@@ -133,7 +133,7 @@ def error_dots(
         raise ValueError(f"emphasis: expected one of {', '.join(rows)}; got {emphasis!r}")
     above = max((1 + name.count("\n") for name in lines), default=0)
     with axes_or_new(ax, WIDTH, 0.9 + 0.42 * len(rows) + 0.24 * above + (0.3 if title else 0.0)) as ax:
-        small = 0.85 * points_of(mpl.rcParams["font.size"])  # within the look that is in force
+        small = 0.85 * points_of(mpl.rcParams["font.size"])  # within the current style
         for row, (name, values) in enumerate(rows.items()):
             colour, marker, _ = CURVES[1 if name == emphasis else 0]
             look = {"color": colour, "linestyle": "none", "clip_on": False, "zorder": 3}

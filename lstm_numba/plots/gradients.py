@@ -1,4 +1,4 @@
-"""Errors of gradients: which test sees which mistake."""
+"""Errors of gradients: a map of which test detects which mistake."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def gradient_errors(
     tolerance: float = 1e-6,
     title: str | None = None,
 ) -> Axes:
-    """Map of the error that each mistake in a gradient shows in each test; errors below the tolerance pass unseen.
+    """Draw a map of the error that each mistake in a gradient causes in each test; a small error passes unseen.
 
     Parameters
     ----------
     errors : array_like, shape (mistakes, tests)
-        Relative errors; the number is written into each cell that a test sees.
+        Relative errors; errors above the tolerance are written into their cells.
     mistakes : sequence of str
         Names of the rows; they may have mathematics between dollar signs.
     tests : sequence of str
         Names of the columns, as ``mistakes``.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     tolerance : float
         The largest error with which a test passes.
     title : str, optional
@@ -57,7 +57,7 @@ def gradient_errors(
     Raises
     ------
     TypeError, ValueError
-        Errors that are negative or of another shape than the names, a tolerance that is not positive.
+        Errors that are negative or don't fit the names in shape, a tolerance that is not positive.
     """
     values = check_norms("errors", errors, (2,))
     if values.shape != (len(mistakes), len(tests)):

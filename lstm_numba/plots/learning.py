@@ -1,4 +1,4 @@
-"""Learning: loss and accuracy over the epochs, and what is taken for what."""
+"""Learning: loss and accuracy over the epochs, and which labels are confused."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def learning_curves(
     best: int | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Loss or accuracy over the epochs, a labelled curve for each part of the data.
+    """Draw loss or accuracy over the epochs, with a labelled curve for each part of the data.
 
     Parameters
     ----------
-    history : mapping of name to one value an epoch
-        ``"loss"``, ``"accuracy"`` and the same with a prefix, as ``"validation_loss"``. None is an epoch
-        without a measurement; NaN and infinity are marked by an × on the upper edge. Without any of those
+    history : mapping of name to one value per epoch
+        ``"loss"``, ``"accuracy"`` and the same with a prefix, such as ``"validation_loss"``. None means that an
+        epoch has no measurement; NaN and infinity are marked by an × on the upper edge. Without any of these
         names every entry is a curve under its own name.
     ax : Axes, optional
-        Where to draw one quantity. By default a new figure with one panel a quantity; the axes of the first
-        are returned, its ``figure`` has the others.
+        Axes for one quantity. By default a new figure with one panel per quantity; the first panel is
+        returned, and its ``figure`` has the others.
     quantity : str, optional
-        Which quantity; needed with ``ax`` when the history has several.
+        The quantity to draw; needed with ``ax`` if the history has several.
     best : int, optional
-        Epoch (from 1) to mark as the one whose weights were kept.
+        Epoch (from 1) whose weights were kept, to be marked.
     title : str, optional
 
     Returns
@@ -71,7 +71,7 @@ def learning_curves(
     Raises
     ------
     TypeError, ValueError
-        An empty history, values that are not numbers, a quantity it does not have, several with one ``ax``.
+        An empty history, values that are not numbers, an unknown quantity, several quantities with one ``ax``.
     """
     groups = _quantities(history)
     if quantity is not None:
@@ -95,12 +95,12 @@ def learning_curves(
                 _learning_panel(panel, name, curves, best)
             figure.align_ylabels(panels)
     if title:
-        panels[0].set_title(title, pad=None if best is None else 24)  # "best" stands above the axes, too
+        panels[0].set_title(title, pad=None if best is None else 24)  # "best" is written above the axes as well
     return panels[0]
 
 
 def _quantities(history: Mapping[str, Sequence[float | None]]) -> dict[str, dict[str, FloatArray]]:
-    """Curves by quantity and part of the data: {"loss": {"training": ..., "validation": ...}, ...}."""
+    """Return curves by quantity and part of the data: {"loss": {"training": ..., "validation": ...}, ...}."""
     if not isinstance(history, Mapping):
         raise TypeError(f"history: expected a mapping of name to values, got {type(history).__name__}")
     if not history:
@@ -119,7 +119,7 @@ def _part(key: str, quantity: str) -> str:
 
 
 def _epochs(key: str, values: Sequence[float | None]) -> Any:
-    """The values of one entry, masked where there was no measurement."""
+    """Return the values of one entry, masked if there was no measurement."""
     missing = [value is None for value in values]
     numbers = check_numbers(f"history[{key!r}]", [1.0 if value is None else value for value in values], (1,))
     return np.ma.array(numbers, mask=missing)
@@ -151,9 +151,9 @@ def confusion_matrix(
     *,
     title: str | None = None,
 ) -> Axes:
-    """How often each true label (row) was given each predicted label (column).
+    """Draw how often each true label (row) got each predicted label (column).
 
-    The number is the count, none where it is zero; the shade is its share of the row, so that rare labels are
+    The number is the count, left out if it is zero. The shade is its share of the row, so that rare labels are
     as readable as frequent ones.
 
     Parameters
@@ -161,7 +161,7 @@ def confusion_matrix(
     counts : array_like of int, shape (C, C)
     labels : sequence of C names
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     title : str, optional
 
     Returns
@@ -171,7 +171,7 @@ def confusion_matrix(
     Raises
     ------
     TypeError, ValueError
-        Counts that are not a square array of whole, non-negative numbers; labels of another number.
+        Counts that are not a square array of whole, non-negative numbers; a wrong number of labels.
     """
     values = check_numbers("counts", counts, (2,))
     size = len(values)
@@ -203,7 +203,7 @@ def confusion_matrix(
 
 
 def _write_counts(ax: Axes, counts: FloatArray, share: FloatArray, image: ScalarMappable, each: float) -> None:
-    """Counts in their cells, in the type size that the longest needs; zeros are left out."""
+    """Write the counts into their cells, in a type size that fits the longest; zeros are left out."""
     longest = max(len(f"{count:.0f}") for count in counts.flat)
     size = min(points_of(mpl.rcParams["font.size"]), 72 * each * 0.9 / (0.64 * longest))
     for row, column in np.argwhere(counts > 0):

@@ -1,4 +1,4 @@
-"""Units over time beneath the input that they see, for series that are longer than a sentence."""
+"""Units over time below their input, for series that are longer than a sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstm_numba.plots._scales import KEY, swatch
 
 __all__ = ["number_steps", "unit_maps"]
 
-# As many inputs are drawn as curves with a key; more are a heat map.
+# Largest number of inputs that are drawn as curves with a key; more become a heat map.
 _CURVES = 4
 _NUMBER = 0.26  # inches that a unit's number takes
 _CLOSEST = 0.19  # inches between two numbers that can still be told apart
@@ -37,15 +37,15 @@ def unit_maps(
     numbered: Sequence[int] = (),
     title: str | None = None,
 ) -> Figure:
-    """Arrays of every unit over time, as heat maps beneath each other, with the input above.
+    """Draw arrays of every unit over time, as heat maps one below the other, with the input above.
 
-    As :func:`gates`, of which it has the colours; made for long series: the units carry their numbers, and the input is
-    drawn as curves, or as a heat map where it has more than four numbers a step.
+    This is like :func:`gates`, with the same colours, but for long series: the units have their numbers beside them,
+    and the input is drawn as curves, or as a heat map if it has more than four numbers per step.
 
     Parameters
     ----------
     arrays : mapping of name to array_like of shape (T, H)
-        From top to bottom, by the names of the notation.
+        The arrays from top to bottom, by their names in the notation.
     x : array_like, shape (T,) or (T, I), optional
         Input.
     units : array_like of int, optional
@@ -55,11 +55,11 @@ def unit_maps(
     x_names : list of str, optional
         Names of the inputs, for a key; without them there is none.
     units_name : str
-        What the rows are.
+        Name of the rows.
     gates : collection of str
-        Names of the arrays that are gates: drawn from 0, closed, to 1, open, where their values lie between.
+        Names of the arrays that are gates; they are drawn from 0, closed, to 1, open, if all values lie in this range.
     numbered : sequence of int
-        Units whose numbers stand beside their rows wherever there is room, before those of others.
+        Units whose numbers have priority when there isn't room for all.
     title : str, optional
 
     Returns
@@ -69,7 +69,7 @@ def unit_maps(
     Raises
     ------
     TypeError, ValueError
-        No arrays, shapes that differ, units outside 0 ... H − 1 or given twice, names of another number.
+        No arrays, shapes that differ, units outside 0 ... H − 1 or given twice, a wrong number of names.
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"arrays: expected a mapping of name to array, got {type(arrays).__name__}")
@@ -116,11 +116,11 @@ def number_steps(axis: Axis, n: int, first: int = 1, offset: float = 0.0) -> Non
     Parameters
     ----------
     axis : Axis
-        Of matplotlib.
+        A matplotlib axis.
     n, first : int
-        How many steps, and the number of the first.
+        The number of steps, and the number of the first step.
     offset : float
-        Where the first one lies: 0 on an image, 1 on a curve of :func:`decay`.
+        Position of the first step: 0 on an image, 1 on a curve of :func:`decay`.
     """
     if first == 1:
         shown = numbered_steps(n)
@@ -132,7 +132,7 @@ def number_steps(axis: Axis, n: int, first: int = 1, offset: float = 0.0) -> Non
 
 
 def _input(ax: Axes, series: FloatArray, names: list[str] | None) -> None:
-    """The input as curves, each with its own colour and dash, or as a heat map."""
+    """Draw the input as curves, each with its own colour and dash, or as a heat map."""
     if series.shape[1] > _CURVES:
         draw_heat_map(ax, "x", series.T)
         ax.set_yticks([])
@@ -144,16 +144,16 @@ def _input(ax: Axes, series: FloatArray, names: list[str] | None) -> None:
         ax.margins(y=0.08)
         ax.locator_params(axis="y", nbins=3)
         if names is not None:
-            fit = max(1, 45 // (5 + max(map(len, names))))  # letters and the line before them
+            fit = max(1, 45 // (5 + max(map(len, names))))  # width of the letters and the line before them
             place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": min(fit, len(names))}
             for text, name in zip(ax.legend(**(KEY | {"handlelength": 1.6}), **place).get_texts(), names, strict=True):
-                text.set_parse_math(False)  # a name with $ in it is a name
+                text.set_parse_math(False)  # a $ in a name is not mathematics
                 text.set_text(name)
     ax.set_ylabel("input $x^t$", rotation=0, ha="right", va="center")
 
 
 def _number_rows(ax: Axes, rows: ArrayLike, inches: float, first: Sequence[int] = ()) -> None:
-    """Numbers of the units at some rows: those to come first, then the uppermost, the lowest and some between."""
+    """Number some rows: first those with priority, then the top and the bottom row, and some between."""
     numbers = np.asarray(rows)
     most = max(2, round(inches / _NUMBER))
     even = np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round().astype(int)
@@ -165,4 +165,4 @@ def _number_rows(ax: Axes, rows: ArrayLike, inches: float, first: Sequence[int] 
     places.sort()
     ax.set_yticks(places, [str(numbers[place]) for place in places])
     ax.tick_params(axis="y", length=2)
-    ax.yaxis.labelpad = 14  # so that a number is not read as part of the name
+    ax.yaxis.labelpad = 14  # keep the numbers apart from the name

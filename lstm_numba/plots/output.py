@@ -1,4 +1,4 @@
-"""Figures as files and in notebooks, never without their alternative text, with the same bytes on every run."""
+"""Write figures to files and show them in notebooks, always with alternative text and the same bytes on every run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save(
 ) -> list[Path]:
     """Write a figure with its alternative text, with the same bytes on every run.
 
-    The SVG carries the text as ``<title>`` and ``<desc>``, type as outlines; the PNG carries it as its
+    The SVG stores the text as ``<title>`` and ``<desc>``, with type as outlines; the PNG stores it as its
     description. All formats are drawn before the first file is touched, and each file is written whole or not
     at all.
 
@@ -47,9 +47,9 @@ def save(
     ----------
     figure : Figure
     path_stem : path
-        File name without its ending, in a folder that exists.
+        File name without its suffix, in an existing folder.
     alt : str
-        What the figure shows, for readers who can't see it.
+        A description for readers who can't see the figure.
     formats : sequence of {"svg", "png"}
     title : str, optional
         Short title of the SVG; by default that of the figure or its first titled axes, else the file's name.
@@ -94,17 +94,17 @@ def show(ax_or_figure: Axes | Figure, alt: str) -> None:
     Parameters
     ----------
     ax_or_figure : Axes or Figure
-        What a function of this package returned, or a figure of your own; of axes all of their figure is
+        The result of a function of this package, or a figure of your own; for axes their whole figure is
         shown.
     alt : str
-        What the figure shows, for readers who can't see it.
+        A description for readers who can't see the figure.
 
     Raises
     ------
     TypeError, ValueError
-        Something else than axes or a figure, an empty alt text.
+        If the argument is neither axes nor a figure, or the alt text is empty.
     ImportError
-        IPython is not installed, so this is no notebook.
+        If IPython is not installed, so that this can't be a notebook.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def _tag(figure: Figure, alt: str, png: bytes) -> str:
 
 
 def _width(figure: Figure) -> int:
-    """The width on the page, in its pixels, that makes the figure as large as on paper."""
+    """Return the width on the page, in pixels, that makes the figure as large as on paper."""
     return round(96 * figure.get_figwidth())
 
 
@@ -179,7 +179,7 @@ def _figure_title(figure: Figure) -> str:
 
 
 def _pictures(figure: Figure, formats: Sequence[str], title: str, alt: str, dpi: int) -> list[bytes]:
-    """The figure in each format, its layout settled once so that no order of formats changes it."""
+    """Return the figure in each format; the layout is settled once, so the order of formats doesn't matter."""
     engine = figure.get_layout_engine()
     same: dict[Any, Any] = {"svg.hashsalt": "lstm_numba", "svg.fonttype": "path", "savefig.bbox": None}
     same["savefig.dpi"] = dpi
@@ -195,7 +195,7 @@ def _pictures(figure: Figure, formats: Sequence[str], title: str, alt: str, dpi:
 
 
 def _settle(figure: Figure) -> None:
-    """Draw until the layout stands still: each drawing starts from the places the one before has found."""
+    """Draw until the layout stops changing: each drawing starts from the positions that the last one found."""
     places, dpi = np.zeros(0), figure.dpi
     figure.set_dpi(_LAYOUT_DPI)
     try:
@@ -210,7 +210,7 @@ def _settle(figure: Figure) -> None:
 
 
 def _round_places(figure: Figure) -> None:
-    """Rid the places of the layout's last bits, which differ from drawing to drawing and get into SVG ids."""
+    """Round the positions, whose last bits differ from drawing to drawing and would get into SVG ids."""
     for ax in figure.axes:
         counts = ax.get_in_layout()
         ax.set_position(tuple(np.round(ax.get_position(original=True).bounds, 6)))

@@ -1,6 +1,6 @@
 """Weights before and after packing, and the tile of sums that stays in registers while they are multiplied.
 
-`packed_order` is the arithmetic of the picture: where each weight lies once the engine has packed it, in plain NumPy.
+`packed_order` is the arithmetic behind the picture, in plain NumPy: the place of each weight after packing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 GATES = "ifoc"
-# Okabe and Ito's colours, told apart by every reader: input, forget, output gate, cell input.
+# Okabe and Ito's colours, which all readers can distinguish: input, forget, output gate, cell input.
 COLOURS = ("#56B4E9", "#F0E442", "#E69F00", "#009E73")
 EMPTY = "#ffffff"
 USED = "#ececec"
-STEP = 1  # the row of the panel, and column of A, that the drawing has in use
+STEP = 1  # the row of the panel, and column of A, that the drawing shows in use
 
 
 def packed_order(
@@ -36,24 +36,24 @@ def packed_order(
 ) -> NDArray[np.intp]:
     """Return which weight lies at each place of the packed weights.
 
-    Columns come first. In one part of a row (`lstm_numba.engine.weights`) the gates are interleaved: for one group of
-    `lanes` neighbouring units after the other, the group's vector of the first gate, of the second, … The parts stand
-    one after the other. Then panels of `vectors` such vectors are cut off, and a panel is laid out row by row, a row
-    being one input's weights. The last panel may be narrower.
+    Packing orders the columns first. Within one part of a row (`lstm_numba.engine.weights`) the gates are interleaved:
+    for each group of `lanes` neighbouring units, the vector of the first gate, then that of the second, and so on. The
+    parts follow each other. Then the columns are cut into panels of `vectors` such vectors, and each panel is stored
+    row by row, where a row holds the weights of one input. The last panel may be narrower.
 
     Parameters
     ----------
     hidden_size
-        H, units.
+        H, the number of units.
     depth
         Inputs of each unit: I for U, H for W.
     lanes
         Numbers in a vector register.
     vectors
-        Registers that a panel is wide.
+        Width of a panel in registers.
     gates
         4 in an LSTM, 1 in a simple recurrent net; for several parts the gates of each: (1, 2) for the U of a GRU, where
-        n is reached by x alone, r and z by x and hᵗ⁻¹.
+        n depends on x alone, r and z on x and hᵗ⁻¹.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def packed_order(
 
 
 def _columns(gates: int, first: int, H: int, lanes: int) -> NDArray[np.intp]:
-    """Gate, counted from `first`, and unit of each column of one part, (gates · Hp, 2)."""
+    """Return the gate, counted from `first`, and the unit of each column of one part, (gates · Hp, 2)."""
     group, gate, lane = np.indices((-(-H // lanes), gates, lanes)).reshape(3, -1)
     return np.stack([first + gate, group * lanes + lane], axis=1)
 
@@ -91,16 +91,16 @@ def _columns(gates: int, first: int, H: int, lanes: int) -> NDArray[np.intp]:
 def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors: int = 4, rows: int = 6) -> Figure:
     """Draw how weights are packed, and how a tile uses a panel of them.
 
-    Above, the weights as the layer holds them, gate by gate; below them the same weights in the order of
-    `packed_order`, a block for each panel; at the bottom a tile: `rows` rows of A
-    times the first panel, in use the panel's second row.
+    The top shows the weights as the layer holds them, gate by gate. Below them are the same weights in the order of
+    `packed_order`, with a block for each panel. The bottom shows a tile: `rows` rows of A times the first panel, with
+    the panel's second row in use.
 
     Parameters
     ----------
     hidden_size, depth, lanes, vectors
-        As in `packed_order`; hidden_size a multiple of lanes, all four gates in whole panels.
+        As in `packed_order`; hidden_size must be a multiple of lanes, and all four gates must fill whole panels.
     rows
-        Of the tile: sequences that are multiplied at once.
+        Rows of the tile: the sequences that are multiplied at once.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors
     Raises
     ------
     ValueError
-        Sizes that don't come out even, or a depth below 2.
+        If the sizes don't fill whole vectors and panels, or the depth is below 2.
     """
     width = lanes * vectors
     if hidden_size % lanes or 4 * hidden_size % width:
@@ -151,7 +151,7 @@ def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors
 
 
 def _draw_tile(ax: Axes, panel: Any, depth: int, lanes: int, vectors: int, rows: int) -> None:
-    """A (rows, depth) to the left, the panel above, the sums between them."""
+    """Draw A (rows, depth) at the left, the panel at the top, and the sums between them."""
     width, left, top = lanes * vectors, depth + 2.0, depth + 0.7
     ax.set_title(f"A tile: {rows} × {vectors} registers of sums, {lanes} numbers each", loc="left")
     for n, (gate, unit, _) in enumerate(panel):

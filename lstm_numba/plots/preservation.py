@@ -1,4 +1,4 @@
-"""The LSTM unfolded in time with its gates: how a closed gate keeps what a cell holds."""
+"""The LSTM unfolded in time with its gates, to show how a closed gate preserves the content of a cell."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def unfolded_gates(
     label: str = "sensitivity to the first input (black)",
     title: str | None = None,
 ) -> Axes:
-    """The LSTM unfolded in time, with its gates, each node shaded by its sensitivity to the first input.
+    """Draw the LSTM unfolded in time, with its gates, and each node shaded by its sensitivity to the first input.
 
-    One column a time step: input below, cell in the middle, output above. A gate stands on the connection that it
+    One column per time step: input below, cell in the middle, output above. A gate is drawn on the connection that it
     multiplies: the input gate below the cell, the forget gate to its left, the output gate above. An open gate (1) is a
-    circle ○, a closed one (0) a line —, and between them the circle is as high as the gate is open. After Graves
-    (2012), fig. 4.4, there drawn by hand, here from numbers.
+    circle ○, a closed one (0) a line —; in between, the circle is as high as the gate is open. After Graves
+    (2012), fig. 4.4, which is drawn by hand; this figure is drawn from numbers.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def unfolded_gates(
     cell, outputs : array_like, shape (T,)
         ‖∂cᵗ/∂x¹‖ and ‖∂hᵗ/∂x¹‖, the shades of cells and outputs.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     words : sequence of T words, optional
         Labels below the inputs; time steps 1 ... T by default.
     log : bool
@@ -72,7 +72,7 @@ def unfolded_gates(
     vmin, vmax : float, optional
         Ends of the colour scale; by default the least positive and the largest value.
     colorbar : bool
-        Draw the colour bar. A key names nodes that have no colour on the scale in any case.
+        Draw the colour bar. In any case a key names nodes whose value has no colour on the scale.
     label, title : str, optional
         Label of the colour bar, title of the axes.
 
@@ -108,7 +108,7 @@ def unfolded_gates(
         ax.set(xlim=(-0.95, max(steps, 3) - 0.5), ylim=(-0.4, _TOP + 0.4))
         ax.set_axis_off()
         if title:
-            ax.set_title(title, pad=32)  # above the key of the gates
+            ax.set_title(title, pad=32)  # leave room for the key of the gates
         _gate_key(ax)
         if colorbar:
             scale.bar(drawn, ax, label, horizontal=True)
@@ -119,7 +119,7 @@ def unfolded_gates(
 
 _RADIUS = 0.27  # of a node; columns are 1 apart
 _INPUT, _CELL, _TOP = 0.0, 1.3, 2.6  # heights of the rows
-# Where a gate stands, from its column's x, and at which height: in the middle of the connection it multiplies.
+# Offset of a gate from its column's x, and its height: in the middle of the connection that it multiplies.
 _GATES = {"i": (0.0, 0.62), "f": (-0.53, 1.3), "o": (0.0, 1.9)}
 _GLYPH = 0.24  # size of an open gate
 
@@ -141,7 +141,7 @@ def _connections(ax: Axes, steps: int) -> None:
 
 
 def _glyph(x: float, y: float, value: float, name: str) -> Ellipse:
-    """A gate: ○ at 1, — at 0, between them as high as it is open."""
+    """Return the glyph of a gate: ○ at 1, — at 0, in between as high as it is open."""
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": _GATE_INK, "linewidth": 2.2, "zorder": 4}
     halo = withStroke(linewidth=6, foreground=mpl.rcParams["axes.facecolor"])  # so that — stands out on an arrow
     return Ellipse((x, y), _GLYPH, _GLYPH * float(value), gid=f"gate {name}", path_effects=[halo], **look)

@@ -1,4 +1,4 @@
-"""How fast a derivative grows or shrinks with each step, measured and predicted."""
+"""The factor by which a derivative grows or shrinks with each step, measured and predicted."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def growth_rates(
     ylabel: str = "factor for each step",
     title: str | None = None,
 ) -> Axes:
-    """Factors by which a derivative is multiplied at each step, over a setting of the net, beside predictions.
+    """Draw the factors by which a derivative is multiplied at each step, against a setting of the net.
 
-    Below the line at 1 it vanishes, above it explodes.
+    Below the line at 1 the derivative vanishes, above it explodes.
 
     Parameters
     ----------
     settings : array_like, shape (n,)
-        What was changed.
+        Values of the setting.
     measured : array_like, shape (n,) or (n, seeds)
-        Factors that were measured, a dot each.
+        Measured factors, drawn as dots.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     predictions : mapping of name to array_like, shape (n,), optional
-        Lines to compare with.
+        Lines for comparison.
     log : bool
-        Logarithmic scale of the settings; that of the factors always is.
+        Whether the scale of the settings is logarithmic; that of the factors always is.
     xlabel, ylabel, title : str, optional
 
     Returns

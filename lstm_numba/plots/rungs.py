@@ -1,4 +1,4 @@
-"""The same computation done faster and faster: how long each version takes, and by what factor it gains."""
+"""The same computation in faster and faster versions: the time of each, and its gain over the last one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def ladder(
     xlabel: str = "time, ms",
     title: str | None = None,
 ) -> Axes:
-    """Times of one version below the other on a log axis, and at the right by what factor each is faster.
+    """Draw the times of versions, one below the other, on a log axis, with the speed-up of each at the right.
 
     Parameters
     ----------
     times : mapping of name to number
-        From the first version to the last.
+        The times from the first version to the last.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     limit : float, optional
         A time that no version can fall below, drawn as a line.
     limit_name : str
-        What the line is called.
+        Name of the line.
     xlabel, title : str, optional
 
     Returns
@@ -47,7 +47,7 @@ def ladder(
     Raises
     ------
     TypeError, ValueError
-        No times, or such that are not positive and finite.
+        No times, or times that are not positive and finite.
     """
     values = check_norms("times", list(times.values()), (1,))
     if not np.all(np.isfinite(values) & (values > 0)):

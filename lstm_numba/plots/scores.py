@@ -1,4 +1,4 @@
-"""Scores beside what luck gives."""
+"""Scores compared with chance."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def scores_and_chance(
     nothing: float = 0.0,
     title: str | None = None,
 ) -> Axes:
-    """Several scores of each of some things, and the range of scores that luck reached.
+    """Draw several kinds of scores for each name, and the range of scores reached by chance.
 
     Parameters
     ----------
     scores : mapping of name to mapping of kind to float
-        One row for each name, from the top; each kind has a marker of its own.
+        One row for each name, from the top; each kind has its own marker.
     chance : mapping of name to array_like, shape (draws,)
-        Scores by chance: drawn as a grey bar from the least to the largest.
+        Scores by chance, drawn as a grey bar from the least to the largest.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     xlabel : str
     nothing : float
-        The score of what knows nothing; the scale goes from there to 1 or further.
+        The score of a guess without knowledge; the scale goes from there to 1 or further.
     title : str, optional
 
     Returns

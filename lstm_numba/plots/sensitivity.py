@@ -1,4 +1,4 @@
-"""How much each output depends on each input, as a map, and its decay over time."""
+"""Maps of how much each output depends on each input, and the decay of this sensitivity over time."""
 
 from __future__ import annotations
 
@@ -53,33 +53,33 @@ def sensitivity_map(
     label: str | None = None,
     title: str | None = None,
 ) -> Axes:
-    r"""Map of how much every output depends on every input: S[s, t] = ‖∂hᵗ/∂xˢ‖.
+    r"""Draw a map of how much every output depends on every input: S[s, t] = ‖∂hᵗ/∂xˢ‖.
 
-    Rows are inputs xˢ, columns outputs hᵗ. A column shows what one output depends on, a row where one input
-    goes.
+    Rows are inputs xˢ, columns are outputs hᵗ. A column shows the inputs that one output depends on; a row shows
+    the outputs that one input affects.
 
     Parameters
     ----------
     S : array_like, shape (T, T)
         Norms, as :func:`lstm_numba.sensitivity` returns them.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     log : bool
         Colour scale logarithmic (sensitivities decay by factors) or linear from zero.
     direction : {"forward", "backward", "both"}
-        Which outputs an input can reach. "forward": s ≤ t, cells with s > t stay blank; "backward": s ≥ t,
+        The outputs that an input can reach. "forward": s ≤ t, cells with s > t stay blank; "backward": s ≥ t,
         for a layer with ``reverse=True``; "both": every cell is drawn, for a bidirectional network.
     words : sequence of T words, optional
         Labels of both axes; time steps 1 ... T by default.
     vmin, vmax : float, optional
         Ends of the colour scale, to compare maps; by default the least positive and the largest value.
     colorbar : bool
-        Draw the colour bar. A key, which is drawn in any case, names cells that have no colour on the scale:
+        Draw the colour bar. In any case a key names cells whose value has no colour on the scale:
         exact zeros on a log scale, values below ``vmin``, NaN and infinity.
     of, wrt : str
-        What S is the derivative of and with respect to, as given to :func:`lstm_numba.sensitivity`: the labels say so.
+        Numerator and denominator of the derivative, as given to :func:`lstm_numba.sensitivity`, for the labels.
     label : str, optional
-        Label of the colour bar; ‖∂hᵗ/∂xˢ‖ of those two names by default.
+        Label of the colour bar; by default ‖∂hᵗ/∂xˢ‖ with these two names.
     title : str, optional
 
     Returns
@@ -89,7 +89,7 @@ def sensitivity_map(
     Raises
     ------
     TypeError, ValueError
-        S not square, negative, or nonzero where ``direction`` says it can't be; words of another number;
+        S that is not square, negative, or nonzero where ``direction`` rules it out; a wrong number of words;
         limits that are not positive.
     """
     derivative = _derivative(of, wrt, "t", "s")
@@ -102,7 +102,7 @@ def sensitivity_map(
     scale = magnitude_scale(values[drawn], log, vmin, vmax)
     below, not_finite = scale.masks(values)
     side = WIDTH - (1.9 if texts is None else 1.8 + 0.1 * max(map(len, texts)))
-    if ax is not None:  # which the words and the colour bar will make smaller
+    if ax is not None:  # words and colour bar will make these axes smaller
         side = 0.7 * min(inches_of(ax))
     height = side + 0.6 + label_margin(texts, side / steps) + (0.3 if title else 0.0)
     with axes_or_new(ax, WIDTH, height, "compressed") as ax:
@@ -117,7 +117,7 @@ def sensitivity_map(
             ax.set_title(title)
         if colorbar:
             scale.bar(image, ax, derivative if label is None else label)
-        else:  # the key goes where no cells are
+        else:  # put the key where no cells are
             corner, anchor = _KEY_PLACES[direction]
             scale.key(ax, corner, anchor)
     return ax
@@ -127,12 +127,12 @@ _WORDS = {"h": "output", "x": "input", "c": "cell state"}
 
 
 def _named(name: str, step: str) -> str:
-    """For h "output $h^t$"; a state of another cell is called one."""
+    """Return "output $h^t$" for h; a state of another cell is called a state."""
     return f"{_WORDS.get(name, 'state')} ${_symbol(name)}^{step}$"
 
 
 def _symbol(name: str) -> str:
-    """A name in mathematical type: a word of several letters is upright."""
+    """Return a name in mathematical type; a name of several letters is upright."""
     return name if len(name) == 1 else rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
 
 
@@ -176,22 +176,22 @@ def decay(
     ylabel: str | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Sensitivity to the first input over time, on a log scale, one labelled curve a net.
+    """Draw the sensitivity to the first input over time on a log scale, with one labelled curve per net.
 
     Parameters
     ----------
     curves : mapping of name to array_like, or array_like
-        Norms ‖∂hᵗ/∂x¹‖ for t = 1 ... T. Under each name shape (T,), or (n, T) for n seeds: each seed is drawn
-        thin, their median thick. A bare array has shape (T,) or (curves, T). Lengths may differ between
-        names.
+        Norms ‖∂hᵗ/∂x¹‖ for t = 1 ... T. Each name has an array of shape (T,), or (n, T) for n seeds: each seed is
+        drawn thin, their median thick. An array without a mapping has shape (T,) or (curves, T). Lengths may
+        differ between names.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     labels : sequence of str, optional
-        Names of the curves of a bare array.
+        Names of the curves of an array without a mapping.
     references : mapping of name to array_like of shape (T,), optional
-        Thin dotted lines to compare with, such as a predicted rate.
+        Thin dotted lines for comparison, such as a predicted rate.
     of, wrt : str
-        What the norms are of and with respect to, for the label of the axis: ‖∂cᵗ/∂x¹‖ with ``of="c"``.
+        Numerator and denominator of the derivative, for the label of the axis: ‖∂cᵗ/∂x¹‖ with ``of="c"``.
     ylabel, title : str, optional
 
     Returns
@@ -201,12 +201,12 @@ def decay(
     Notes
     -----
     A step at which the sensitivity is exactly zero has a ▼ on the lower edge, one with NaN or infinity an ×
-    on the upper edge. The median is NaN where a seed is.
+    on the upper edge. The median is NaN if a seed is NaN.
 
     Raises
     ------
     TypeError, ValueError
-        No curves, negative values, labels of another number or labels given with a mapping.
+        No curves, negative values, a wrong number of labels, or labels given with a mapping.
     """
     derivative = _derivative(of, wrt, "t", "1")
     named = _named_curves(curves, labels)
@@ -237,14 +237,14 @@ def vanishing_gradient(
     title: str | None = "The vanishing gradient",
     **options: Any,
 ) -> Axes:
-    """The vanishing gradient of a simple recurrent net beside the LSTM's.
+    """Draw the vanishing gradient of a simple recurrent net beside that of an LSTM.
 
     Parameters
     ----------
     rnn_curve, lstm_curve : array_like, shape (T,) or (n_seeds, T)
         Norms ‖∂hᵗ/∂x¹‖ for t = 1 ... T. With several seeds each is drawn thin and the median thick.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     title : str, optional
     **options
         Passed to :func:`decay` (``references``, ``of``, ``wrt``, ``ylabel``).
@@ -256,7 +256,7 @@ def vanishing_gradient(
     Raises
     ------
     TypeError, ValueError
-        As :func:`decay`.
+        As in :func:`decay`.
     """
     curves = {
         "simple\nrecurrent net": check_norms("rnn_curve", rnn_curve, (1, 2)),
@@ -268,7 +268,7 @@ def vanishing_gradient(
 def _named_curves(
     curves: Mapping[str, ArrayLike] | ArrayLike, labels: Sequence[object] | None
 ) -> dict[str, FloatArray]:
-    """Curves by name, each of shape (seeds, T)."""
+    """Return curves by name, each of shape (seeds, T)."""
     if isinstance(curves, Mapping):
         if labels is not None:
             raise ValueError("labels: expected None with a mapping of curves, whose keys are the labels")

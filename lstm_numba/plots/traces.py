@@ -33,16 +33,16 @@ def gates(
     labels_name: str = "predicted tag",
     title: str | None = None,
 ) -> Figure:
-    """Gates, cell and output of every unit over time, as heat maps beneath each other.
+    """Draw gates, cell and output of every unit over time, as heat maps one below the other.
 
-    Works for the trace of any cell: what its equations name is drawn. Gates have a scale from 0 (closed) to 1 (open);
-    everything else is signed, with white at zero.
+    This works for the trace of any cell: every name of its equations is drawn. Gates have a scale from 0 (closed) to 1
+    (open); everything else is signed, with white at zero.
 
     Parameters
     ----------
     trace : mapping of name to array_like of shape (T, H), or Trace, or Gradients
         Arrays by name. Those of a Trace are (T, B, H): the sequence ``sequence`` is drawn, to its length. Gradients
-        need ``names``, as ``["epsilon_c", "delta_f"]``.
+        need ``names``, such as ``["epsilon_c", "delta_f"]``.
     words : sequence of T words, optional
         Labels below; time steps 1 ... T by default.
     labels : sequence of T words, optional
@@ -51,17 +51,17 @@ def gates(
         Units to draw, from top to bottom, for example ``np.argsort(f.mean(0))``; all in their order by
         default.
     names : sequence of str, optional
-        Arrays to draw, from top to bottom. By default of a mapping those of ``i f o g c h`` that it has; of a Trace
-        all that its equations compute beside pre-activations, the states last: ``r z n h`` of a GRU.
+        Arrays to draw, from top to bottom. The default for a mapping is those of ``i f o g c h`` that it has; for a
+        Trace all names that its equations compute except pre-activations, the states last: ``r z n h`` of a GRU.
     gates : sequence of str, optional
-        Arrays that are gates: where all their values lie from 0 to 1, they are drawn from closed to open. By default
-        i, f and o, and of the trace of another cell whatever is no state.
+        Arrays that are gates; they are drawn from closed to open if all their values lie from 0 to 1. By default
+        i, f and o, and in the trace of another cell every name that is not a state.
     sequence : int
-        Which sequence of a Trace's batch.
+        The sequence of a Trace's batch.
     units_name : str, optional
-        What the rows are; by default their number.
+        Name of the rows; by default their number.
     labels_name : str
-        What ``labels`` are.
+        Name of the ``labels``.
     title : str, optional
 
     Returns
@@ -71,7 +71,7 @@ def gates(
     Raises
     ------
     TypeError, ValueError
-        No such arrays, shapes that differ, units outside 0 ... H − 1 or given twice, words of another number.
+        Unknown arrays, shapes that differ, units outside 0 ... H − 1 or given twice, a wrong number of words.
     """
     arrays = chosen_arrays(trace, names, sequence)
     steps, size = next(iter(arrays.values())).shape

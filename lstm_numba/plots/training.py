@@ -1,4 +1,4 @@
-"""Training seen step by step, functions side by side, and shares of several kinds of words."""
+"""Training step by step, functions side by side, and shares of several kinds of words."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def step_curves(
     ylabel: str = "cost of the batch",
     title: str | None = None,
 ) -> Axes:
-    """A number of every training step, each curve named at its end; curves may have unequal lengths.
+    """Draw a number from every training step, with each curve named at its end; curves may differ in length.
 
     NaN and infinity are marked by an × on the upper edge, an exact zero on a log scale by a ▼ on the lower one. A curve
     that ends in NaN or infinity has its name, and the largest number before that, along the line to the ×.
@@ -55,15 +55,15 @@ def step_curves(
     ----------
     curves : mapping of name to array_like of shape (steps,)
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     scale : {"linear", "log", "signed"}
-        "signed" is linear from minus to plus `level` and logarithmic beyond, for what may be negative.
+        "signed" is linear from minus to plus `level` and logarithmic beyond, for values that may be negative.
     top : float, optional
-        Upper end of the axis. Curves may leave the axes there; the largest number of one that does is in its name.
+        Upper end of the axis. If a curve leaves the axes there, its largest number is added to its name.
     level : float, optional
-        Where a horizontal line is drawn; needed with ``scale="signed"``, and positive there.
+        Height of a horizontal line; ``scale="signed"`` needs a positive one.
     level_name : str
-        What stands beside that line.
+        Label of that line.
     xlabel, ylabel, title : str, optional
 
     Returns
@@ -114,7 +114,7 @@ def step_curves(
                 _name_at_the_edge(ax, f"{' '.join(name.split())}{high}", len(values), look["color"])
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if title:
-            ax.set_title(title, pad=12)  # above the markers on the edge
+            ax.set_title(title, pad=12)  # leave room for the markers on the edge
         edge_key(ax)
         label_ends(ax, ends)
     return ax
@@ -137,19 +137,19 @@ def functions(
     ylim: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Functions of one variable, each named at its right end, with the zero line.
+    """Draw functions of one variable, each named at its right end, with the zero line.
 
     Parameters
     ----------
     x : array_like, shape (n,)
-        Rising.
+        Rising numbers.
     curves : mapping of name to array_like of shape (n,)
-        NaN leaves a gap: a pole isn't a line from top to bottom.
+        NaN leaves a gap, so that a pole isn't drawn as a line from top to bottom.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     xlabel, ylabel, title : str, optional
     ylim : (low, high), optional
-        Limits of the y axis; what lies beyond is cut off by the axes' frame.
+        Limits of the y axis; curves are cut off there.
 
     Returns
     -------
@@ -194,16 +194,16 @@ def shares(
     xlabel: str = "share of the words that get their label",
     title: str | None = None,
 ) -> Axes:
-    """Shares as dots: a line for each row, a marker for each series.
+    """Draw shares as dots: a line for each row, a marker for each series.
 
     Parameters
     ----------
     values : array_like, shape (rows, series)
-        From 0 to 1; NaN is left out, as where a row has no words.
+        Shares from 0 to 1; NaN is left out, for example if a row has no words.
     rows, series : sequence of names
-        From top to bottom, and in the legend.
+        Names of the rows from top to bottom, and of the series in the legend.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     xlabel, title : str, optional
 
     Returns
@@ -213,7 +213,7 @@ def shares(
     Raises
     ------
     TypeError, ValueError
-        Shares outside 0 ... 1, or of another shape than the names.
+        Shares outside 0 ... 1, or that don't fit the names in shape.
     """
     array = check_numbers("values", values, (2,))
     if array.shape != (len(rows), len(series)):
@@ -231,7 +231,7 @@ def shares(
                 ax.hlines(place, np.nanmin(row), np.nanmax(row), color="#999999", linewidth=1.2, zorder=1)
         for number, column in enumerate(known.T):
             colour, marker, _ = CURVES[number]
-            aside = 0.2 * (number - (len(columns) - 1) / 2)  # so that equal shares don't hide each other
+            aside = 0.2 * (number - (len(columns) - 1) / 2)  # keep equal shares from hiding each other
             ax.plot(column, places + aside, marker=marker, color=colour, linestyle="none", markersize=9, clip_on=False)
         ax.set_yticks(places, names)
         ax.set_ylim(len(names) - 0.5, -0.5)

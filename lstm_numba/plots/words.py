@@ -1,4 +1,4 @@
-"""Numbers drawn over the words of a sentence, to see which word an answer depends on."""
+"""Draw numbers over the words of a sentence, to show which words an answer depends on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
     "word_sensitivity",
 ]
 
-_SIZES = (13.0, 12.0, 11.0, 13.0)  # of letters, in points: smaller only where all words then fit in one line
+_SIZES = (13.0, 12.0, 11.0, 13.0)  # type sizes in points: smaller only if all words then fit into one line
 _PAD = 4.0  # points between a word and the edge of its box
 _GAP = 4.0  # points between boxes
 _LINE = 1.7  # height of a line of words, in type sizes
@@ -70,21 +70,21 @@ def word_sensitivity(
     label: str = "sensitivity of the framed word's tag",
     title: str | None = None,
 ) -> Axes:
-    """A sentence whose words are shaded by numbers, once for each answer that is looked at.
+    """Draw a sentence whose words are shaded by numbers, once for each answer.
 
     Parameters
     ----------
     values : array_like, shape (T,) or (R, T)
-        One number a word; with R rows the sentence is drawn R times beneath each other. The transpose of
+        One number per word; with R rows the sentence is drawn R times, one below the other. The transpose of
         a map S[s, t] gives a copy for each output t.
     words : sequence of T words
-        Long sentences go on in the next line.
+        The words; long sentences continue in the next line.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     targets : sequence of R ints or None, or one int, optional
-        The word (0 ... T − 1) to frame in each copy: the one whose answer it is.
+        The word (0 ... T − 1) to frame in each copy: the one that the answer is about.
     labels : sequence of R words, optional
-        What stands to the left of each copy, such as the framed word's tag.
+        Labels to the left of the copies, such as the framed word's tag.
     signed : bool
         Values may be negative: a diverging scale with white at zero. Otherwise they are magnitudes, darker
         is more.
@@ -93,7 +93,7 @@ def word_sensitivity(
     vmin, vmax : float, optional
         Ends of the scale, to compare figures; a signed one goes from −vmax to vmax.
     colorbar : bool
-        Draw the colour bar. A key names words that have no colour on the scale in any case.
+        Draw the colour bar. In any case a key names words whose value has no colour on the scale.
     label, title : str, optional
         Label of the colour bar, title of the axes.
 
@@ -104,8 +104,8 @@ def word_sensitivity(
     Raises
     ------
     TypeError, ValueError
-        Values of another shape than words, negative ones that are not ``signed``, targets outside 0 ... T − 1,
-        options that don't go together.
+        Values that don't fit the words in shape, negative values without ``signed``, targets outside 0 ... T − 1,
+        options that can't be combined.
     """
     rows = np.atleast_2d((check_numbers if signed else check_norms)("values", values, (1, 2)))
     n_rows, steps = rows.shape
@@ -159,7 +159,7 @@ def _framed(targets: Any, n_rows: int, steps: int) -> list[int | None]:
 def _colours(
     rows: FloatArray, signed: bool, log: bool, vmin: float | None, vmax: float | None
 ) -> tuple[Normalize, Scale]:
-    """The scale of colours, and the scale that knows what has no place on it."""
+    """Return the scale of colours, and the scale that knows which values have no place on it."""
     if not signed:
         scale = magnitude_scale(rows, log, vmin, vmax)
         return scale.norm(), scale
@@ -173,7 +173,7 @@ def _colours(
 
 
 def _room(ax: Axes) -> float:
-    """Width of the caller's axes in inches, once the layout has given them what they get."""
+    """Return the width of the caller's axes in inches, after the layout is done."""
     check_axes(ax).set_axis_off()
     if ax.figure.figure.get_layout_engine() is not None:
         ax.figure.figure.draw_without_rendering()
@@ -181,7 +181,7 @@ def _room(ax: Axes) -> float:
 
 
 def _points(text: str, size: float) -> float:
-    """Width of a text in points, the same whatever it is drawn with."""
+    """Return the width of a text in points, independent of how it is drawn."""
     return _points_in(text, size, tuple(mpl.rcParams["font.family"])) if text.strip() else 0.0
 
 
@@ -192,7 +192,7 @@ def _points_in(text: str, size: float, family: tuple[str, ...]) -> float:
 
 
 def _set_in_lines(words: Sequence[str], size: float, width: float, margin: float) -> tuple[_Places, int]:
-    """Boxes for words one after the other, in as many lines as they need."""
+    """Place boxes for words one after the other, in as many lines as they need."""
     places: _Places = []
     x, line = margin, 0
     for word in words:
@@ -215,7 +215,7 @@ def _write_words(
     top: float,
     size: float,
 ) -> None:
-    """One copy of the sentence: boxes in the colours of its values, the words in them."""
+    """Draw one copy of the sentence: boxes in the colours of its values, with the words in them."""
     for n, (word, (x, wide, line), value) in enumerate(zip(words, places, values, strict=True)):
         y = top + size * (line * _LINE + (_LINE - _BOX) / 2)
         look, letters = _look(value, drawn, scale)
@@ -233,7 +233,7 @@ def _write_words(
 
 
 def _look(value: float, drawn: ScalarMappable, scale: Scale) -> tuple[dict[str, Any], str]:
-    """Fill of a word's box, and the colour of its letters."""
+    """Return the fill of a word's box, and the colour of its letters."""
     flagged = NOT_FINITE if not np.isfinite(value) else BELOW if scale.below and value < scale.low else None
     if flagged and drawn.cmap is not None and (not np.isfinite(value) or drawn.cmap.name == MAGNITUDE):
         face, hatch, edge = flagged
@@ -243,7 +243,7 @@ def _look(value: float, drawn: ScalarMappable, scale: Scale) -> tuple[dict[str, 
 
 
 def _bar(ax: Axes, drawn: ScalarMappable, scale: Scale, label: str, height: float) -> None:
-    """Colour bar below, of the same size for one line of words as for many."""
+    """Draw the colour bar below, with the same size for one line of words as for many."""
     place: dict[str, Any] = {"location": "bottom", "aspect": 30, "shrink": 0.75, "fraction": max(0.15, 0.45 / height)}
     bar = ax.figure.colorbar(drawn, ax=ax, label=label, extend="max" if scale.above else "neither", **place)
     if scale.log:
