@@ -65,15 +65,25 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
+def array_of(name: str, value: Any) -> NDArray:
+    """Return what numpy.asarray does; raise, with the argument's name, for what it can't read and for a mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array; fill it first (array.filled)")
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+    except (TypeError, RuntimeError) as error:  # a tensor that needs a gradient, or of a type that NumPy hasn't
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+
+
 def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype) -> NDArray:
     """Return `value` as a C-contiguous array of `dtype`, or raise.
 
     shape
         What each axis must be: a number, or a letter where any size of at least 1 will do.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask, got a masked array; fill it first (array.filled)")
-    array = np.asarray(value)
+    array = array_of(name, value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of real floating-point numbers, got dtype {array.dtype}")
     if array.dtype == dtype and array.size and array.flags.c_contiguous and _fits(array.shape, shape):
@@ -108,7 +118,7 @@ def finite(name: str, array: NDArray) -> None:
 
 def lengths(value: Any, T: int, B: int) -> NDArray:
     """Return lengths as int64 (B,), or raise."""
-    array = np.asarray(value)
+    array = array_of("lengths", value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected whole numbers, got dtype {array.dtype}")
     if array.shape != (B,):

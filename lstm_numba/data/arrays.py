@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._checks import float_dtype
+from .._checks import array_of, float_dtype
 from .._checks import size as whole
 
 
 def integer_array(values: Any, name: str, ndim: int | None = None) -> NDArray[np.int64]:
     """Return `values` as int64; raise for floats and bools. An empty list gives an array without integers."""
-    array = np.asarray(values)
+    array = array_of(name, values)
     if array.size == 0 and array.dtype == np.float64:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .._checks import FLOATS, float_dtype
+from .._checks import FLOATS, array_of, float_dtype
 from .readers import each_line, file_error
 from .sentences import checked_strings
 
@@ -50,7 +50,7 @@ class WordVectors:
 
     def __init__(self, words: Iterable[str], vectors: Any):
         self.words = checked_strings(words, "words")
-        rows = np.asarray(vectors)
+        rows = array_of("vectors", vectors)
         if rows.dtype.kind not in "iuf":
             raise TypeError(f"vectors: expected real numbers, got an array of {rows.dtype}")
         if rows.dtype not in FLOATS:

@@ -338,7 +338,7 @@ class _Problem(ABC):
         """Return T and B of a random input."""
         if self.lengths is None:
             return 4, 3
-        lengths = np.asarray(self.lengths)
+        lengths = _checks.array_of("lengths", self.lengths)
         if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
             raise ValueError(f"lengths: expected whole numbers of shape (B,), got {self.lengths!r}")
         return max(1, int(lengths.max())), lengths.size
@@ -501,7 +501,7 @@ class _NetworkProblem(_Problem):
     ) -> None:
         self.embedding = getattr(network, "embedding", None)
         super().__init__(network, x, lengths, rng)
-        self.y = self._random_y() if y is None else np.asarray(y)
+        self.y = self._random_y() if y is None else _checks.array_of("y", y)
         gradients = network.backward(self._forward(), self.y)
         others = {}
         if self.embedding is None:
@@ -517,7 +517,7 @@ class _NetworkProblem(_Problem):
         )
 
     def _given_x(self, x: ArrayLike) -> NDArray:
-        return np.asarray(x) if self.embedding is not None else super()._given_x(x)
+        return _checks.array_of("x", x) if self.embedding is not None else super()._given_x(x)
 
     def _random_x(self) -> NDArray:
         if self.embedding is None:

@@ -278,7 +278,7 @@ def _in_float64(layer: Any) -> Any:
 
 def _as_batch(name: str, value: ArrayLike) -> tuple[NDArray, bool]:
     """Return an array with a batch axis, and whether this axis was added."""
-    array = np.asarray(value)
+    array = _checks.array_of(name, value)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name}: expected shape (T, n) or (T, B, n), got {array.shape}")
     return (array[:, None], True) if array.ndim == 2 else (array, False)
@@ -300,7 +300,8 @@ def _forward(
         given = {name: [np.atleast_2d(state) for state in value] for name, value in given.items()}
     elif squeeze:
         given = {
-            name: np.asarray(value)[None] if np.ndim(value) == 1 else value for name, value in given.items()
+            name: array[None] if (array := _checks.array_of(name, value)).ndim == 1 else array
+            for name, value in given.items()
         }
     return layer.forward(x, **given, lengths=lengths)
 
@@ -356,7 +357,7 @@ def _sensitivity_of_loss(
         raise ValueError(f"t: expected None with a loss, which has its own times, got {t!r}")
     if of != "h":
         raise ValueError(f"of: expected 'h' with a loss, which is given as ∂L/∂h, got {of!r}")
-    dh = np.asarray(loss)
+    dh = _checks.array_of("loss", loss)
     if squeeze and dh.ndim == 2:
         dh = dh[:, None]
     size = layer.output_size if isinstance(layer, Stack) else layer.hidden_size

@@ -55,7 +55,7 @@ class Tracking:
 
 
 def _columns(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(values)
+    array = _checks.array_of(name, values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim not in (1, 2) or 0 in array.shape:
@@ -66,7 +66,7 @@ def _columns(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _property(name: str, target: ArrayLike, n: int) -> NDArray:
-    array = np.asarray(target)
+    array = _checks.array_of(name, target)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected true or false, or numbers, got dtype {array.dtype}")
     if array.shape != (n,):

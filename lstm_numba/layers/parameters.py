@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_numba import _tables
+from lstm_numba import _checks, _tables
 from lstm_numba.engine import buffers
 
 # While a model is read from a file: how many numbers the file holds, and how many may still be allocated.
@@ -150,7 +150,7 @@ class Parameters(Mapping[str, NDArray]):
     def __setitem__(self, name: str, value: object) -> None:
         """Write values into the array of that name; the shape must be the same."""
         view = self[name]
-        array = np.asarray(value)
+        array = _checks.array_of(name, value)
         if array.dtype.kind not in "fiu":
             raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
         if array.shape != view.shape:

@@ -552,7 +552,7 @@ class Recurrent:
 
         The forward pass checks whether its numbers are finite.
         """
-        given = x if isinstance(x, np.ndarray) else np.asarray(x)
+        given = x if isinstance(x, np.ndarray) else _checks.array_of("x", x)
         array = _writable(_checks.floats("x", given, ("T", "B", self.input_size), self.dtype))
         T, B, _ = array.shape
         if lengths is None:

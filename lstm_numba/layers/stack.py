@@ -481,7 +481,7 @@ class Stack:
         if value is None:
             return [None] * len(sizes)
         same = len(set(sizes)) == 1
-        each = list(value) if isinstance(value, list | tuple) else np.asarray(value)
+        each = list(value) if isinstance(value, list | tuple) else _checks.array_of(name, value)
         if isinstance(each, np.ndarray) and (not same or each.ndim != 3):
             want = f"shape ({len(sizes)}, {B}, {sizes[0]})" if same else f"a list of arrays (B, H) with H = {sizes}"
             raise ValueError(f"{name}: expected {want}, got an array of shape {each.shape}")
@@ -853,7 +853,7 @@ def _check_fit(layers: list[list[Any]], merge: str) -> None:
 
 
 def _own_lengths(value: ArrayLike) -> NDArray:
-    lengths = np.asarray(value)
+    lengths = _checks.array_of("lengths", value)
     if lengths.ndim != 1 or not lengths.size:
         raise ValueError(f"lengths: expected shape (B,), one for each sequence, got {lengths.shape}")
     if lengths.dtype.kind not in "iu":

@@ -406,7 +406,7 @@ class Network:
         return self._forward(None, ids, steps, rng, self._entering(state, B))
 
     def _check_ids(self, x: ArrayLike, embedding: Embedding) -> NDArray:
-        ids = np.asarray(x)
+        ids = _checks.array_of("x", x)
         if ids.dtype.kind not in "iu":
             raise TypeError(f"x: expected whole numbers of {self.reads}, got dtype {ids.dtype}")
         if ids.ndim != 2 or 0 in ids.shape:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba import _checks
 from lstm_numba.models import losses
 
 
@@ -53,7 +54,7 @@ class Output(ABC):
 
     def checked(self, y: Any, logits: NDArray, padding: NDArray | None) -> NDArray:
         """Return a copy of the targets that ignores those in `padding` (T, B); raise if they don't fit z."""
-        y = np.asarray(y)
+        y = _checks.array_of("y", y)
         if y.dtype.kind != "f":
             raise TypeError(f"y: expected floating-point numbers, NaN where none counts, got dtype {y.dtype}")
         if y.shape != logits.shape:
@@ -92,7 +93,7 @@ class _Softmax(Output):
         return losses.residual(scores, y)
 
     def checked(self, y: Any, logits: NDArray, padding: NDArray | None) -> NDArray:
-        y = np.asarray(y)
+        y = _checks.array_of("y", y)
         T, B, C = logits.shape
         if y.dtype.kind not in "iu":
             raise TypeError(f"y: expected whole numbers of classes, got dtype {y.dtype}")
