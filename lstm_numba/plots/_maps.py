@@ -19,7 +19,7 @@ TRACE = {
     "i": "input\ngate $i^t$",
     "f": "forget\ngate $f^t$",
     "o": "output\ngate $o^t$",
-    "g": "cell input\n$g(a_c^t)$",
+    "g": "cell input\n$g^t$",
     "c": "cell\nstate $c^t$",
     "h": "output\n$h^t$",
 }

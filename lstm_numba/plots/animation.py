@@ -57,7 +57,8 @@ def backward_step(
 ) -> Figure:
     """The backward pass when it has come to one step: what has been computed has its colour, the rest is white.
 
-    Above, a row of nodes for each series of derivatives, below the same numbers as curves on a log scale.
+    Above, a row of nodes for each series of derivatives, below the same numbers as curves on a log scale; a strip
+    beside the curves says which colour a node of that height has.
 
     Parameters
     ----------
@@ -214,6 +215,7 @@ def _stage(
         nodes.set_axis_off()
         _draw_curves(curves, series, step, reference, ylabel)
         _label_steps(curves, texts, steps, each)
+        _colour_strip(curves, scale)
         if title:
             now = f"{title}: begins at the last step" if step > steps else f"{title}: step $t$ = {step}"
             figure.text(0.5, 1 - 0.16 / height, now, ha="center", va="top", size=mpl.rcParams["axes.titlesize"])
@@ -262,6 +264,15 @@ def _draw_curves(ax: Axes, series: Mapping[str, FloatArray], step: int, referenc
             look = curve_look(number, steps)
             draw_curve(ax, at, values[step - 1 :], gid=name, **(look | {"markevery": [0]}))  # a marker where it is now
     edge_key(ax)
+
+
+def _colour_strip(ax: Axes, scale: Scale) -> None:
+    """The colour of every value on the curves' axis, at their right edge."""
+    edges = np.geomspace(scale.low, scale.high, 65)
+    middles = np.sqrt(edges[1:] * edges[:-1])
+    strip = ax.inset_axes((1.005, 0.0, 0.02, 1.0), sharey=ax)
+    strip.pcolormesh([0.0, 1.0], edges, middles[:, None], norm=scale.norm(), cmap=MAGNITUDE)
+    strip.set_axis_off()
 
 
 def _label_steps(ax: Axes, words: list[str] | None, steps: int, each: float) -> None:

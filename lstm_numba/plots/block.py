@@ -19,9 +19,9 @@ __all__ = [
 def memory_block(ax: Axes | None = None, *, peepholes: bool = True, title: str | None = None) -> Axes:
     """Diagram of the LSTM memory block: three gates, the self-connected cell, full and peephole connections.
 
-    Solid arrows are full connections (from xᵗ by U, from hᵗ⁻¹ by W), dashed arrows are peepholes (from the
-    cell by V, diagonal), ⊙ multiplies element by element. After Graves (2012), fig. 4.2, in the symbols of
-    the equations.
+    Thick arrows are full connections (from xᵗ by U, from hᵗ⁻¹ by W), dashed arrows are peepholes (from the cell by V,
+    diagonal); thin arrows have no weights. ⊙ multiplies element by element, + adds. After Graves (2012), fig. 4.2, in
+    the symbols of the equations.
 
     Parameters
     ----------
@@ -52,18 +52,19 @@ def memory_block(ax: Axes | None = None, *, peepholes: bool = True, title: str |
 
 # Places of the block's parts, and the radius of each kind.
 _PLACES = {
-    "g": (2.3, 2.6),
-    "i×": (3.8, 2.6),
-    "c": (5.6, 2.6),
-    "h": (7.4, 2.6),
+    "g": (2.2, 2.6),
+    "i×": (3.6, 2.6),
+    "+": (4.6, 2.6),
+    "c": (6.0, 2.6),
+    "tanh": (7.6, 2.6),
     "o×": (8.9, 2.6),
-    "i": (3.8, 5.1),
+    "i": (3.6, 5.1),
     "o": (8.9, 5.1),
-    "f×": (5.6, 0.8),
-    "f": (5.6, -0.75),
+    "f×": (4.6, 0.8),
+    "f": (4.6, -0.75),
 }
-_SIZES = {"c": 0.66, "i×": 0.2, "f×": 0.2, "o×": 0.2}
-_INSIDE = {"i": r"$\sigma$", "f": r"$\sigma$", "o": r"$\sigma$", "g": "$g$", "h": "$h$", "c": "$c^t$"}
+_SIZES = {"c": 0.62, "i×": 0.2, "f×": 0.2, "o×": 0.2, "+": 0.2}
+_INSIDE = {"i": r"$\sigma$", "f": r"$\sigma$", "o": r"$\sigma$", "g": "tanh", "tanh": "tanh", "c": "$c^t$", "+": "+"}
 _FACES = {"i": "#cfe3f3", "f": "#cfe3f3", "o": "#cfe3f3", "c": "#fbe3c0"}
 # Where the full connections of a gate and of the cell input start, and how their names are aligned there.
 _FULL = {
@@ -89,32 +90,35 @@ def _block_frame(ax: Axes) -> None:
             edgecolor="#777777",
         )
     )
-    ax.text(1.2, -1.3, "memory block", ha="left", va="bottom", style="italic")
+    ax.text(9.9, -1.3, "memory block", ha="right", va="bottom", style="italic")
 
 
 def _block_wires(ax: Axes) -> None:
-    """Solid arrows: full connections from outside, and the way of the cell's value through the block."""
+    """Thick arrows: full connections from outside. Thin ones: the way of the cell's value through the block."""
     for name, (left, right, ha, va) in _FULL.items():
         part = "g" if name == "c" else name
         for (dx, dy), source in ((left, f"$U_{name} x^t$"), (right, f"$W_{name} h^{{t-1}}$")):
             x, y = _PLACES[part]
             tail = (x + dx, y + dy)
             direction = np.array([dx, dy]) / np.hypot(dx, dy)
-            draw_arrow(ax, tail, np.array([x, y]) + direction * (_size(part) + 0.05))
+            draw_arrow(ax, tail, np.array([x, y]) + direction * (_size(part) + 0.05), head_size=15.0, **_FULL_LOOK)
             ax.text(tail[0] + 0.12 * direction[0], tail[1] + 0.12 * direction[1], source, ha=ha, va=va)
     for start, stop in (
         ("g", "i×"),
-        ("i×", "c"),
-        ("c", "h"),
-        ("h", "o×"),
+        ("i×", "+"),
+        ("+", "c"),
+        ("c", "tanh"),
+        ("tanh", "o×"),
         ("i", "i×"),
         ("o", "o×"),
         ("f", "f×"),
+        ("f×", "+"),
     ):
         _link(ax, start, stop)
-    _link(ax, "c", "f×", leave=-42, arrive=20, bend=-0.45)
-    _link(ax, "f×", "c", leave=160, arrive=222, bend=-0.45)
-    ax.text(4.72, 1.25, "$c^{t-1}$", ha="right", va="center")
+    _link(ax, "c", "f×", leave=-112, arrive=8, bend=-0.35)
+    ax.text(4.98, 0.42, "$c^{t-1}$", ha="left", va="center")
+    ax.text(4.45, 1.62, r"$f^t \odot c^{t-1}$", ha="right", va="center")
+    ax.text(2.95, 2.78, "$g^t$", ha="center", va="bottom")
     draw_arrow(ax, (_PLACES["o×"][0] + _size("o×"), 2.6), (10.95, 2.6))
     ax.text(11.05, 2.6, "$h^t$", ha="left", va="center")
 
@@ -141,6 +145,7 @@ def _unit(degrees: float) -> FloatArray:
     return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
 
 
+_FULL_LOOK: dict[str, Any] = {"color": "#1F6FB2", "linewidth": 2.4}
 _DASHED: dict[str, Any] = {"linestyle": (0, (4, 2.5)), "color": "#9B3D7D", "linewidth": 1.5}
 
 
@@ -148,11 +153,11 @@ def _block_peepholes(ax: Axes) -> None:
     """Dashed arrows from the cell to the gates: the new state to the output gate, the last to the others."""
     _link(ax, "c", "i", **_DASHED)
     _link(ax, "c", "o", **_DASHED)
-    _link(ax, "c", "f", leave=-15, arrive=10, bend=-0.6, **_DASHED)
+    _link(ax, "c", "f", leave=-62, arrive=8, bend=-0.45, **_DASHED)
     for (x, y), text, ha in (
-        ((4.75, 4.3), r"$V_i\,c^{t-1}$", "left"),
-        ((7.35, 3.65), r"$V_o\,c^t$", "left"),
-        ((7.55, 0.75), r"$V_f\,c^{t-1}$", "left"),
+        ((4.85, 4.3), r"$V_i\,c^{t-1}$", "left"),
+        ((7.6, 3.75), r"$V_o\,c^t$", "left"),
+        ((6.95, 0.5), r"$V_f\,c^{t-1}$", "left"),
     ):
         ax.text(x, y, text, ha=ha, va="center", color=_DASHED["color"])
 
@@ -164,20 +169,23 @@ def _block_nodes(ax: Axes) -> None:
         )
         if part in _INSIDE:
             ax.text(x, y, _INSIDE[part], ha="center", va="center", color=INK, zorder=4)
-        else:  # ⊙, drawn as the circle with a dot
+        elif part.endswith("×"):  # ⊙, drawn as the circle with a dot
             ax.add_patch(Circle((x, y), 0.06, facecolor=INK, edgecolor="none", zorder=4))
-    ax.text(3.15, 5.1, "input gate\n$i^t$", ha="right", va="center")
-    ax.text(8.25, 5.25, "output gate\n$o^t$", ha="right", va="center")
-    ax.text(6.25, -0.9, "forget gate $f^t$", ha="left", va="center")
-    ax.text(5.6, 3.4, "cell", ha="center", va="bottom")
+    ax.text(2.95, 5.1, "input\ngate $i^t$", ha="right", va="center")
+    ax.text(8.25, 5.1, "output\ngate $o^t$", ha="right", va="center")
+    ax.text(3.95, -0.7, "forget\ngate $f^t$", ha="right", va="center")
+    ax.text(6.0, 3.35, "cell", ha="center", va="bottom")
 
 
 def _block_key(ax: Axes, peepholes: bool) -> None:
     ring = Line2D([], [], color=ink(), marker="o", markersize=12, markerfacecolor="white", linestyle="none")
     dot = Line2D([], [], color=INK, marker="o", markersize=3.5, linestyle="none")
-    lines: dict[str, Any] = {"full connection": Line2D([], [], color=ink(), linewidth=1.3)}
+    plus: dict[str, Any] = {"marker": "$+$", "markersize": 7, "linestyle": "none", "color": INK}
+    lines: dict[str, Any] = {"full connection ($U$, $W$)": Line2D([], [], **_FULL_LOOK)}
     if peepholes:
-        lines["peephole"] = Line2D([], [], **_DASHED)
+        lines["peephole ($V$)"] = Line2D([], [], **_DASHED)
+    lines["no weights"] = Line2D([], [], color=ink(), linewidth=1.3)
     lines["multiply"] = (ring, dot)
+    lines["add"] = (ring, Line2D([], [], **plus))
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "handlelength": 2.2}
-    ax.legend(list(lines.values()), list(lines), ncols=3, frameon=False, **place)
+    ax.legend(list(lines.values()), list(lines), ncols=3, columnspacing=1.4, frameon=False, **place)

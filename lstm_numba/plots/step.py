@@ -46,8 +46,8 @@ def block_step(
 ) -> Axes:
     """The memory block of one unit at one time step, every wire labelled with the number on it.
 
-    From left to right: the squashed cell input g(a_cᵗ) times the input gate, plus the last cell state times the forget
-    gate, is the new cell state; squashed by h(·) and times the output gate it is the output. The thicker a wire, the
+    From left to right: the squashed cell input gᵗ times the input gate, plus the last cell state times the forget
+    gate, is the new cell state; squashed once more and times the output gate it is the output. The thicker a wire, the
     larger the number on it (a dotted wire carries zero); the darker a gate, the more it is open.
 
     Parameters
@@ -76,9 +76,10 @@ def block_step(
     values = _values(trace, t, sequence, unit)
     with axes_or_new(ax, WIDTH, 3.9 + (0.3 if title else 0.0)) as ax:
         ax.add_patch(FancyBboxPatch((0.9, -1.45), 10.0, 7.2, **_FRAME))
-        for wire in _WIRES:
-            _draw_wire(ax, values, *wire)
-        _draw_nodes(ax, values)
+        signs = [_SQUASH[name][1] for name in _squashing(trace)]
+        for name, tail, head, label, *place in _WIRES:
+            _draw_wire(ax, values, name, tail, head, label and label.replace("{squash}", signs[1]), *place)
+        _draw_nodes(ax, values, *signs)
         ax.set_aspect("equal")
         ax.set(xlim=(-1.3, 13.0), ylim=(-1.55, 5.85))
         ax.set_axis_off()
@@ -189,7 +190,7 @@ def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | 
         steps = np.arange(1, stop + 1)
         above.axhline(0, color="#777777", linewidth=0.8)
         above.plot(steps, arrays["g"], color="#444444", linewidth=1.2, gid="g")
-        above.set_ylabel("cell input\n$g(a_c^t)$")
+        above.set_ylabel("cell input\n$g^t$")
         box = (0.5, stop + 0.5, 2.5, -0.5)
         image = middle.imshow(gates, cmap=MAGNITUDE, vmin=0, vmax=1, aspect="auto", interpolation="none", extent=box)
         middle.set_yticks(range(3), ["input gate $i^t$", "forget gate $f^t$", "output gate $o^t$"])
@@ -226,50 +227,57 @@ def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
     """Every number of the step, by the names of the wires."""
     place = _place(trace, t, sequence, unit)
     found = {name: float(getattr(trace, name)[place]) for name in _NUMBERS}
-    squash = _SQUASH[getattr(trace.layer, "cell_output", "tanh")]
+    squash, _ = _SQUASH[_squashing(trace)[1]]
     return found | {
         "i g": found["i"] * found["g"],
         "f c": found["f"] * found["c_prev"],
-        "h(c)": float(squash(found["c"])),
+        "squashed c": float(squash(found["c"])),
     }
 
 
-# What h(·) may be, an LSTM's option `cell_output`; tanh in a cell without that option.
-_SQUASH: dict[str, Callable[[float], Any]] = {
-    "sigmoid": lambda c: 0.5 * np.tanh(0.5 * c) + 0.5,
-    "tanh": np.tanh,
-    "relu": lambda c: np.maximum(c, 0.0),
-    "identity": float,
-    "hard_sigmoid": lambda c: np.clip(0.2 * c + 0.5, 0.0, 1.0),
-    "hard_sigmoid_6": lambda c: np.clip(c / 6 + 0.5, 0.0, 1.0),
+def _squashing(trace: Any) -> tuple[str, str]:
+    """The names of the functions that squash the cell's input and its output; tanh in a cell without these options."""
+    return getattr(trace.layer, "cell_input", "tanh"), getattr(trace.layer, "cell_output", "tanh")
+
+
+# What may squash a cell's input and its output, an LSTM's options, and how it is written.
+_SQUASH: dict[str, tuple[Callable[[float], Any], str]] = {
+    "sigmoid": (lambda c: 0.5 * np.tanh(0.5 * c) + 0.5, r"\sigma"),
+    "tanh": (np.tanh, r"\tanh"),
+    "relu": (lambda c: np.maximum(c, 0.0), r"\mathrm{relu}"),
+    "identity": (float, r"\mathrm{id}"),
+    "hard_sigmoid": (lambda c: np.clip(0.2 * c + 0.5, 0.0, 1.0), r"\sigma"),
+    "hard_sigmoid_6": (lambda c: np.clip(c / 6 + 0.5, 0.0, 1.0), r"\sigma"),
 }
 
 # The block's parts: where they are and their radius; the same picture as the diagram without numbers.
 _Point = tuple[float, float]
 _NODES: dict[str, tuple[_Point, float]] = {
-    "squash g": ((1.9, 2.4), 0.5),
+    "squash input": ((1.9, 2.4), 0.5),
     "times i": ((3.9, 2.4), 0.2),
-    "c": ((6.0, 2.4), 0.7),
-    "squash h": ((8.0, 2.4), 0.5),
+    "plus": ((5.0, 2.4), 0.2),
+    "c": ((6.5, 2.4), 0.7),
+    "squash c": ((8.3, 2.4), 0.5),
     "times o": ((9.9, 2.4), 0.2),
-    "times f": ((6.0, 0.75), 0.2),
+    "times f": ((5.0, 0.75), 0.2),
     "i": ((3.9, 4.7), 0.58),
     "o": ((9.9, 4.7), 0.58),
-    "f": ((6.0, -0.75), 0.58),
+    "f": ((5.0, -0.75), 0.58),
 }
 _INPUTS: dict[str, _Point] = {"a_c": (0.2, 2.4), "c_prev": (0.2, 0.75), "h": (11.5, 2.4)}
-# A wire: the value on it, the parts at its ends, its name (None: the part it leaves shows the value), and where the
-# label stands.
+# A wire: the value on it, the parts at its ends, its name (None: the part it leaves or enters shows the value), and
+# where the label stands.
 _WIRES: tuple[tuple[str, str, str, str | None, _Point, str], ...] = (
-    ("a_c", "a_c", "squash g", "$a_c^t$", (0.1, 2.4), "right"),
-    ("g", "squash g", "times i", "$g(a_c^t)$", (3.0, 3.1), "center"),
+    ("a_c", "a_c", "squash input", "$a_c^t$", (0.1, 2.4), "right"),
+    ("g", "squash input", "times i", "$g^t$", (3.0, 3.1), "center"),
     ("i", "i", "times i", None, (0, 0), ""),
-    ("i g", "times i", "c", "$i^t g(a_c^t)$", (4.75, 1.65), "center"),
+    ("i g", "times i", "plus", "$i^t g^t$", (4.3, 1.6), "center"),
     ("c_prev", "c_prev", "times f", "$c^{t-1}$", (0.1, 0.75), "right"),
     ("f", "f", "times f", None, (0, 0), ""),
-    ("f c", "times f", "c", "$f^t c^{t-1}$", (6.35, 1.1), "left"),
-    ("c", "c", "squash h", None, (0, 0), ""),
-    ("h(c)", "squash h", "times o", "$h(c^t)$", (9.05, 3.1), "center"),
+    ("f c", "times f", "plus", "$f^t c^{t-1}$", (5.3, 1.2), "left"),
+    ("c", "plus", "c", None, (0, 0), ""),
+    ("c", "c", "squash c", None, (0, 0), ""),
+    ("squashed c", "squash c", "times o", "${squash}(c^t)$", (9.6, 1.6), "center"),
     ("o", "o", "times o", None, (0, 0), ""),
     ("h", "times o", "h", "$h^t$", (11.6, 2.4), "left"),
 )
@@ -299,7 +307,8 @@ def _draw_wire(
         ax.text(*at, f"{label}\n{short(values[name])}", ha=ha, va="center", linespacing=1.15)
 
 
-def _draw_nodes(ax: Axes, values: _Values) -> None:
+def _draw_nodes(ax: Axes, values: _Values, squashes_input: str, squashes_c: str) -> None:
+    signs = {"squash input": f"${squashes_input}$", "squash c": f"${squashes_c}$", "plus": "+"}
     colours = mpl.colormaps[MAGNITUDE]
     for part, (place, radius) in _NODES.items():
         face: Any = "#fbe3c0" if part == "c" else "white"
@@ -309,16 +318,16 @@ def _draw_nodes(ax: Axes, values: _Values) -> None:
         text: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
         if part.startswith("times"):
             ax.add_patch(Circle(place, 0.06, facecolor=INK, edgecolor="none", zorder=4))
-        elif part.startswith("squash"):
-            ax.text(*place, f"${part[-1]}$", color=INK, **text)
+        elif part in signs:
+            ax.text(*place, signs[part], color=INK, **text)
         else:
             dark = not isinstance(face, str) and is_dark(face)
             ax.text(*place, short(values[part]), color="white" if dark else INK, **text)
     for x, y, words, ha in (
         (3.2, 4.7, "input\ngate $i^t$", "right"),
         (9.2, 4.7, "output\ngate $o^t$", "right"),
-        (6.75, -0.8, "forget gate $f^t$", "left"),
-        (6.0, 3.2, "cell $c^t$", "center"),
+        (5.75, -0.8, "forget gate $f^t$", "left"),
+        (6.5, 3.2, "cell $c^t$", "center"),
     ):
         ax.text(x, y, words, ha=ha, va="bottom" if ha == "center" else "center", linespacing=1.1)
 

@@ -40,8 +40,8 @@ def unfolded_network(
 ) -> Axes:
     """The recurrent net unfolded in time, each node shaded by its sensitivity to the first input.
 
-    One column a time step: input below, hidden layer in the middle, output above; arrows are full
-    connections. The first input is filled black. After Graves (2012), fig. 4.1, there drawn by hand, here
+    One column a time step: input below, hidden layer above it, and on top the output, where the net has one; arrows
+    are full connections. The first input is filled black. After Graves (2012), fig. 4.1, there drawn by hand, here
     from numbers.
 
     Parameters
@@ -51,7 +51,7 @@ def unfolded_network(
     ax : Axes, optional
         Where to draw; a new figure by default.
     outputs : array_like, shape (T,), optional
-        The same for the outputs of the net; without it the output nodes have no shade.
+        The same for the outputs of the net, which are drawn only if they are given.
     words : sequence of T words, optional
         Labels below the inputs; time steps 1 ... T by default.
     log : bool
@@ -83,17 +83,18 @@ def unfolded_network(
     scale = magnitude_scale(np.concatenate(shades), log, vmin, vmax)
     width = WIDTH if ax is None else inches_of(ax)[0]
     inches_each = float(np.clip((width - 1.4) / max(steps, 3), 0.1, 0.95))
-    height = 2.9 * inches_each + 1.2 + label_margin(texts, inches_each) + (0.3 if title else 0.0)
+    rows = 3 if outputs is not None else 2
+    height = (rows - 0.1) * inches_each + 1.2 + label_margin(texts, inches_each) + (0.3 if title else 0.0)
     with axes_or_new(ax, WIDTH, height, "compressed") as ax:
-        _net_arrows(ax, steps)
+        _net_arrows(ax, steps, rows)
         draw_nodes(ax, range(steps), 0, _RADIUS, "white")
         draw_nodes(ax, [0], 0, _RADIUS, "black")
-        if outputs is None:
-            draw_nodes(ax, range(steps), 2, _RADIUS, "white")
         drawn = [draw_shades(ax, values, row, _RADIUS, scale) for row, values in enumerate(shades, start=1)]
-        _net_labels(ax, steps, texts, inches_each)
+        for row, text in enumerate(("input $x^t$", "hidden $h^t$", "output $y^t$")[:rows]):
+            ax.text(-0.45, row, text, ha="right", va="center")
+        label_columns(ax, texts, steps, inches_each, -0.45)
         ax.set_aspect("equal")
-        ax.set(xlim=(-0.5, max(steps, 3) - 0.5), ylim=(-0.4, 2.4))
+        ax.set(xlim=(-0.5, max(steps, 3) - 0.5), ylim=(-0.4, rows - 0.6))
         ax.set_axis_off()
         if title:
             ax.set_title(title)
@@ -107,18 +108,13 @@ def unfolded_network(
 _RADIUS = 0.28  # of a node; columns and rows are 1 apart
 
 
-def _net_arrows(ax: Axes, steps: int) -> None:
+def _net_arrows(ax: Axes, steps: int, rows: int) -> None:
     for t in range(steps):
-        for tail, head in (((t, 0), (t, 1)), ((t, 1), (t, 2)), ((t - 1, 1), (t, 1))):
+        upwards = [((t, row), (t, row + 1)) for row in range(rows - 1)]
+        for tail, head in (*upwards, ((t - 1, 1), (t, 1))):
             if tail[0] >= 0:
                 draw_arrow(ax, tail, head, _RADIUS + 0.02, head_size=_arrow_size(steps))
 
 
 def _arrow_size(steps: int) -> float:
     return float(np.clip(90 / steps, 4, 13))
-
-
-def _net_labels(ax: Axes, steps: int, words: list[str] | None, inches_each: float) -> None:
-    for row, name in enumerate(("input $x^t$", "hidden $h^t$", "output $y^t$")):
-        ax.text(-0.45, row, name, ha="right", va="center")
-    label_columns(ax, words, steps, inches_each, -0.45)

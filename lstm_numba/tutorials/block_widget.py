@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 SETTINGS: dict[str, Setting] = {
     "hold, unseen": Setting(i=0.0, f=1.0, o=0.0, x=0.5, c0=0.8),
     "hold and show": Setting(i=0.0, f=1.0, o=1.0, x=0.5, c0=0.8),
-    "follow the input": Setting(i=1.0, f=0.0, o=1.0, x=0.5, c0=0.8),
+    "take over": Setting(i=1.0, f=0.0, o=1.0, x=0.5, c0=0.8),
     "forget slowly": Setting(i=0.0, f=0.75, o=1.0, x=0.5, c0=0.8),
     "add up": Setting(i=0.25, f=1.0, o=1.0, x=0.5, c0=-0.8),
     "reset": Setting(i=0.0, f=0.0, o=1.0, x=0.5, c0=0.8),
@@ -114,7 +114,7 @@ def draw_block(setting: Setting, t: int = 0, steps: int = STEPS) -> tuple[Figure
 
     trace = block_trace(setting, steps)
     with plots.style():
-        figure = Figure(figsize=(plots.WIDTH, 5.0))
+        figure = Figure(figsize=(plots.WIDTH, 5.1))
         above = figure.add_axes((0.0, 0.38, 1.0, 0.57))
         below = figure.add_axes((0.12, 0.11, 0.85, 0.2))
         block_step(trace, t, above, title=f"time step {t + 1} of {steps}")
@@ -209,7 +209,7 @@ def memory_block_explorer(setting: Setting | str = "hold, unseen", *, steps: int
     redraw()
     columns = ((menu, "t"), ("i", "f", "o"), ("x", "c0"))  # beside each other, so that the picture stays in sight
     controls = [widgets.VBox([sliders.get(each, each) for each in column]) for column in columns]
-    wide = widgets.Layout(grid_template_columns="repeat(3, 1fr)", grid_gap="0 1em", width="60em", max_width="100%")
+    wide = widgets.Layout(grid_template_columns="repeat(3, 1fr)", grid_gap="0 1em", width="70em", max_width="100%")
     box = widgets.VBox([widgets.GridBox(controls, layout=wide), picture])
     box.sliders, box.menu, box.picture = sliders, menu, picture
     return box

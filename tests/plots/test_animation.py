@@ -70,6 +70,16 @@ def test_the_curves_are_the_numbers_that_went_in():
     assert backward_step(series, 1).axes[1].get_ylim() == figure.axes[1].get_ylim()
 
 
+def test_the_strip_beside_the_curves_has_the_colours_of_the_nodes():
+    series = norms()
+    figure = backward_step(series, 1)
+    (strip,) = figure.axes[1].child_axes
+    (mesh,) = strip.collections
+    every = np.concatenate(list(series.values()))
+    np.testing.assert_allclose((mesh.norm.vmin, mesh.norm.vmax), (every.min(), every.max()))
+    assert strip.get_ylim() == figure.axes[1].get_ylim()
+
+
 def test_before_the_pass_nothing_is_known():
     figure = backward_step(norms(), STEPS + 1)
     assert all(circle.get_facecolor() == (1, 1, 1, 1) for row in nodes(figure) for circle in row)

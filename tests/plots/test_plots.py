@@ -337,8 +337,10 @@ def test_each_node_has_the_shade_of_its_sensitivity():
     assert "first input" in bar_of(ax).get_xlabel()
 
 
-def test_without_outputs_only_the_hidden_nodes_are_shaded():
-    assert set(shaded(plots.unfolded_network([1, 0.5]))) == {1}
+def test_a_net_without_outputs_has_no_row_for_them():
+    ax = plots.unfolded_network([1, 0.5])
+    assert set(shaded(ax)) == {1} and ax.get_ylim()[1] < 2
+    assert not any("output" in text.get_text() for text in ax.texts)
 
 
 def test_nodes_off_the_scale_are_hatched_and_named():
@@ -595,16 +597,18 @@ def test_the_memory_block_has_every_connection_of_the_equations():
     assert r"V_i\,c^{t-1}" in texts and r"V_f\,c^{t-1}" in texts and r"V_o\,c^t" in texts
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
     dashed = [arrow for arrow in arrows if arrow.get_linestyle() not in ("-", "solid")]
-    assert len(dashed) == 3
-    # Eight full connections, seven links within the block, the loop of the cell in two, the output.
-    assert len(arrows) - len(dashed) == 8 + 7 + 2 + 1
-    assert key(ax) == ["full connection", "peephole", "multiply"]
+    full = [arrow for arrow in arrows if arrow.get_linewidth() > 2]
+    assert (len(full), len(dashed)) == (8, 3)
+    # Nine straight links within the block, the cell's way back to the forget gate's product, the output.
+    assert len(arrows) - len(full) - len(dashed) == 9 + 1 + 1
+    assert {"+", "$c^{t-1}$", r"$f^t \odot c^{t-1}$"} <= {text.get_text() for text in ax.texts}
+    assert key(ax) == ["full connection ($U$, $W$)", "peephole ($V$)", "no weights", "multiply", "add"]
 
 
 def test_a_block_without_peepholes_shows_none():
     ax = plots.memory_block(peepholes=False)
     assert "V_" not in " ".join(text.get_text() for text in ax.texts)
-    assert key(ax) == ["full connection", "multiply"]
+    assert key(ax) == ["full connection ($U$, $W$)", "no weights", "multiply", "add"]
 
 
 # -- what all figures have in common ------------------------------------------------------------------------------
@@ -923,9 +927,7 @@ def test_every_cell_of_a_new_notebook_shows_its_figure(monkeypatch):
     """The first figure may be made in the context of a style, which takes back what pyplot sets with it."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own backend
-    start = (
-        "import numpy as np\nimport lstm_numba as ln\nS = ln.sensitivity(ln.LSTM(2, 3, seed=0), np.ones((6, 2)))"
-    )
+    start = "import numpy as np\nimport lstm_numba as ln\nS = ln.sensitivity(ln.LSTM(2, 3, seed=0), np.ones((6, 2)))"
     cells = [nbformat.v4.new_code_cell(text) for text in (start, *["ln.plots.sensitivity_map(S)"] * 3)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(notebook, timeout=300).execute()

@@ -113,11 +113,11 @@ def test_every_wire_carries_the_number_of_the_step():
     texts = [text.get_text() for text in ax.texts]
     for name, value in {
         "$a_c^t$": trace.a_c[t, b, n],
-        "$g(a_c^t)$": g,
-        "$i^t g(a_c^t)$": i * g,
+        "$g^t$": g,
+        "$i^t g^t$": i * g,
         "$f^t c^{t-1}$": f * c_prev,
         "$c^{t-1}$": c_prev,
-        "$h(c^t)$": np.tanh(c),
+        r"$\tanh(c^t)$": np.tanh(c),
         "$h^t$": h,
     }.items():
         assert f"{name}\n{short(value)}" in texts
@@ -155,7 +155,8 @@ def test_the_block_of_another_cell_is_refused(layer):
 def test_the_cell_is_squashed_by_the_layer_s_own_function(function):
     trace = a_trace(cell_output=function)
     texts = [text.get_text() for text in plots.block_step(trace, 1).texts]
-    assert f"$h(c^t)$\n{short((trace.h / trace.o)[1, 0, 0])}" in texts
+    sign = {"tanh": r"\tanh", "relu": r"\mathrm{relu}", "identity": r"\mathrm{id}"}.get(function, r"\sigma")
+    assert f"${sign}(c^t)$\n{short((trace.h / trace.o)[1, 0, 0])}" in texts and f"${sign}$" in texts
 
 
 def test_the_thicker_a_wire_the_larger_its_number_and_zero_is_dotted():

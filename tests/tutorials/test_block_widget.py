@@ -105,7 +105,7 @@ def test_the_menu_draws_once(explorer, monkeypatch):
     drawn = []
     draw = block_widget.draw_block
     monkeypatch.setattr(block_widget, "draw_block", lambda *args: drawn.append(args) or draw(*args))
-    explorer.menu.value = "follow the input"
+    explorer.menu.value = "take over"
     assert len(drawn) == 1
 
 

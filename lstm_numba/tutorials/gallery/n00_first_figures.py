@@ -18,11 +18,11 @@ def memory_block() -> Drawn:
     return (
         plots.memory_block().figure.figure,
         "Diagram of the LSTM memory block. The input and the last output reach the cell input and three gates by full"
-        " connections, drawn solid. The cell keeps its state through the forget gate. Dashed peepholes lead from the"
+        " connections, drawn as thick arrows. The last state, multiplied by the forget gate, and the squashed cell"
+        " input, multiplied by the input gate, are added to the new state. Dashed peepholes lead from the"
         " cell to the gates: from the last state to the input and forget gates, from the new state to the output gate.",
-        "Follow the solid arrows from the left: what comes in is squashed by g, multiplied by the input gate and added"
-        " to the cell. The loop below is the cell's own past, multiplied by the forget gate: as long as that gate is"
-        " open, nothing is lost.",
+        "Follow the thin arrows from the left: what comes in is squashed by tanh, multiplied by the input gate and added"
+        " to what the cell held before, multiplied by the forget gate: as long as that gate is open, nothing is lost.",
     )
 
 
@@ -36,7 +36,7 @@ def unfolded_network(data: Subjects) -> Drawn:
     rnn, lstm = (data.nets.curves[kind][SEED, :UNFOLDED_STEPS] for kind in ("rnn", "open"))
     low, high = min(rnn.min(), lstm.min()), max(rnn.max(), lstm.max())
     with plots.style():
-        page, (above, below) = plt.subplots(2, figsize=(plots.WIDTH, 5.9), layout="compressed")
+        page, (above, below) = plt.subplots(2, figsize=(plots.WIDTH, 4.4), layout="compressed")
         plots.unfolded_network(rnn, above, vmin=low, vmax=high, title="simple recurrent net", colorbar=False)
         plots.unfolded_network(lstm, below, vmin=low, vmax=high, title="LSTM with open forget gates")
     return (
@@ -44,7 +44,7 @@ def unfolded_network(data: Subjects) -> Drawn:
         f"Two recurrent nets unfolded over {UNFOLDED_STEPS} time steps, each hidden node shaded by its sensitivity to"
         f" the first input. In the simple recurrent net the shade fades from {rnn[0]:.1g} to {rnn[-1]:.1g}; in the LSTM"
         f" whose forget gates are open it stays between {lstm.min():.1g} and {lstm.max():.1g}.",
-        "A column is a time step, the hidden layer is the middle row. The darker a node, the more it still depends on"
+        "A column is a time step, the hidden layer is the upper row. The darker a node, the more it still depends on"
         " the first input, which is filled black. After Graves (2012), figures 4.1 and 4.4, there drawn by hand.",
     )
 

@@ -152,11 +152,12 @@ def _backward_norms() -> dict[str, NDArray]:
 def _backward_text(what: str) -> tuple[str, str]:
     simple, _, cell = _backward_norms().values()
     return (
-        f"{what} In the simple net the derivative by the output falls from {simple[-1]:.1g} at the last step to"
-        f" {simple[0]:.0e} at the first. In the LSTM with open forget gates the derivative by the cell stays between"
-        f" {cell.min():.2g} and {cell.max():.2g}.",
+        f"{what} In the simple net the derivative with respect to the output falls from {simple[-1]:.1g} at the last"
+        f" step to {simple[0]:.0e} at the first. In the LSTM with open forget gates the derivative with respect to the"
+        f" cell stays between {cell.min():.2g} and {cell.max():.2g}.",
         "The pass goes from right to left: each step computes its derivative from that of the step after. The loss is"
-        " the sum of the last output. The darker a node, the larger its derivative; below, the same as curves.",
+        " the sum of the last output. The darker a node, the larger its derivative; below, the same as curves, with"
+        " the colours at their right.",
     )
 
 

@@ -41,7 +41,7 @@ def backward(trace: Trace, e: NDArray, mistake: str | None = None) -> dict[str, 
     Parameters
     ----------
     trace : Trace
-        Of a layer with peepholes and biases, σ for the gates and tanh for g and h(·).
+        Of a layer with peepholes and biases, σ for the gates and tanh for the cell's input and output.
     e : (T, H)
         ∂L/∂hᵗ, the loss's own.
     mistake : str, optional

@@ -220,8 +220,8 @@ def keras_cell_gradient() -> Drawn:
     )
     return (
         ax.figure,
-        f"Size of the derivative of the cell state at steps 1 to {len(posted)} by the first state, on a logarithmic"
-        f" scale. The posted curve falls from {posted[0]:.2g} to {posted[-1]:.2g}, this engine's from"
+        f"Size of the derivative of the cell state at steps 1 to {len(posted)} with respect to the first state,"
+        f" on a logarithmic scale. The posted curve falls from {posted[0]:.2g} to {posted[-1]:.2g}, this engine's from"
         f" {ours.measured[0]:.2g} to {ours.measured[-1]:.2g}. The product of the forget gates falls from"
         f" {ours.along_cell[0]:.2g} to {ours.along_cell[-1]:.2g}, on the line of sigma of 1 to the power of t. With a"
         f" forget bias of 5 the derivative ends at {opened.measured[-1]:.2g}.",
