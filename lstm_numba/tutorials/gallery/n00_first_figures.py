@@ -21,7 +21,7 @@ def memory_block() -> Drawn:
         " connections, drawn as thick arrows. The last state, multiplied by the forget gate, and the squashed cell"
         " input, multiplied by the input gate, are added to the new state. Dashed peepholes lead from the"
         " cell to the gates: from the last state to the input and forget gates, from the new state to the output gate.",
-        "Follow the thin arrows from the left: what comes in is squashed by tanh, multiplied by the input gate and added"
+        "Follow the thin arrows from the left: what comes in is squashed, multiplied by the input gate and added"
         " to what the cell held before, multiplied by the forget gate: as long as that gate is open, nothing is lost.",
     )
 
