@@ -153,10 +153,11 @@ def _named(function: Function | str) -> str:
 
 
 def _above(x: Any, y: Any) -> Any:
-    return np.heaviside(np.subtract(x, y), 0.5)
+    difference = np.where(np.equal(x, y), 0, np.subtract(x, y))  # infinity minus infinity is NaN
+    return np.heaviside(difference, 0.5)
 
 
 # Further functions that only derivatives use.
 slope = Function("slope", 2, lambda function, y: _SLOPES[_named(function)](y), "φ′(a), written with y = φ(a).")
 slope_at = Function("slope_at", 2, lambda function, a: _SLOPES_AT[_named(function)](a), "φ′(a), written with a.")
-above = Function("above", 2, _above, "1 where x > y, 0 where x < y, ½ where they are equal.")
+above = Function("above", 2, _above, "1 where x > y, 0 where x < y, ½ where they are equal; NaN if either is.")

@@ -315,10 +315,11 @@ def softplus(x):
 
 @inline
 def above(x, y):
-    """1 where x > y, 0 where x < y, ½ where they are equal (and where one is NaN)."""
+    """1 where x > y, 0 where x < y, ½ where they are equal, NaN where one is NaN."""
     _, _, half, _ = _exp_limits(x)
     zero, one, _, _, _ = _constants(x)
-    return where_greater(x, y, one, where_greater(y, x, zero, half))
+    equal = half + _clamp(x + y, zero)  # the clamp leaves 0 or NaN
+    return where_greater(x, y, one, where_greater(y, x, zero, equal))
 
 
 @jit

@@ -188,9 +188,11 @@ def test_above_is_a_step(dtype):
     """½ where both are equal: that is how the derivative of a maximum is shared."""
     x, y = (each.ravel().astype(dtype) for each in np.meshgrid(SPECIAL, SPECIAL))
     known = ~(np.isnan(x) | np.isnan(y))
-    x, y = x[known], y[known]
-    assert np.array_equal(apply("above", x, y), np.where(x > y, 1, np.where(x < y, 0, 0.5)))
-    assert np.array_equal(apply("above", x, y) + apply("above", y, x), np.ones_like(x))
+    want = np.where(known, np.where(x > y, 1, np.where(x < y, 0, 0.5)), np.nan)
+    assert known.any() and not known.all()
+    assert np.array_equal(apply("above", x, y), want, equal_nan=True)
+    assert np.array_equal(functions.above(x, y), want, equal_nan=True) and functions.above(x, y).dtype == dtype
+    assert np.array_equal((apply("above", x, y) + apply("above", y, x))[known], np.ones(known.sum()))
 
 
 # Neighbours, and the functions on arrays
