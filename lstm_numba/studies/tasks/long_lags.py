@@ -73,7 +73,7 @@ class Lag2a(NextSymbol):
     """
 
     name = "lag_2a"
-    suggested = Suggested(16, 0.01, 32, 200_000)
+    suggested = Suggested(16, 0.01, 32, 200_000, forget_bias=5)
 
     def middle(self, rng: np.random.Generator, batch_size: int) -> NDArray:
         """Return a₁ to aₚ₋₁."""
@@ -91,7 +91,7 @@ class Lag2b(NextSymbol):
     """
 
     name = "lag_2b"
-    suggested = Suggested(16, 0.01, 32, 200_000)
+    suggested = Suggested(16, 0.01, 32, 200_000, forget_bias=5)
 
     def middle(self, rng: np.random.Generator, batch_size: int) -> NDArray:
         """Draw from a₁ ... aₚ₋₁."""
@@ -121,7 +121,7 @@ class Lag2c(Task):
     loss = "cross_entropy"
     tolerance = 0.2
     criterion = Criterion(10_000)
-    suggested = Suggested(16, 0.01, 32, 500_000)
+    suggested = Suggested(16, 0.01, 32, 500_000, forget_bias=5)
 
     lag: int = whole(50)
     distractors: int = whole(50)
@@ -208,7 +208,7 @@ class Noise3a(TwoSequences):
 
     name = "noise_3a"
     criterion = Criterion(256, error_below=0.01)
-    suggested = Suggested(16, 0.01, 32, 500_000)
+    suggested = Suggested(16, 0.01, 32, 500_000, forget_bias=5)
 
 
 @register
@@ -225,7 +225,7 @@ class Noise3b(TwoSequences):
     name = "noise_3b"
     signal_noise = 0.2
     criterion = Criterion(256, wrong_at_most=5, error_below=0.04)
-    suggested = Suggested(16, 0.01, 32, 500_000)
+    suggested = Suggested(16, 0.01, 32, 500_000, forget_bias=5)
 
 
 @register
@@ -244,4 +244,4 @@ class Noise3c(TwoSequences):
     target_noise = 0.1
     tolerance = 0.1
     criterion = Criterion(256, error_below=0.015)
-    suggested = Suggested(16, 0.005, 32, 1_000_000)
+    suggested = Suggested(16, 0.005, 32, 1_000_000, forget_bias=5)

@@ -67,7 +67,7 @@ class NewsQueries(Task):
     loss = "cross_entropy"
     tolerance = 0.5
     criterion = Criterion(200, wrong_at_most=40, of="test")
-    suggested = Suggested(64, 0.005, 16, 40_000)
+    suggested = Suggested(64, 0.005, 16, 100_000)
 
     source: str = choice("generated", "original")
     delay: int = whole(3, least=0)

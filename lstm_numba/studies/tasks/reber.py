@@ -97,7 +97,7 @@ class Reber(NextReberSymbol):
 
     name = "reber"
     criterion = Criterion(512)
-    suggested = Suggested(16, 0.01, 16, 100_000)
+    suggested = Suggested(16, 0.02, 16, 100_000)
 
     def minibatch(self, rng: np.random.Generator, batch_size: int) -> Minibatch:
         """Return x (T, B, 7), the next symbols (T, B), and which may come next."""
@@ -119,7 +119,7 @@ class ContinualReber(NextReberSymbol):
 
     name = "continual_reber"
     criterion = Criterion(10)
-    suggested = Suggested(16, 0.01, 8, 20_000)
+    suggested = Suggested(16, 0.02, 8, 20_000)
 
     strings: int = whole(20)
 

@@ -106,7 +106,7 @@ class PeriodicFunction(Task):
     loss = "squared_error"
     tolerance = 0.3
     criterion = Criterion(1, of="test")
-    suggested = Suggested(16, 0.01, 1, 50_000)
+    suggested = Suggested(16, 0.01, 1, 50_000, forget_bias=3)
 
     shape: str = choice("cosine", "triangle", "rectangle")
     period: int = whole(10, least=2)
