@@ -1,4 +1,4 @@
-"""A cell's equations as the engine takes them: text of functions on vectors."""
+"""Turn a cell's equations into the form that the engine takes: the text of functions on vectors."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lstm_numba.cells.reading import joined
 from lstm_numba.engine import compiling, nonlinearities
 from lstm_numba.engine.recurrence import NOTHING, Step
 
-# What a value of zero can't be turned into something that isn't finite by.
+# Operations that can't turn zero into NaN or infinity.
 _HARMLESS = {"name", "number", "+", "-", "*", "negative"}
 
 
 def step_of(program: Program, square: bool = False) -> Step:
-    """Return a cell under certain options, as the engine's loops take it.
+    """Return a cell for a choice of options, in the form that the engine's loops take.
 
     Parameters
     ----------
     program
-        What `Cell.program` returned. All functions that are not the cell's defaults have one step.
+        The result of `Cell.program`. All functions that are not the cell's defaults share one step.
     square
         Whether the backward step is that of second derivatives.
     """
@@ -32,12 +32,12 @@ def step_of(program: Program, square: bool = False) -> Step:
 
 
 def option_codes(program: Program) -> tuple[int, ...]:
-    """Return the functions that the options name, by the engine's numbers."""
+    """Return the engine's numbers of the functions that the options name."""
     return tuple(nonlinearities.code(value) for value in program.functions.values())
 
 
 def names_kept(program: Program) -> tuple[list[str], list[str]]:
-    """Return the versions of names that a trace keeps for the backward pass, and the others that it shows."""
+    """Return the versions of names that a trace keeps for the backward pass, and the other names that it shows."""
     kept = list(dict.fromkeys([*backward_of(program).needed, *backward_of(program, square=True).needed]))
     states = {program.final[state] for state in program.arguments.states}
     rest = [version for version in program.final.values() if version not in kept and version not in states]
@@ -76,12 +76,12 @@ def _is_harmless(x: Expression) -> bool:
 
 
 def _spelled(version: str) -> str:
-    """Return an identifier for a version of a name; those of parameters and functions don't end in an underscore."""
+    """Return an identifier for a version of a name; unlike parameters and functions it ends in an underscore."""
     return version.replace(".", "__") + "_"
 
 
 class _Writer:
-    """Writes lines of a straight program; what occurs several times is computed once."""
+    """Writes the lines of a program; a value that occurs several times is computed once."""
 
     def __init__(self, like: str, options: Iterable[str]) -> None:
         self.like, self.options = like, set(options)
@@ -161,7 +161,7 @@ def _function(
 
 
 def _leading_to(wanted: Iterable[str], lines: Sequence[tuple[str, Expression]]) -> list[tuple[str, Expression]]:
-    """Return those lines that some names depend on."""
+    """Return the lines that the wanted names depend on."""
     found, names = [], set(wanted)
     for target, expression in reversed(lines):
         if target in names:

@@ -1,13 +1,13 @@
-"""The backward step, derived from the forward one: reverse mode, line by line.
+"""Derive the backward step from the forward step: reverse mode, line by line.
 
 For a line y = e(x₁, x₂, …) whose derivative ∂L/∂y is known, each name it reads receives a term:
 
     ∂L/∂xⱼ  +=  (∂e/∂xⱼ) · ∂L/∂y
 
-Lines are gone through from the last to the first. What arrives at a pre-activation is its δ, at a state its ε, at a
-state before the step what the step hands to the one before it, at a diagonal weight that step's share of ∂L/∂V. Where
-a factor is the value of a named line, as σ′(a) = i (1 - i) is, the name stands for it: so the LSTM's derived step reads
-like the chapter's.
+The lines are processed from the last to the first. The sum of the terms is δ for a pre-activation and ε for a state.
+For a state before the step it is passed on to the previous step, and for a diagonal weight it is the step's share of
+∂L/∂V. A factor that equals the value of a named line, as in σ′(a) = i (1 - i), is written with that name, so the LSTM's
+derived step reads like the book's.
 
 With `square` each factor ∂e/∂xⱼ is squared: a diagonal approximation of second derivatives in the spirit of Becker &
 LeCun, *Improving the Convergence of Back-Propagation Learning with Second Order Methods* (1988).
@@ -38,31 +38,31 @@ from lstm_numba.cells.expressions import (
 from lstm_numba.cells.program import Program
 from lstm_numba.cells.reading import joined
 
-# The size up to which what a trace doesn't hold is computed again; anything larger is kept beside it.
+# Largest size of an expression that is computed again if a trace doesn't hold its value; larger ones are kept.
 _SHORT = 50
 
 
 @dataclass
 class Backward:
-    """One backward step as a straight line of equations.
+    """One backward step as a list of equations.
 
     Attributes
     ----------
     program : Program
         The forward step.
     lines
-        (name, what it is), in order. They read ``epsilon_s`` (∂L/∂sᵗ by all later steps and the loss), ``e_m`` (∂L/∂m
-        of what W_k multiplies), the cell's names, states before and after, diagonal weights.
+        (name, expression), in order. They read ``epsilon_s`` (∂L/∂sᵗ from all later steps and the loss), ``e_m`` (∂L/∂m
+        of the value m that W_k multiplies), the cell's names, states before and after, diagonal weights.
     delta
-        Pre-activation (``a_k``, ``u_k``, ``w_k``, or ``p_k`` of a product) → ∂L/∂ of it.
+        Pre-activation (``a_k``, ``u_k``, ``w_k``, or ``p_k`` of a product) → derivative of L with respect to it.
     epsilon
-        State → ∂L/∂ of it by all paths.
+        State → derivative of L with respect to it, along all paths.
     previous
-        State → what the step before receives.
+        State → the derivative that the previous step receives.
     diagonal
         Gate → the step's share of ∂L/∂V_k.
     needed
-        Versions of names, other than states and weights, that the lines read: what a trace must keep.
+        Versions of names, other than states and weights, that the lines read, so a trace must keep them.
     """
 
     program: Program
@@ -74,11 +74,11 @@ class Backward:
     needed: list[str] = field(default_factory=list)
 
     def results(self) -> list[Expression]:
-        """Return all that it computes, in a fixed order."""
+        """Return all results in a fixed order."""
         return [each for part in (self.delta, self.epsilon, self.previous, self.diagonal) for each in part.values()]
 
     def compute(self, given: Mapping[str, Any]) -> dict[str, NDArray]:
-        """Return everything it computes, in NumPy, under the names ``delta_a_k``, ``epsilon_s``, ``epsilon_s_prev``."""
+        """Compute all results in NumPy, under the names ``delta_a_k``, ``epsilon_s``, ``epsilon_s_prev``."""
         values = {**self.program.functions, **given}
         for target, expression in self.lines:
             values[target] = evaluate(expression, values)
@@ -96,20 +96,20 @@ class Backward:
 
 
 def gates_of(program: Program) -> list[str]:
-    """Return the pre-activations in the order in which arrays hold them: a_k, u_k, w_k, p_k."""
+    """Return the pre-activations in the order of the arrays: a_k, u_k, w_k, p_k."""
     kinds = (("a", "a"), ("u", "u"), ("w", "w"), ("W", "p"))
     return [joined(kind, gate) for of, kind in kinds for gate in getattr(program.arguments, of)]
 
 
 def delta_names(program: Program) -> dict[str, str]:
-    """Return what ∂L/∂ of each pre-activation is called, in the order of `gates_of`."""
+    """Return the names of the derivatives with respect to the pre-activations, in the order of `gates_of`."""
     kinds = {"a": "delta", "u": "delta", "w": "delta_w", "p": "delta_w"}
     parts = [gate.partition("_") for gate in gates_of(program)]
     return {joined(kind, key): joined(kinds[kind], key) for kind, _, key in parts}
 
 
 def orders(program: Program) -> tuple[list[str], list[str]]:
-    """Return the names of a trace and of gradients in the order in which a step computes them."""
+    """Return the names of a trace and of gradients in the order of computation."""
     shown = {version: text for text, version in program.final.items()}
     targets = [target for target, _ in program.lines]
     given = [text for version, text in shown.items() if version not in targets]
@@ -128,12 +128,12 @@ def derived(program: Program, square: bool = False, by_value: bool = True) -> Ba
     Parameters
     ----------
     program
-        What `Cell.program` returned.
+        The result of `Cell.program`.
     square
-        Square every factor (this module's page).
+        Square every factor, as explained at the top of this module.
     by_value
-        Write the slope of a named value with that value, σ′(a) as i (1 - i): what a lean trace has. Otherwise it is
-        written with a, which `evaluate` computes to the last digit where i is nearly 1.
+        Write the slope of a named value with that value, σ′(a) as i (1 - i), which a lean trace holds. Otherwise write
+        it with a, so that `evaluate` stays accurate to the last digit when i is close to 1.
     """
     shown = set(program.final.values())
     known = {
@@ -166,12 +166,12 @@ def derived(program: Program, square: bool = False, by_value: bool = True) -> Ba
 
 
 def _with_names(x: Expression, known: Mapping[Expression, Expression]) -> Expression:
-    """Return an expression in which parts that are some line's value are read by that line's name."""
+    """Return an expression in which a part that equals a line's value is replaced by that line's name."""
     return known[x] if x in known else x.rebuilt(lambda operand: _with_names(operand, known))
 
 
 def settled(result: Backward) -> Backward:
-    """Write what a trace doesn't hold in terms of what it does; note what it must keep."""
+    """Express values that a trace doesn't hold in terms of those it does; note the names that it must keep."""
     program = result.program
     values = dict(program.lines)
     available = {f"{state}_prev" for state in program.arguments.states}
@@ -207,9 +207,9 @@ def backward_of(program: Program, square: bool = False, by_hand: bool = True) ->
     Parameters
     ----------
     program
-        What `Cell.program` returned.
+        The result of `Cell.program`.
     square
-        As in `derived`, which a step written by hand cannot be.
+        As in `derived`; a step written by hand can't be squared.
     by_hand
         Whether to look for a step written by hand.
     """

@@ -1,6 +1,6 @@
-"""Reads a cell's text: its arguments by what their names say, its options, and its lines as expressions.
+"""Read a cell's text: its arguments by their names, its options, and its lines as expressions.
 
-A line that is no equation raises a ValueError that shows it and says what would be right. Reading runs nothing.
+A line that isn't an equation raises a ValueError that shows the line and says what is allowed. The text is never run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from lstm_numba.cells.expressions import Expression, call, name, negative, number
 from lstm_numba.cells.functions import FUNCTIONS, SQUASHING, Function
 
-Option = bool | float | str  # a function by its name
+Option = bool | float | str  # a function is given by its name
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _LANGUAGE = (
@@ -30,12 +30,12 @@ _KINDS = (
     "diagonal weight) or an option with a default"
 )
 
-# What a trace, its gradients or the parameters call something else.
+# Names that mean something else in a trace, in gradients or in the parameters.
 TAKEN_BY_TRACES = frozenset(
     "x T B layer lengths names steps operands check_finite for_backward made_by parameters delta epsilon a "
     "U W V b bw slope above".split()
 )
-# What a layer, or a network that hands its options on to layers, calls something else.
+# Names that mean something else in a layer, or in a network that passes its options on to layers.
 TAKEN_BY_LAYERS = frozenset(
     "cell cells input_size hidden_size hidden_sizes bias forget_bias reverse init dtype seed options names states "
     "around astype backward by_state check_state config forward lean lengths memory move_to of_size padded "
@@ -44,12 +44,12 @@ TAKEN_BY_LAYERS = frozenset(
     "min_count n_classes num_layers batch_first proj_size device".split()
 )
 
-# Far beyond any published cell, and small enough to walk through by recursion.
+# Far beyond any published cell, and small enough for recursion.
 _MAX_LINES, _MAX_DEPTH, _MAX_CHOICES = 100, 60, 6
 
 
 class Line(NamedTuple):
-    """One equation of a cell, under the choices that lead to it: (option, whether it is on) for each."""
+    """One equation of a cell, with the choices that lead to it: (option, whether it is on) for each."""
 
     target: str
     expression: Expression
@@ -59,16 +59,16 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Arguments:
-    """A cell's arguments by what they are, in the order in which they were given; without prefixes and suffixes.
+    """A cell's arguments by kind, in the order in which they were given, without prefixes and suffixes.
 
     Attributes
     ----------
     a, u, w
-        Gates with a pre-activation a_k, u_k, w_k. A lone ``a`` is the gate "".
+        Gates with a pre-activation a_k, u_k, w_k. A single ``a`` is the gate "".
     W
-        Gates with a product of what the step has computed.
+        Gates with a product of a value that the step has computed.
     states
-        h first.
+        The states, h first.
     v
         Gates with a diagonal weight.
     """
@@ -108,29 +108,29 @@ class Arguments:
 
 
 def joined(kind: str, gate: str) -> str:
-    """Return the name of something of a gate: "a_f" or, where the gate has no name, "a"."""
+    """Return a name for a kind and a gate: "a_f" or, if the gate has no name, "a"."""
     return f"{kind}_{gate}" if gate else kind
 
 
 class TextReader:
-    """Reads functions of equations; what it may take and assign, subclasses say.
+    """Reads functions of equations; subclasses define which arguments and targets are allowed.
 
     Attributes
     ----------
     name
-        The function's.
+        The function's name.
     definition
-        The function, parsed.
+        The parsed function.
     text
-        Its source, with functions called by their own names: it can be read again by itself.
+        Its source, with functions called by their own names, so that it can be read again by itself.
     options
         Options and their defaults.
     arguments : Arguments
-        The cell's.
+        The cell's arguments.
     lines : list of Line
         The equations.
     first_row
-        The number of the text's first line in its file, from which messages count.
+        The number of the text's first line in its file, where the line numbers in messages start.
     defined
         Names that a line may read.
     """
@@ -186,7 +186,7 @@ class TextReader:
         return functions[0]
 
     def _check_size(self) -> None:
-        """Raise for more than can be walked through by recursion."""
+        """Raise if the text is too long or too deeply nested for recursion."""
         level: list[ast.AST] = [self.definition]
         for _ in range(_MAX_DEPTH):
             deepest = level[0] if level else None
@@ -199,14 +199,14 @@ class TextReader:
             self.refuse(statements[-1], f"expected at most {_MAX_LINES} lines, got {len(statements)}")
 
     def checked_name(self, node: Any, text: str) -> str:
-        """Return a name that arrays can have."""
+        """Return a valid name for an array, or raise."""
         parts = text.split("_")
         if not text.isascii() or "" in parts or keyword.iskeyword(text):
             self.refuse(node, f"expected a name of letters a-z, digits and single underscores between them, got {text}")
         return text
 
     def checked_target(self, node: ast.stmt, text: str) -> str:
-        """Return a name that a line may assign."""
+        """Return a name that a line may assign, or raise."""
         raise NotImplementedError
 
     def advice_on(self, text: str) -> str:
@@ -214,7 +214,7 @@ class TextReader:
         raise NotImplementedError
 
     def function_named(self, node: ast.expr) -> str:
-        """Return the name of the package's function that a piece of text means; "" for none."""
+        """Return the name of the package's function that an expression refers to; "" if there is none."""
         text = ast.unparse(node)
         head, *rest = text.split(".") if isinstance(node, ast.Attribute | ast.Name) else [""]
         found = functools.reduce(lambda value, part: getattr(value, part, None), rest, self.known_objects.get(head))
@@ -268,7 +268,7 @@ class TextReader:
     # -- expressions --------------------------------------------------------------------------------------------------
 
     def read_expression(self, node: ast.expr) -> Expression:
-        """Return the right side of an equation, or a part of it."""
+        """Read the right side of an equation, or a part of it."""
         if isinstance(node, ast.Constant):
             return number(self.read_number(node))
         if isinstance(node, ast.Name):
@@ -289,7 +289,7 @@ class TextReader:
         self.refuse(node, f"{ast.unparse(node)} can't stand in an equation; {_LANGUAGE}")
 
     def read_number(self, node: ast.Constant) -> float:
-        """Return a finite number."""
+        """Read a finite number."""
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
             self.refuse(node, f"expected a number, got {node.value!r:.40}")
         try:
@@ -323,7 +323,7 @@ class TextReader:
         return Expression("product", (matrix, self.read_expression(node.right)))
 
     def read_call(self, node: ast.Call) -> Expression:
-        """Return the call of a function, or of an option that is one."""
+        """Read a call of a function, or of an option that is a function."""
         option = node.func.id if isinstance(node.func, ast.Name) else ""
         function = option if isinstance(self.options.get(option), str) else self.function_named(node.func)
         if function not in FUNCTIONS and function not in self.options:
@@ -429,7 +429,7 @@ class Reader(TextReader):
     # -- lines --------------------------------------------------------------------------------------------------------
 
     def checked_target(self, node: ast.stmt, text: str) -> str:
-        """Return a name that a line may assign and a trace can show."""
+        """Return a name that a line may assign and a trace can show, or raise."""
         self.checked_name(node, text)
         meaning = self._meaning(text)
         if meaning:
@@ -437,7 +437,7 @@ class Reader(TextReader):
         return text
 
     def _meaning(self, text: str) -> str:
-        """Return what a name means beside the equations; "" if nothing."""
+        """Return the meaning of a name outside the equations; "" if it has none."""
         arguments = self.arguments
         letters, _, gate = text.partition("_")
         if text in (*arguments.diagonals, *arguments.matrices):

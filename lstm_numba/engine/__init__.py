@@ -1,11 +1,12 @@
-"""What runs as machine code: loops over time and units, products of matrices, and the threads that share them.
+"""Compiled code: loops over time and units, matrix products, and the threads that share the work.
 
-Read `recurrence` first: the loops over time, which run any cell. `weights` has what they need before and after. Below:
-`vectors` (numbers that a register holds), `nonlinearities`, `matmul` (the product that takes most of the time). `tasks`
-says how threads share a call, `pool` where the threads come from; `updates` are the loops of the optimizers, `buffers`
-the memory that is used again. `compiling` says how functions are compiled, and when what was stored is stale.
+Read `recurrence` first: the loops over time, which run any cell. `weights` prepares the weights before these loops and
+sums their gradients afterwards. Below them are `vectors` (the numbers that one register holds), `nonlinearities` and
+`matmul` (the product that takes most of the time). `tasks` divides a call among threads, `pool` starts the threads,
+`updates` holds the loops of the optimizers, `buffers` reuses memory. `compiling` compiles functions and decides when
+cached code is stale.
 
-Nothing here knows of layers; arrays and numbers go in, arrays come out.
+Nothing here knows about layers: arrays and numbers go in, arrays come out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Large arrays in memory that has been used before.
+"""Reuse the memory of large arrays.
 
-A trace of a long sequence holds tens of megabytes. Fresh memory of that size comes from the operating system page by
-page, each of them cleared at its first use. Here the memory of large arrays that nobody refers to any more is kept for
-the next one of about its size.
+A trace of a long sequence takes tens of megabytes. The operating system hands out fresh memory of that size page by
+page and clears each page on first use. So memory of large arrays that are no longer referenced is kept here, for the
+next array of about the same size.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# Smaller arrays come faster from the C library, which keeps its own memory.
+# The C library is faster for smaller arrays: it keeps its own memory.
 _LARGE = 1 << 20
 _LINE = 64  # bytes
-_KEEP = 1 << 29  # bytes that are kept for later at most
+_KEEP = 1 << 29  # largest number of bytes to keep
 
-_free: dict[int, NDArray] = {}  # by number; what was given back last stands last
+_free: dict[int, NDArray] = {}  # by id; the most recently returned memory is last
 
 
 class _Block:
-    """Memory under an array; it comes back when the last view of it is gone."""
+    """Memory under an array, returned to `_free` when the last view of it is gone."""
 
     __slots__ = ("__array_interface__", "_bytes")
 
@@ -30,8 +30,8 @@ class _Block:
         self.__array_interface__ = memory.__array_interface__
 
     def __del__(self, free: dict[int, NDArray] = _free, keep: int = _KEEP) -> None:
-        # What it needs it holds itself: when the interpreter ends, the module may be gone before the last array.
-        # Here and in `_take` each change of the dictionary is one step that no other thread can see half done.
+        # Bind globals as defaults: at shutdown the module may already be gone.
+        # Here and in `_take` each change of the dictionary is atomic, so other threads never see it half done.
         free[id(self._bytes)] = self._bytes
         while sum(each.nbytes for each in list(free.values())) > keep:
             free.pop(next(iter(list(free)), 0), None)
@@ -45,9 +45,9 @@ def _take(size: int) -> NDArray:
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
-    """An array whose numbers are still to be written, as `numpy.empty` makes it; large ones in memory used before.
+    """Make an uninitialised array, like `numpy.empty`; large arrays reuse memory.
 
-    Those begin where a line of the cache does, so that whole vectors can be stored past the caches.
+    Large arrays begin at a cache line, so that whole vectors can be stored past the caches.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE:

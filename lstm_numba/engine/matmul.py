@@ -1,20 +1,19 @@
-"""The matrix product C = S + A B that the recurrence spends its time in, compiled by Numba from Python.
+"""The matrix product C = S + A B, where the recurrence spends most of its time, compiled by Numba from Python.
 
 The method is that of Goto & van de Geijn (*Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34, 2008) as
 BLIS arranges it:
 
-* B is *packed* into panels as wide as a few vector registers, so that the innermost loop reads memory in one straight
-  line. In a recurrent layer B is a weight matrix: packed once a call, used at every time step.
-* A *tile* of C, up to `ROWS` rows by one panel's width, is held in registers while the inner loop runs over the depth:
+* B is *packed* into panels as wide as a few vector registers, so that the innermost loop reads consecutive memory. In a
+  recurrent layer B is a weight matrix: it is packed once per call and used at every time step.
+* A *tile* of C, up to `ROWS` rows by one panel's width, stays in registers while the inner loop runs over the depth:
   load one row of the panel, broadcast one number of A per row, multiply and add.
 * The depth is cut into blocks, so that the part of a panel in use stays in the first-level cache.
 
-Numba can't promise to keep a tile in registers, so the tile's loop alone is written as LLVM instructions
-(`_make_tile`), as is what moves vectors while packing; vectors as such are in `vectors`, where the sizes of a tile are
-chosen for the CPU, too.
+Numba can't promise to keep a tile in registers, so the tile's loop (`_make_tile`) and the moves of vectors in packing
+are written as LLVM instructions. `vectors` defines the vectors, and chooses the size of a tile for the CPU.
 
-Matrices are given as a pointer and an offset in elements: a matrix inside a larger array, a transposed one, or one row
-of a time step is then only another offset and stride.
+A matrix is given as a pointer and an offset in elements. So a matrix inside a larger array, a transposed matrix and one
+row of a time step differ only in offset and stride.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ from lstm_numba.engine.vectors import (
 )
 
 ROWS = 6
-# Numba compiles a function anew for every literal 0 or 1 it is called with; these it takes for numbers like any other.
+# Numba compiles a function anew for each literal 0 or 1 that it is called with, but not for these variables.
 ZERO, ONE = np.intp(0), np.intp(1)
-_BLOCK_BYTES = 32 * 1024  # of a panel, in use at a time: most of a first-level cache
-_AHEAD = 64 * 1024  # bytes between what of a panel is used and what is fetched, a vector's column for each tile
-_SOON = 2048  # bytes between what a short tile uses of a panel and what is fetched from the second-level cache
-_PACK_STEPS = 16  # of δ, in use at a time while it is packed
+_BLOCK_BYTES = 32 * 1024  # part of a panel in use at a time: most of a first-level cache
+_AHEAD = 64 * 1024  # how many bytes ahead a panel is prefetched, one column of vectors for each tile
+_SOON = 2048  # how many bytes ahead a short tile prefetches the panel from the second-level cache
+_PACK_STEPS = 16  # time steps of δ in use at a time while packing
 _CHAINS = 8  # sums under way at once: fused multiply-adds take 4 cycles and two start in each
 
 
@@ -57,7 +56,7 @@ def _make_tile(rows: int, vectors: int):
 
     Positions and strides are in elements: A is read at ``a_off + i*a_row + k*a_step``, the panel at ``b_off +
     k*width``, S at ``s_off + i*s_row`` and C at ``c_off + i*c_row``; width is `vectors` registers. A tile with few sums
-    would wait for each addition to finish, so it keeps several partial sums and takes several steps of the depth at a
+    would have to wait for each addition, so it keeps several partial sums and takes several steps of the depth at a
     time.
     """
     unroll = 1
@@ -92,9 +91,9 @@ def _make_tile(rows: int, vectors: int):
                 for step in range(steps):
                     places = [builder.add(b_now, intp(j * lanes)) for j in range(vectors)]
                     row = [load_vector(builder, panel, place, vector) for place in places]
-                    if rows == ROWS and vectors == VECTORS:  # into the second-level cache, for the next block
+                    if rows == ROWS and vectors == VECTORS:  # prefetch the next block into the second-level cache
                         fetch(builder, builder.gep(panel, [builder.add(b_now, ahead)]), write=False, locality=2)
-                    if rows < 3:  # there the product is as fast as the panel comes from the second-level cache
+                    if rows < 3:  # here the second-level cache limits the speed
                         for j in range(vectors):
                             at = builder.add(b_now, intp(_SOON // itemsize + j * lanes))
                             fetch(builder, builder.gep(panel, [at]), write=False, locality=3)
@@ -126,7 +125,7 @@ def _make_tile(rows: int, vectors: int):
 
             start = [load_vector(builder, s, position(s_off, s_row, i, j), vector) for i, j in sums]
             if rows == ROWS:
-                for i, j in sums:  # the tile below this one is the next
+                for i, j in sums:  # the tile below comes next
                     fetch(builder, builder.gep(c, [position(c_off, c_row, i + rows, j)]), write=True, locality=3)
             zero = ir.Constant(vector, [0.0] * lanes)
             k_even = builder.sub(depth, builder.urem(depth, intp(unroll))) if unroll > 1 else depth
@@ -147,9 +146,9 @@ def _make_tile(rows: int, vectors: int):
 
 
 def _make_column(vectors: int):
-    """Return a function for all rows of C, `vectors` registers wide: full tiles first, then the rest in one or two.
+    """Return a function for all rows of C, `vectors` registers wide: full tiles first, then one or two smaller ones.
 
-    There is no tile of 5 rows: 3 and 2 take as long, and each tile takes time to compile.
+    There is no tile of 5 rows: tiles of 3 and 2 rows take as long, and each tile takes time to compile.
     """
     tile_1, tile_2, tile_3, tile_4, tile_6 = (_make_tile(rows, vectors) for rows in (1, 2, 3, 4, ROWS))
 
@@ -183,8 +182,8 @@ def _make_column(vectors: int):
         elif m == 1:
             tile_1(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
 
-    # Numba names compiled code by the function's name and a number that every process counts for itself: of several
-    # functions with one name, code from the cache could call the wrong one.
+    # Numba names compiled code after the function and a counter of the process. If several functions had the same
+    # name, cached code could call the wrong one.
     column.__qualname__ = column.__name__ = f"column_{vectors}"
     return inline(column)
 
@@ -207,19 +206,19 @@ def _column(vectors, a, panel, s, c, a_off, a_group, a_row, a_step, b_off, s_off
 
 @inline
 def padded(n, memory):
-    """Round n up to whole vectors of what lies at a pointer."""
+    """Round n up to whole vectors of the pointer's type."""
     return (n + lanes(memory) - 1) // lanes(memory) * lanes(memory)
 
 
 @inline
 def full_width(memory):
-    """Columns of a full panel."""
+    """Return the number of columns of a full panel."""
     return VECTORS * lanes(memory)
 
 
 @inline
 def _panel_width(columns, memory):
-    """Columns of the panel that `columns` more begin: whole vectors, at most `VECTORS` of them."""
+    """Return the width of the next panel if `columns` are left: whole vectors, at most `VECTORS` of them."""
     return min(full_width(memory), padded(columns, memory))
 
 
@@ -242,9 +241,8 @@ def _copy_panel_row(typingctx, to, t_off, source, s_off):
 def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
     """to[i, j] = source[j, i] for a square as wide as one vector.
 
-    Its rows go to registers, through log2(lanes) rounds of exchanges, and back.
-    In round s the registers i and i + s exchange: what lies s lanes apart in the one for what lies s lanes apart in
-    the other.
+    Its rows are loaded into registers, go through log2(lanes) rounds of exchanges, and are stored again. In round s,
+    registers i and i + s exchange the lanes that lie s apart.
     """
 
     def codegen(context, builder, sig, args):
@@ -277,7 +275,7 @@ def _transpose_square(typingctx, to, t_off, t_row, source, s_off, s_row):
 
 @inline
 def pack_row(source, s_off, n, depth, k, panels):
-    """Lay n numbers at ``source[s_off:]`` down as row k of a packed (depth, n) matrix; the panels' rest is zero."""
+    """Write n numbers from ``source[s_off:]`` as row k of a packed (depth, n) matrix; the panels' rest is zero."""
     full = full_width(panels)
     for first in range(0, n, full):
         if n - first >= full:
@@ -291,10 +289,10 @@ def pack_row(source, s_off, n, depth, k, panels):
 
 @inline
 def pack_columns(source, s_off, s_column, columns, n, depth, j, panels):
-    """Lay some columns down in a packed (depth, n) matrix, from column j on: as many as a vector has lanes.
+    """Write as many columns as a vector has lanes into a packed (depth, n) matrix, starting at column j.
 
-    The first `columns` of them are found at ``source[s_off + lane*s_column + k]``, the others are zero. j and n are
-    whole vectors.
+    The first `columns` of them are read from ``source[s_off + lane*s_column + k]``, the others are zero. j and n are
+    multiples of a vector's lanes.
     """
     full = full_width(panels)
     first = j // full * full
@@ -324,11 +322,11 @@ def _copy_rows_numbers(typingctx, to, t_off, source, s_off):
 
 @inline
 def pack_groups(source, s_off, s_step, m, depth, groups):
-    """Lay A (m, depth), found at ``s_off + i + k*s_step``, out for tiles: `ROWS` rows' numbers of one k side by side.
+    """Pack A (m, depth), read at ``s_off + i + k*s_step``, for tiles: `ROWS` rows of the same k lie side by side.
 
-    Read as ``A[i, k] = groups[i // ROWS * ROWS*depth + k*ROWS + i % ROWS]``: the `a_group` of `matmul` is ROWS*depth.
+    Then ``A[i, k] = groups[i // ROWS * ROWS*depth + k*ROWS + i % ROWS]``: the `a_group` of `matmul` is ROWS*depth.
     """
-    # A few k at a time, so that what is read stays in the first-level cache for all rows.
+    # A few k at a time, so that they stay in the first-level cache for all rows.
     for k_lo in range(0, depth, _PACK_STEPS):
         k_hi = min(k_lo + _PACK_STEPS, depth)
         for i in range(0, m, ROWS):
@@ -346,7 +344,7 @@ def pack_groups(source, s_off, s_step, m, depth, groups):
 def _panel_product(
     c, c_off, c_row, s, s_off, s_row, a, a_off, a_group, a_row, a_step, panel, p_off, m, width, depth
 ):  # fmt: skip
-    """One panel's columns of `matmul`, block by block of the depth."""
+    """Compute one panel's columns of `matmul`, block by block of the depth."""
     vectors = width // lanes(c)
     block = _BLOCK_BYTES // (VECTORS * VECTOR_BYTES)
     _column(
@@ -360,7 +358,7 @@ def _panel_product(
 
 
 def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth):
-    """What `matmul` calls."""
+    """Compute the product described below, panel by panel."""
     full = full_width(c)
     for first in range(0, n, full):
         width = _panel_width(n - first, c)
@@ -370,7 +368,7 @@ def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row
             _panel_product(
                 c, c_at, c_row, s, s_at, s_row, a, a_off, a_group, a_row, a_step, panels, first * depth, m, width, depth
             )
-        else:  # the last vector holds fewer columns than it is wide: go through a buffer that is whole vectors wide
+        else:  # the last vector is only partly filled: go through a buffer of whole vectors
             room = np.zeros((m + 1) * width, dtype_of(c))
             edge = pointer(room)
             _panel_product(

@@ -1,7 +1,7 @@
 """The non-linearities and their slopes, over vectors of numbers.
 
-No vectorised ``exp`` reaches Numba's compiler, and the scalar one of the C library is many times slower. Here
-``exp(x) - 1`` is built from adds and multiplies alone, which vectors have (`vectors`):
+Numba's compiler has no vectorised ``exp``, and the scalar one of the C library is many times slower. Here
+``exp(x) - 1`` is built from additions and multiplications of `vectors` alone:
 
     x = n ln 2 + r,  |r| <= ln 2 / 2          n the nearest whole number
     e^r - 1 = r + r²/2! + r³/3! + ...         the Taylor series, cut where it no longer changes the last digit
@@ -42,19 +42,19 @@ _F32 = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 9))
 _F64 = tuple(1 / math.factorial(k) for k in range(2, 15))
 _LOG2E_32, _LN2_HIGH_32, _LN2_LOW_32 = np.float32(1 / math.log(2)), np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1 / math.log(2), 6.93147180369123816490e-01, 1.90821492927058770002e-10
-# Adding and subtracting this rounds to the nearest whole number: the sum has no bits left for a fraction.
+# Adding and subtracting this number rounds to the nearest whole number: the sum has no bits left for a fraction.
 _ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
 _ZERO_32, _ONE_32, _TWO_32 = np.float32(0), np.float32(1), np.float32(2)
-# Below -`_FAR` σ is under the smallest normal number and counts as 0; above, e^-x is.
+# Below -`_FAR`, σ is smaller than the smallest normal number and becomes 0; above `_FAR`, e^-x does.
 _FAR_32, _FAR_64 = np.float32(87.3), 708.3
-# From here on tanh is 1 to the last digit.
+# From this x on, tanh is 1 to the last digit.
 _ALMOST_ONE_32, _ALMOST_ONE_64 = np.float32(10), 20.0
 
 
 _LOWEST_32, _HIGHEST_32, _HALF_32 = np.float32(-104), np.float32(89), np.float32(0.5)
 _ARTANH_64 = tuple(2 / k for k in range(3, 25, 2))
 _ARTANH_32 = tuple(np.float32(c) for c in _ARTANH_64)
-# Of log: smallest normal number, a power of two that makes any subnormal one normal and its exponent, ln 2 in two
+# For log: the smallest normal number, a power of two that makes any subnormal number normal, its exponent, ln 2 in two
 # parts, ½, the largest number, infinity, NaN.
 _LOG_64 = (2.0**-1022, 2.0**54, 54.0, _LN2_HIGH_64, _LN2_LOW_64, 0.5, float(np.finfo(np.float64).max), np.inf, np.nan)
 _LOG_32 = tuple(
@@ -88,7 +88,7 @@ def _expm1_parts_64(x):
 
 
 def _expm1_parts(x):
-    """(2ⁿ, e^r - 1), of which e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1); for |x| up to `_FAR`."""
+    """(2ⁿ, e^r - 1) with e^x - 1 = 2ⁿ (e^r - 1) + (2ⁿ - 1), for |x| up to `_FAR`."""
 
 
 @overload(_expm1_parts, inline="always")
@@ -111,7 +111,7 @@ def _choose_constants(x):
 
 @inline
 def _clamp(x, limit):
-    """x, or ±limit where it is beyond; NaN stays NaN."""
+    """Clip x to [-limit, limit]; NaN stays NaN."""
     x = where_greater(x, limit, limit, x)
     return where_greater(-limit, x, -limit, x)
 
@@ -180,7 +180,7 @@ def squash(kind, a):
 def slope(kind, y):
     """φ′(a), written with y = φ(a): σ′ = σ (1 - σ), tanh′ = 1 - tanh², relu′ = 1 where y > 0.
 
-    A hard sigmoid's is that of its straight line where 0 < y < 1, and 0 elsewhere, also at its two corners.
+    The slope of a hard sigmoid is that of its straight line where 0 < y < 1, and 0 elsewhere, corners included.
     """
     zero, one, _, _, _ = _constants(y)
     if kind == SIGMOID:
@@ -199,7 +199,7 @@ def slope(kind, y):
 
 
 def _exp_limits(x):
-    """(Below it e^x is 0, above it is infinite, ½, log's constants: …), in the type of x's numbers."""
+    """(Below this e^x is 0, above this it is infinite, ½, the constants of log …), in the type of x's numbers."""
 
 
 @overload(_exp_limits, inline="always")
@@ -211,7 +211,7 @@ def _choose_exp_limits(x):
 
 @inline
 def exp(x):
-    """e^x = 2ⁿ e^r, 2ⁿ in two factors, as 2ⁿ alone may overflow or underflow where e^x does not."""
+    """e^x = 2ⁿ e^r, with 2ⁿ in two factors because 2ⁿ alone may overflow or underflow where e^x does not."""
     lowest, highest, half, rounding = _exp_limits(x)
     _, one, _, _, _ = _constants(x)
     clamped = where_greater(x, highest, highest, x)
@@ -249,7 +249,7 @@ def _choose_exp_parts(x):
 
 @inline
 def _log_rest_32(f):
-    """log(1 + f) = 2 artanh(f / (2 + f)), beyond its first terms; after fdlibm's arrangement."""
+    """log(1 + f) = 2 artanh(f / (2 + f)) without its first terms, arranged as in fdlibm."""
     s = f / (_TWO_32 + f)
     z = s * s
     c3, c5, c7, c9, c11, _, _, _, _, _, _ = _ARTANH_32
@@ -330,12 +330,12 @@ def _squash_flat(kind, a, y):
 
 
 def code(name: str, argument: str = "nonlinearity") -> int:
-    """The number by which kernels know a non-linearity.
+    """Return the number that stands for a non-linearity in kernels.
 
     Raises
     ------
     ValueError
-        For a name that isn't one of `NAMES`; `argument` is named in the text.
+        If `name` isn't one of `NAMES`; the message names `argument`.
     """
     if name not in NAMES:
         raise ValueError(f"{argument}: expected one of {', '.join(NAMES)}, got {name!r}")
@@ -343,7 +343,7 @@ def code(name: str, argument: str = "nonlinearity") -> int:
 
 
 def apply(name: str, x: np.ndarray) -> np.ndarray:
-    """φ(x) with the arithmetic that the layers use.
+    """φ(x), with the arithmetic of the layers.
 
     Parameters
     ----------

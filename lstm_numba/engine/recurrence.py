@@ -1,24 +1,24 @@
-"""The loops over time, once for all cells: forward and backward.
+"""The loops over time, forward and backward, the same for all cells.
 
-A cell comes in as a `Step`: how many gates, states and named arrays it has, and its equations as the text of functions
-on *vectors*: as many neighbouring units of one sequence as a register of the CPU holds (`vectors`), two at a time. The
-loops below walk over times, sequences and these groups of units. One call runs a whole pass; the threads that work on
-it share out its tasks among themselves (`tasks`).
+A cell is passed in as a `Step`: how many gates, states and named arrays it has, and its equations as the source text of
+functions on *vectors* (`vectors`). A vector holds as many neighbouring units of one sequence as a register of the CPU.
+The loops below run over times, sequences and pairs of such groups of units. One call runs a whole pass; the threads
+that work on it divide its tasks among themselves (`tasks`).
 
-How arrays lie. What is kept is (Q, T, B, H), one name behind the other. States have one row more than there are steps:
-the initial state has a row of its own,
+Layout of arrays: named values are stored as (Q, T, B, H), one name after the other. States have one row more than there
+are steps, for the initial state:
 
     forward in time:   states[s, 0] is the initial state, states[s, t + 1] belongs to time t
     reverse=True:      states[s, T] is the initial state, states[s, t] belongs to time t
 
-so that "before" and "now" are two rows of one array in either direction. The gradients of states lie the same way.
+So "before" and "now" are two rows of one array in either direction. Gradients of states have the same layout.
 
-What a step needs at once lies side by side, in rows of four parts (`weights`). A few time steps at a time (a *chunk*)
-are multiplied by U together, while the result stays in the second-level cache.
+The values that one step needs lie side by side, in rows of four parts (`weights`). A few time steps (a *chunk*) are
+multiplied by U together, as many as stay in the second-level cache.
 
-A sequence that is shorter than T (``lengths``) keeps its state unchanged at the steps beyond its end, forward and
-backward; what is named is zero there, and so is δ. ``rows[t]`` says how many leading sequences have to be computed at
-time t at all. Both arrays are empty where all sequences have T steps.
+A sequence that is shorter than T (``lengths``) keeps its state unchanged after its end, forward and backward; named
+values and δ are zero there. ``rows[t]`` says how many leading sequences still have to be computed at time t. Both
+arrays are empty if all sequences have T steps.
 
 Every function works on the sequences ``b_lo <= b < b_hi`` of arrays that hold all of them: threads take different
 ranges and write to different places.
@@ -63,7 +63,7 @@ from lstm_numba.engine.weights import (
     weight_gradients,
 )
 
-# Of the second-level cache, for what a chunk of time steps brings with it.
+# Share of the second-level cache for a chunk of time steps, in bytes.
 _CHUNK_BYTES = 768 * 1024
 _CHUNK_ROWS = 32 * ROWS
 
@@ -76,20 +76,20 @@ class Step(NamedTuple):
     Attributes
     ----------
     digest
-        A name that no other equations have.
+        A name that is unique to these equations.
     u, a, w, p
-        Gates in each part of a row.
+        Number of gates in each part of a row.
     states, kept, rest, diagonals
-        States; named arrays that the backward pass reads, and those that it doesn't; diagonal weights.
+        Number of states, of named arrays that the backward pass reads, of those that it doesn't, of diagonal weights.
     forward
-        Text of ``step(options, v, a, u, w, p, before) -> (states, kept, rest)``, tuples all.
+        Text of ``step(options, v, a, u, w, p, before) -> (states, kept, rest)``; all are tuples.
     operands
-        Text of ``step(options, v, a, u, w, before) -> operands``: what the p products multiply.
+        Text of ``step(options, v, a, u, w, before) -> operands``: the values that the p products multiply.
     backward, backward_products
         Text of ``step(options, v, kept, before, now, epsilon, e) -> (a, u, w, p, epsilon, previous, diagonal)``, with e
-        the derivatives with respect to the operands, and of the same without e that returns p alone.
+        the derivatives with respect to the operands; and text of the same without e, which returns p alone.
     masked
-        Whether δ can be other than zero where its factors are: 1 / x of padding is infinite.
+        Whether δ must be set to zero in the padding, where it may not come out as zero: 1 / x is infinite there.
     """
 
     digest: str
@@ -109,7 +109,7 @@ class Step(NamedTuple):
 
     @property
     def row(self) -> int:
-        """Gates whose pre-activations lie side by side: all but products."""
+        """Number of gates whose pre-activations lie side by side: all but the products."""
         return self.u + self.a + self.w
 
 
@@ -126,7 +126,7 @@ _NAMES: dict[str, Any] = {
 
 
 def _compiled_step(text: str, name: str):
-    """Compile a step's text, under a name of its own: Numba tells compiled functions apart by their names."""
+    """Compile a step's text under a unique name: Numba identifies compiled functions by their names."""
     space = dict(_NAMES)
     exec(text, space)
     function = space["step"]
@@ -136,13 +136,13 @@ def _compiled_step(text: str, name: str):
 
 @inline
 def _before_and_now(reverse, t):
-    """The rows of a state array that hold the state before and after step t."""
+    """Return the rows of a state array that hold the state before and after step t."""
     return (t + 1, t) if reverse else (t, t + 1)
 
 
 @inline
 def _chunk_of(rows, width, itemsize):
-    """Time steps that are worked on together: `rows` rows of `width` numbers each."""
+    """Return how many time steps to process together, with `rows` rows of `width` numbers each."""
     return max((_CHUNK_ROWS + rows - 1) // rows, _CHUNK_BYTES // (rows * width * itemsize))
 
 
@@ -155,7 +155,7 @@ def _fill_zero(flat, at, layer, n, H):
 
 @inline
 def _with_own(epsilon, own):
-    """ε of the states with the loss's own ∂L/∂hᵗ."""
+    """Add the loss's own ∂L/∂hᵗ to ε of the output, the first state."""
     return (epsilon[0] + own[0],) + epsilon[1:]  # noqa: RUF005, which Numba doesn't compile
 
 
@@ -175,13 +175,13 @@ def _parts_of(step: Step) -> Any:
 
 
 def forward_room(step: Step, H: int, I: int, lane: int) -> int:
-    """Return how many numbers packed weights take in a forward pass; `lane` of them fill a vector register."""
+    """Return the size of the packed weights in a forward pass, in numbers; `lane` of them fill a vector register."""
     Hp = -(-H // lane) * lane
     return lane + Hp * ((step.u + step.a) * I + (step.a + step.w + step.p) * H + step.row + step.diagonals)
 
 
 def backward_room(step: Step, H: int, I: int, lane: int) -> int:
-    """Return the same of a backward pass; I is 0 where ∂L/∂x is not asked for."""
+    """Return the same for a backward pass; I is 0 if ∂L/∂x is not needed."""
     Hp, Ip = -(-H // lane) * lane, -(-I // lane) * lane
     return lane + Hp * ((step.u + step.a) * Ip + (step.a + step.w + step.p) * Hp + step.diagonals)
 
@@ -193,26 +193,24 @@ def forward_of(step: Step) -> Any:
     ``forward(progress, tasks, options, switches, theta, room, source, named, states, operands, steps)``:
 
     tasks
-        (packs, shares): in how many tasks weights are packed, and in how many shares of the batch the work is done.
+        (packs, shares): the number of tasks that pack weights, and the number of shares that the batch is cut into.
     options
         The functions that the layer's options name, as numbers.
     switches
-        (reverse, from_zero, bias): `from_zero` leaves out the product of W and an initial state of zeros.
+        (reverse, from_zero, bias): `from_zero` skips the product of W and an initial state of zeros.
     theta
-        The layer's parameters, one behind the other: U (a + u, H, I), W (a + w + p, H, H), V (·, H) and, with `bias`,
+        The layer's parameters, one after the other: U (a + u, H, I), W (a + w + p, H, H), V (·, H) and, with `bias`,
         b (a + u, H) and bw (w, H).
     room
-        For packed weights, `forward_room` numbers.
+        `forward_room` numbers for packed weights.
     source
-        (x, own, finite): x (T, B, I) is copied to `own` on the way unless that is empty; finite (1,) becomes False if x
+        (x, own, finite): x (T, B, I) is copied to `own` unless that is empty; finite (1,) becomes False if x
         holds NaN or infinity.
     named, states, operands
-        Filled: named (·, T, B, H) first with what is kept, then with the rest unless there is no room for it; states
-        (·, T + 1, B, H); operands (p, T, B, H).
+        Outputs: named (·, T, B, H), first the kept values, then the rest if there is room; states (·, T + 1, B, H);
+        operands (p, T, B, H).
     steps
-        (lengths, rows), as this module's page explains them.
-    from_zero
-        Leave out the product of W and an initial state of zeros.
+        (lengths, rows), as explained at the top of this module.
     """
     KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
     KR, Q, R, D = step.row, step.kept, step.rest, step.diagonals
@@ -222,7 +220,7 @@ def forward_of(step: Step) -> Any:
 
     @inline
     def places(room, H, Hp, I):
-        """Where the packed U, W, p's W, the row of biases and the diagonal weights lie."""
+        """Return the addresses of the packed U, W, p's W, the row of biases and the diagonal weights."""
         U = aligned(pointer(room))
         W = shift(U, (KU + KA) * Hp * I)
         P = shift(W, (KA + KW) * Hp * H)
@@ -252,7 +250,7 @@ def forward_of(step: Step) -> Any:
 
     @inline
     def share_forward(options, switches, room, source, named, states, operands, steps_of, b_lo, b_hi):
-        """All time steps of the sequences b_lo … b_hi."""
+        """Run all time steps of the sequences b_lo … b_hi."""
         reverse, from_zero, _ = switches
         x, x_own, finite = source
         lengths, rows = steps_of
@@ -326,7 +324,7 @@ def forward_of(step: Step) -> Any:
                     )  # fmt: skip
             for b in range(n):
                 at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
-                if ragged and lengths[b_lo + b] <= t:  # beyond a sequence's end its state stays
+                if ragged and lengths[b_lo + b] <= t:  # after a sequence's end its state stays
                     for s in range(S):
                         for j in range(H):
                             states_flat[s * whole + state + j] = states_now[(s * n + b) * Hp + j]
@@ -336,7 +334,7 @@ def forward_of(step: Step) -> Any:
                         _fill_zero(rest_flat, at, layer, R, H)
                     continue
                 for unit in range(0, Hp, 2 * lane):
-                    # Two groups of units at a time; where their number is odd, the last one twice.
+                    # Two groups of units at a time; if their number is odd, the last group is computed twice.
                     more = lane if unit + lane < Hp else 0
                     from_row, from_s = first + b * row, b * Hp + unit
                     to, count, rest_of = at + unit, H - unit, H - unit - more
@@ -392,29 +390,29 @@ def backward_of(step: Step) -> Any:
     decay, gradients, steps)``:
 
     tasks
-        (packs, shares, parts): as in `forward_of`, and in how many parts the weights' gradients are summed.
+        (packs, shares, parts): as in `forward_of`, and the number of tasks that sum the weights' gradients.
     options, theta, steps
         As in `forward_of`.
     switches
-        (reverse, from_zero, bias, squared, products): with `from_zero` nobody asks for ∂L/∂h⁰, and it is left out;
-        `squared` packs the weights' squares, for a pass of second derivatives; without `products` nobody asks for ∂L/∂U
-        and ∂L/∂W, and x may have no columns.
+        (reverse, from_zero, bias, squared, products): `from_zero` skips ∂L/∂h⁰; `squared` packs the squares of the
+        weights, for a pass of second derivatives; without `products`, ∂L/∂U and ∂L/∂W are skipped, and x may have no
+        columns.
     room
-        For packed weights, `backward_room` numbers.
+        `backward_room` numbers for packed weights.
     trace
         (named, states), as the forward pass filled them.
     dh, epsilon, delta, dx
-        dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon (·, T + 1, B, H) comes in with the caller's
-        derivatives of the last states in the *initial* state's row, and leaves complete, that row included; delta
-        (·, T, B, H) is filled, in the order a, u, w, p, and so is dx (T, B, I), unless it is empty.
+        dh (T, B, H) is the loss's own ∂L/∂hᵗ, empty for none. epsilon (·, T + 1, B, H) holds at first the caller's
+        derivatives of the last states, in the row of the *initial* state, and at the end all rows. delta (·, T, B, H)
+        is filled in the order a, u, w, p, and so is dx (T, B, I), unless it is empty.
     sums
-        (shares, ·), zeros at first: each share's part of the gradients of biases, as a row of pre-activations lies, and
-        behind them of V.
+        (shares, ·), zeros at first: each share's part of the gradients of the biases, in the layout of a row of
+        pre-activations, followed by those of V.
     factors, extent, decay
-        (x (T, B, I), hᵗ⁻¹ (T, B, H), what the p products multiplied), (n_lo, n_hi) and (decay, constant), as
-        `weights.weight_gradients` explains them.
+        (x (T, B, I), hᵗ⁻¹ (T, B, H), the values that the p products multiplied), (n_lo, n_hi) and (decay, constant), as
+        explained in `weights.weight_gradients`.
     gradients
-        ∂L/∂theta is written here.
+        Output: ∂L/∂theta.
     """
     KU, KA, KW, KP, S = step.u, step.a, step.w, step.p, step.states
     KR, K, Q, D = step.row, step.row + step.p, step.kept, step.diagonals
@@ -425,7 +423,7 @@ def backward_of(step: Step) -> Any:
 
     @inline
     def put(memory, at, stride, count, more, rest, values):
-        """Store what a product will read; its padding must be zero."""
+        """Store values that a product will read; their padding must be zero."""
         if masked:
             store_first_each(memory, at, stride, count, more, rest, values)
         else:
@@ -433,7 +431,7 @@ def backward_of(step: Step) -> Any:
 
     @inline
     def places(room, Hp, Ip):
-        """Where the packed U, W, p's W and the diagonal weights lie; Ip is 0 where U is not needed."""
+        """Return the addresses of the packed U, W, p's W and the diagonal weights; Ip is 0 if U is not needed."""
         U = aligned(pointer(room))
         W = shift(U, (KU + KA) * Hp * Ip)
         P = shift(W, (KA + KW) * Hp * Hp)
@@ -461,7 +459,7 @@ def backward_of(step: Step) -> Any:
 
     @inline
     def share_backward(options, switches, room, trace, dh, epsilon, delta, dx, sums, steps_of, b_lo, b_hi):
-        """All time steps of the sequences b_lo … b_hi, in the opposite order."""
+        """Run all time steps of the sequences b_lo … b_hi, in the opposite order."""
         reverse, from_zero, _, _, _ = switches
         (named, states), (lengths, rows) = trace, steps_of
         T, B, H = delta.shape[1:]
@@ -555,7 +553,7 @@ def backward_of(step: Step) -> Any:
                         epsilon_t,
                         load_each(e_now, from_s, n * Hp, more, KP),
                     )
-                    # What step t-1 receives is added to it.
+                    # Add to the gradients that step t - 1 receives.
                     put(epsilon_now, from_s, n * Hp, count, more, rest_of, previous)
                     if streams:
                         stream_each(epsilon_flat, state + unit, whole, more, epsilon_t)
@@ -591,7 +589,7 @@ def backward_of(step: Step) -> Any:
 
     @inline
     def sum_gradients(task, tasks, switches, theta, delta, I, sums, factors, extent, decays, gradients):
-        """One task of the weights' gradients: some rows of each part; the first one adds up biases and V, too."""
+        """Run one task of the weights' gradients: some rows of each part. The first task also sums biases and V."""
         _, _, bias, _, products = switches
         (x, h_prev, operands), (n_lo, n_hi), (decay, constant) = factors, extent, decays
         T, B, H = delta.shape[1:]

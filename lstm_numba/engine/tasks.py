@@ -1,13 +1,13 @@
-"""How the threads that work on one call share it out among themselves, in compiled code.
+"""Divide one call among threads, in compiled code.
 
-A call has a few *phases* (weights are packed, then the recurrence runs, then the gradients of weights are summed), and
-a phase some *tasks* that write to different places. Whoever comes claims the next task that nobody has begun, and
-waits at the end of a phase until all its tasks are done. So the thread that made the call never waits for another
-thread to wake up, which takes longer than a small layer's whole pass: it begins, and whoever comes helps. Which
-thread does a task makes no difference to the result.
+A call has a few *phases* (pack the weights, run the recurrence, sum the gradients of the weights), and each phase has
+*tasks* that write to different places. A thread claims the next task that nobody has begun, and at the end of a phase
+it waits until all tasks are done. So the calling thread starts at once and the others join it. It never waits for
+another thread to wake up, which takes longer than a whole pass of a small layer. The result doesn't depend on which
+thread runs a task.
 
-``progress`` is an array of whole numbers, zero at first: for each phase the tasks claimed and the tasks done; and a
-flag by which a thread that fails tells the others not to wait for it (`lstm_numba.engine.pool.together`).
+``progress`` is an array of whole numbers, zero at first: for each phase the number of tasks claimed and of tasks done,
+and a flag with which a thread that fails tells the others not to wait for it (`lstm_numba.engine.pool.together`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 
 from lstm_numba.engine.compiling import inline, jit
 
-_LINE = 8  # numbers in a line of the cache: counters that threads wait for lie in lines of their own
+_LINE = 8  # numbers in a cache line: each counter that threads wait for has its own line
 _PHASES = 3
 FAILED = 2 * _PHASES * _LINE
-PATIENCE = 20_000  # of a helper: about a millisecond
+PATIENCE = 20_000  # number of looks before a helper goes to sleep: about a millisecond
 _HAS_PAUSE = binding.get_process_triple().startswith(("x86_64", "i686"))
 
 
 def new_progress(helpers: int) -> NDArray:
-    """Return the counters of a call that nobody has begun, and behind them two numbers for each helper (`linger`)."""
+    """Return the counters of a new call, followed by two numbers for each helper (`linger`)."""
     return np.zeros(FAILED + 1 + 2 * helpers, np.int64)
 
 
 @intrinsic
 def _add_one(typingctx, counters, at):
-    """Add 1 to counters[at], in one step for all threads; return what was there before."""
+    """Add 1 to counters[at] atomically, and return the value before."""
 
     def codegen(context, builder, sig, args):
         data = make_array(sig.args[0])(context, builder, args[0]).data
@@ -47,7 +47,7 @@ def _add_one(typingctx, counters, at):
 
 @intrinsic
 def _look(typingctx, counters, at):
-    """counters[at] as it is now, and with it all that was written before it was set."""
+    """Read counters[at] atomically, so that everything written before it was set is visible as well."""
 
     def codegen(context, builder, sig, args):
         data = make_array(sig.args[0])(context, builder, args[0]).data
@@ -58,7 +58,7 @@ def _look(typingctx, counters, at):
 
 @intrinsic
 def _pause(typingctx):
-    """Tell the processor that this thread only waits."""
+    """Tell the processor that this thread is only waiting."""
 
     def codegen(context, builder, sig, args):
         if _HAS_PAUSE:
@@ -71,7 +71,7 @@ def _pause(typingctx):
 
 @intrinsic
 def _look_there(typingctx, address):
-    """`_look` at the number that lies at an address."""
+    """`_look` at the number at an address."""
 
     def codegen(context, builder, sig, args):
         place = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -82,11 +82,11 @@ def _look_there(typingctx, address):
 
 @inline
 def _await(mailbox, last, patience):
-    """Wait until another than the call number `last` has begun, or for `patience` looks of some 50 nanoseconds.
+    """Wait until a call other than number `last` has begun, or for `patience` looks of some 50 nanoseconds.
 
-    At the address `mailbox` is the number of the last call that the helper was asked to help with, and behind it the
-    address of that call's progress. Its first claim shows that the caller has let go of the interpreter's lock, which
-    the helper is about to need: a thread that asks for it earlier is put to sleep.
+    The address `mailbox` holds the number of the helper's latest call, followed by the address of that call's progress.
+    The first claim of a task there shows that the caller has released the interpreter's lock. The helper needs that
+    lock next, and would be put to sleep if it asked for it earlier.
     """
     for _ in range(patience):
         if _look_there(mailbox) != last:
@@ -107,9 +107,9 @@ def await_call(mailbox, last, patience):
 
 @inline
 def linger(progress):
-    """A helper that has nothing left to do stays for a moment, in case there is a next call soon.
+    """Keep a helper that has nothing left to do awake for a moment, in case the next call comes soon.
 
-    Its part of ``progress`` ends with its mailbox's address and this call's number; the caller's ends before that.
+    A helper's ``progress`` ends with the address of its mailbox and the number of this call; the caller's lacks both.
     """
     if progress.size > FAILED + 1:
         _await(progress[progress.size - 2], progress[progress.size - 1], PATIENCE)
@@ -117,7 +117,7 @@ def linger(progress):
 
 @inline
 def claim(progress, phase):
-    """The number of a task of this phase that nobody has begun; where there is none, no task has that number."""
+    """Claim the next task of this phase and return its number; a number that is too large means: none is left."""
     return _add_one(progress, 2 * phase * _LINE)
 
 
@@ -129,7 +129,7 @@ def done(progress, phase):
 
 @inline
 def wait(progress, phase, tasks):
-    """Wait until all tasks of this phase are done; False if a thread has failed."""
+    """Wait until all tasks of this phase are done; return False if a thread has failed."""
     while _look(progress, (2 * phase + 1) * _LINE) < tasks:
         if _look(progress, FAILED):
             return False
@@ -139,5 +139,5 @@ def wait(progress, phase, tasks):
 
 @inline
 def part(n, tasks, task):
-    """A task's range of 0 … n."""
+    """Return a task's range of 0 … n."""
     return n * task // tasks, n * (task + 1) // tasks

@@ -1,8 +1,7 @@
 """The loops of the update rules in `lstm_numba.models.optimizers`, compiled.
 
-Each changes θ in the range lo … hi, in place as it does the rule's memory, and tells whether what came out is finite.
-Arrays are taken as pointers: an index into an array could count from its end, and a loop that has to ask is not
-compiled to vectors.
+Each changes θ and the rule's memory in place, in the range lo … hi, and returns whether the result is finite. Arrays
+are taken as pointers: an array index may be negative, and a loop that has to check for that isn't vectorised.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import numpy as np
 from lstm_numba.engine.compiling import inline, jit
 from lstm_numba.engine.vectors import pointer
 
-_PIECE = 2048  # numbers at a time: what one loop leaves, the next finds in the cache
+_PIECE = 2048  # numbers at a time: few enough to stay in the cache from one loop to the next
 
 
 @inline
 def _are_finite(theta, lo, hi):
-    """Tell whether θ is finite in a range: a number minus itself is 0, infinity or NaN minus itself is NaN."""
+    """Return whether θ is finite in a range: a number minus itself is 0, infinity or NaN minus itself is NaN."""
     bad = 0
     for n in range(lo, hi):
         bad |= theta[n] - theta[n] != 0
@@ -39,7 +38,7 @@ def sgd(theta, gradient, v, rate, momentum, lo, hi):
 
 @jit
 def adam(theta, gradient, m, v, rate, beta1, beta2, epsilon, correction1, correction2, lo, hi):
-    """Adam: m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², θ ← θ - α m̂ / (√v̂ + ε); m̂ and v̂ by factors given."""
+    """Adam: m ← β₁ m + (1-β₁) G, v ← β₂ v + (1-β₂) G², θ ← θ - α m̂ / (√v̂ + ε); m̂, v̂ by given factors."""
     one, finite = theta.dtype.type(1), True
     theta, gradient, m, v = pointer(theta), pointer(gradient), pointer(m), pointer(v)
     for start in range(lo, hi, _PIECE):

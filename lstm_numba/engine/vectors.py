@@ -1,16 +1,16 @@
-"""Vectors of numbers as wide as the CPU's registers, for use in compiled code as if they were numbers.
+"""Vectors of numbers as wide as the CPU's registers, which compiled code uses like single numbers.
 
-A `Vector` holds 16, 8, 4 or 2 numbers of one type: as many as one register takes. In a compiled function it has
-``+ - * /``, `where_greater`, and mixes with plain numbers of its type; `load` and `store` move it from and to memory,
-which is given as a `pointer` into an array. An equation written once so runs over neighbouring units at once, from
-registers to registers, and reads as it stands in the book:
+A `Vector` holds 16, 8, 4 or 2 numbers of one type, as many as fit into one register. In a compiled function it has
+``+ - * /`` and `where_greater`, and mixes with plain numbers of its type. `load` and `store` move it from and to
+memory, which is given as a `pointer` into an array. So an equation runs over several neighbouring units at once, from
+registers to registers, and still reads as in the book:
 
     c = f * c_prev + i * g
 
-Numba would make such code of a loop over single numbers, too, but only while it can prove that a dozen arrays don't
-overlap, and with a slow path for the last few numbers, which in a small layer are all there are.
+Numba can vectorise a loop over single numbers as well, but only if it can prove that a dozen arrays don't overlap, and
+with a slow path for the last few numbers, which in a small layer are all there are.
 
-Vectors live inside compiled functions only.
+Vectors exist only inside compiled functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numba.np.arrayobj import make_array
 
 
 def _target_features() -> set[str]:
-    """The vector features that Numba compiles for: the host's, or what NUMBA_CPU_FEATURES leaves of them."""
+    """Return the vector features that Numba compiles for: those of the host, or of NUMBA_CPU_FEATURES."""
     if config.CPU_FEATURES is not None:
         return {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
     if config.CPU_NAME == "generic":
@@ -52,7 +52,7 @@ def choose_tile(features: set[str]) -> tuple[int, int]:
 
 
 VECTOR_BYTES, VECTORS = choose_tile(_target_features())
-# With AVX-512 a load or store of part of a vector costs what a whole one does; elsewhere it is a slow way round.
+# With AVX-512, loading or storing part of a vector costs as much as a whole one; elsewhere it is slow.
 _MASKS_ARE_FREE = VECTOR_BYTES == 64
 
 
@@ -66,12 +66,12 @@ class Vector(types.Type):
 
 
 def lanes_of(dtype: types.Float) -> int:
-    """Numbers of Numba's type `dtype` that a register holds."""
+    """Return how many numbers of Numba's type `dtype` a register holds."""
     return VECTOR_BYTES // (dtype.bitwidth // 8)
 
 
 def llvm_vector(dtype: types.Float, lanes: int = 0) -> ir.VectorType:
-    """LLVM's type of a `Vector`: as many lanes as a register has, if no number is given."""
+    """Return LLVM's type of a `Vector`, by default with as many lanes as a register has."""
     return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), lanes or lanes_of(dtype))
 
 
@@ -82,7 +82,7 @@ class _VectorModel(datamodel.models.PrimitiveModel):
 
 
 def splat(builder, value, vector: ir.VectorType):
-    """A vector with `value` in every lane; a vector stays as it is."""
+    """Return a vector with `value` in every lane; a vector is returned unchanged."""
     if value.type == vector:
         return value
     undefined = ir.Constant(vector, ir.Undefined)
@@ -95,7 +95,7 @@ def splat(builder, value, vector: ir.VectorType):
 
 
 def _common(args) -> Vector | None:
-    """The vector type that an operation on these has: vectors of one type, and numbers of theirs."""
+    """Return the result type of an operation on vectors of one type and numbers of their type, else None."""
     vectors = {arg for arg in args if isinstance(arg, Vector)}
     if len(vectors) != 1:
         return None
@@ -104,7 +104,7 @@ def _common(args) -> Vector | None:
 
 
 def _define(operation, name: str) -> None:
-    """Let `operation` work on vectors, by the LLVM instruction `name`."""
+    """Define `operation` for vectors, with the LLVM instruction `name`."""
 
     def generic(self, args, kws):
         vector = _common(args)
@@ -131,7 +131,7 @@ _define(operator.neg, "fneg")
 
 @intrinsic
 def where_greater(typingctx, x, y, then, otherwise):
-    """In every lane: `then` where x > y, `otherwise` where not, which includes NaN."""
+    """In every lane: `then` where x > y, else `otherwise`, also for NaN."""
     result = _common((x, y, then, otherwise))
 
     def codegen(context, builder, sig, args):
@@ -143,9 +143,9 @@ def where_greater(typingctx, x, y, then, otherwise):
 
 @intrinsic
 def pair(typingctx, x, y):
-    """Two vectors side by side, to be computed on as one.
+    """Join two vectors, to compute on both at once.
 
-    A chain of operations waits for its own results most of the time; in a pair two of them do so together.
+    A chain of operations mostly waits for its own results; with a pair, two chains wait at the same time.
     """
     result = Vector(x.dtype, 2)
 
@@ -182,8 +182,8 @@ def second_of(typingctx, x):
 def power_of_two(typingctx, shifted):
     """2ⁿ in every lane, made by writing n into the exponent bits.
 
-    n comes in as 1.5·2²³ + n (float32) or 1.5·2⁵² + n (float64), whose last bits are n. It may run from -bias (which
-    gives 0) to bias + 1 (infinity): ±127 in float32, ±1023 in float64.
+    n is passed as 1.5·2²³ + n (float32) or 1.5·2⁵² + n (float64), whose last bits are n. It may range from -bias (which
+    gives 0) to bias + 1 (infinity); the bias is 127 in float32 and 1023 in float64.
     """
     bits, bias, shift = (32, 127, 23) if shifted.dtype == types.float32 else (64, 1023, 52)
 
@@ -217,26 +217,26 @@ def split_power(typingctx, x):
 
 
 def vector_at(builder, pointer, offset, vector: ir.VectorType):
-    """Pointer to the vector that begins `offset` elements behind `pointer`."""
+    """Return a pointer to the vector that begins `offset` elements after `pointer`."""
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
 def load_vector(builder, pointer, offset, vector: ir.VectorType):
-    """The vector there; it need not be aligned."""
+    """Load the vector at an offset; it need not be aligned."""
     value = builder.load(vector_at(builder, pointer, offset, vector))
     value.align = 4 if isinstance(vector.element, ir.FloatType) else 8
     return value
 
 
 def store_vector(builder, value, pointer, offset) -> None:
-    """Write a vector there; it need not be aligned."""
+    """Store a vector at an offset; it need not be aligned."""
     builder.store(value, vector_at(builder, pointer, offset, value.type)).align = (
         4 if isinstance(value.type.element, ir.FloatType) else 8
     )
 
 
 def _mask(builder, count, vector: ir.VectorType):
-    """True in the first `count` lanes."""
+    """Return a mask that is true in the first `count` lanes."""
     lanes = ir.VectorType(count.type, vector.count)
     numbers = ir.Constant(lanes, list(range(vector.count)))
     return builder.icmp_signed("<", numbers, splat(builder, count, lanes))
@@ -269,7 +269,7 @@ def _store_part(builder, value, pointer, offset, count):
 
 
 def _load_first(builder, pointer, offset, count, vector):
-    """The first `count` numbers there; zero in the other lanes."""
+    """Load the first `count` numbers at an offset; the other lanes are zero."""
     if _MASKS_ARE_FREE:
         return _load_part(builder, pointer, offset, count, vector)
     whole = builder.icmp_signed(">=", count, ir.Constant(count.type, vector.count))
@@ -304,11 +304,11 @@ def _stream(builder, pointer, offset, value):
 
 @intrinsic
 def pointer(typingctx, array):
-    """Where an array's numbers lie: ``pointer(array)[n]`` is its n-th number. The array must be C-contiguous.
+    """Return an array's address: ``pointer(array)[n]`` is its n-th number. The array must be C-contiguous.
 
-    To pass an array on, or to cut a slice from it, Numba counts references with atomic instructions, which in a short
-    time step took longer than arithmetic. A pointer is only an address: the array must outlive it, as a kernel's
-    arguments do, and as what a kernel makes for itself does up to `keep`.
+    When an array is passed on or sliced, Numba counts references with atomic instructions, which took longer than the
+    arithmetic of a short time step. A pointer is only an address, so the array must outlive it. A kernel's arguments
+    do; an array that the kernel allocates needs `keep`.
     """
 
     def codegen(context, builder, sig, args):
@@ -321,7 +321,7 @@ def pointer(typingctx, array):
 
 @intrinsic
 def shift(typingctx, memory, offset):
-    """The pointer `offset` numbers further on."""
+    """Return the pointer `offset` numbers further on."""
 
     def codegen(context, builder, sig, args):
         return builder.gep(args[0], [args[1]])
@@ -331,9 +331,9 @@ def shift(typingctx, memory, offset):
 
 @intrinsic
 def aligned(typingctx, memory):
-    """The first place from there on that a vector may lie at without crossing a line of the cache.
+    """Return the first address from there on at which a vector doesn't cross a cache line.
 
-    A load that crosses one takes twice as long. What it costs is at most `lanes` numbers.
+    A load that crosses one takes twice as long. Alignment skips at most `lanes` numbers.
     """
 
     def codegen(context, builder, sig, args):
@@ -346,7 +346,7 @@ def aligned(typingctx, memory):
 
 @intrinsic
 def keep(typingctx, array):
-    """Nothing, except that the array is still there before."""
+    """Do nothing, but keep the array alive up to this point."""
 
     def codegen(context, builder, sig, args):
         return context.get_dummy_value()
@@ -356,7 +356,7 @@ def keep(typingctx, array):
 
 @intrinsic
 def lanes(typingctx, memory):
-    """How many of the numbers at a pointer a register holds."""
+    """Return how many numbers of the pointer's type a register holds."""
     number = lanes_of(memory.dtype)
 
     def codegen(context, builder, sig, args):
@@ -367,7 +367,7 @@ def lanes(typingctx, memory):
 
 @intrinsic
 def itemsize(typingctx, memory):
-    """Bytes that one of the numbers at a pointer takes."""
+    """Return the size of one number at a pointer, in bytes."""
 
     def codegen(context, builder, sig, args):
         return ir.Constant(context.get_value_type(types.intp), memory.dtype.bitwidth // 8)
@@ -376,7 +376,7 @@ def itemsize(typingctx, memory):
 
 
 def dtype_of(memory):
-    """NumPy's dtype of the numbers at a pointer, as compiled code takes it."""
+    """Return NumPy's dtype of the numbers at a pointer, in the form that compiled code needs."""
 
 
 @overload(dtype_of, inline="always")
@@ -388,7 +388,7 @@ def _choose_dtype(memory):
 
 @intrinsic
 def load(typingctx, memory, offset):
-    """The numbers memory[offset : offset + lanes], as a vector."""
+    """Load memory[offset : offset + lanes] as a vector."""
     vector = Vector(memory.dtype)
 
     def codegen(context, builder, sig, args):
@@ -399,7 +399,7 @@ def load(typingctx, memory, offset):
 
 @intrinsic
 def load_first(typingctx, memory, offset, count):
-    """The first `count` numbers from `offset` on, at most a vector full; zero in the other lanes."""
+    """Load `count` numbers from `offset` on, at most a whole vector; the other lanes are zero."""
     vector = Vector(memory.dtype)
 
     def codegen(context, builder, sig, args):
@@ -439,10 +439,10 @@ def fetch(builder, pointer, write: bool, locality: int):
     builder.call(function, [address, flag(int(write)), flag(locality), flag(1)])
 
 
-# Groups of pairs. What a cell's step reads and writes lies at equal distances in memory, a pair of vectors for each
-# gate or state: the first at `at`, the next `stride` further on. A pair's second vector lies `second` behind its first;
-# where an odd number of groups of units is left, `second` is 0, and both are the same. `n` must be known when this is
-# compiled.
+# Groups of pairs. The values that a cell's step reads and writes are equally spaced in memory, one pair of vectors for
+# each gate or state: the first at `at`, each next one `stride` further on. The second vector of a pair lies `second`
+# after the first. For the last of an odd number of groups of units, `second` is 0, and both vectors are the same. `n`
+# must be a constant at compile time.
 
 
 def _parts(builder, value):
@@ -497,7 +497,7 @@ def load_each(typingctx, memory, at, stride, second, n):
 
 @intrinsic(prefer_literal=True)
 def load_first_each(typingctx, memory, at, stride, count, second, rest, n):
-    """Load n pairs of which memory holds `count` and `rest` numbers; zero in the other lanes."""
+    """Load n pairs of which memory holds only `count` and `rest` numbers; the other lanes are zero."""
     if not isinstance(n, types.IntegerLiteral):
         return None
     number, vector = n.literal_value, llvm_vector(memory.dtype)
@@ -552,7 +552,7 @@ def store_first_each(typingctx, memory, at, stride, count, second, rest, values)
 
 @intrinsic
 def stream_each(typingctx, memory, at, stride, second, values):
-    """Store a tuple of pairs past the caches, for what will not be read soon; the places must be `aligned`."""
+    """Store a tuple of pairs past the caches, if they won't be read soon; the addresses must be `aligned`."""
 
     def codegen(context, builder, sig, args):
         memory, at, stride, second, values = args
@@ -568,7 +568,7 @@ def stream_each(typingctx, memory, at, stride, second, values):
 
 @intrinsic
 def add_each(typingctx, memory, at, stride, second, values):
-    """Add a tuple of pairs; of each both are read before one is written, so that what is there twice counts once."""
+    """Add a tuple of pairs to memory, reading both vectors of a pair before writing, so that equal ones count once."""
 
     def codegen(context, builder, sig, args):
         memory, at, stride, second, values = args
@@ -586,7 +586,7 @@ def add_each(typingctx, memory, at, stride, second, values):
 
 @intrinsic
 def is_aligned(typingctx, memory):
-    """Whether a vector may lie there without crossing a line of the cache."""
+    """Return whether a vector at this address doesn't cross a cache line."""
 
     def codegen(context, builder, sig, args):
         address = builder.ptrtoint(args[0], ir.IntType(64))
@@ -598,7 +598,7 @@ def is_aligned(typingctx, memory):
 
 @intrinsic
 def zeros(typingctx, memory):
-    """A vector of zeros of the pointer's type."""
+    """Return a vector of zeros of the pointer's type."""
     vector = Vector(memory.dtype)
 
     def codegen(context, builder, sig, args):
@@ -609,7 +609,7 @@ def zeros(typingctx, memory):
 
 @intrinsic
 def nothing(typingctx, x):
-    """Zero in every lane of a vector like x."""
+    """Return a vector like x with zero in every lane."""
 
     def codegen(context, builder, sig, args):
         return ir.Constant(args[0].type, [0.0] * args[0].type.count)
@@ -619,7 +619,7 @@ def nothing(typingctx, x):
 
 @intrinsic
 def constant(typingctx, x, number):
-    """A number in every lane of a vector like x."""
+    """Return a vector like x with `number` in every lane."""
 
     def codegen(context, builder, sig, args):
         number = args[1] if x.dtype == types.float64 else builder.fptrunc(args[1], ir.FloatType())

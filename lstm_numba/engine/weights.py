@@ -1,13 +1,13 @@
-"""What a layer's weights need around the recurrence: packing before it, sums of gradients after it.
+"""Pack a layer's weights before the recurrence, and sum their gradients after it.
 
-None of it depends on a cell's equations, so it is compiled once for each type of number, and the loops over time call
-it by its symbol (`compiling.Outlined`). Arrays come in as pointers.
+None of this depends on a cell's equations, so it is compiled once for each type of number, and the loops over time call
+it by its symbol (`compiling.Outlined`). Arrays are passed as pointers.
 
-A layer's pre-activations at one step lie side by side, in a row of four *parts*: those that only x reaches (u), those
-that x and hᵗ⁻¹ reach (a), those that only hᵗ⁻¹ reaches (w), and products of what the step has computed (p). So U gives
-the columns of u and a in one product, W those of a and w. Inside a part the gates are interleaved: for one group of
-units after the other, that group's vector of the first gate, of the second, … H is rounded up to whole vectors there
-(`Hp`). The padding is zero, so it does not change any sum.
+A layer's pre-activations at one step lie side by side, in a row of four *parts*: those that depend only on x (u), on x
+and hᵗ⁻¹ (a), only on hᵗ⁻¹ (w), and products of values that the step has computed (p). So one product with U gives the
+columns of u and a, and one with W those of a and w. Within a part the gates are interleaved: for each group of units,
+the vector of the first gate, then that of the second, and so on. H is rounded up to whole vectors (`Hp`). The padding
+is zero, so it does not change any sum.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lstm_numba.engine.vectors import (
     zeros,
 )
 
-# Steps that the weight gradients sum at a time, and rows of a gradient at a time: δ of both fits the same cache.
+# Steps, and rows of a gradient, that are summed at a time: their δ fits into the cache.
 _DEPTH, _HEIGHT = 512, 64 * ROWS
 # With more panels of x and hᵗ⁻¹ than this, pack δ first; otherwise read it in place, once for each panel.
 _NARROW = 4
@@ -50,10 +50,10 @@ _NARROW = 4
 
 
 def _pack_part_forward(weights, K, H, D, first, width, packed, g_lo, g_hi):
-    """Pack the columns of K gates (K, H, D), interleaved: column `first` is the first of `width`.
+    """Pack the columns of K gates (K, H, D), interleaved, starting at column `first` of `width`.
 
-    The groups g_lo … g_hi of units. Packed weights begin at the first `aligned` place of an array that has room for a
-    vector more, here and below.
+    This packs the groups g_lo … g_hi of units. Here and below, packed weights begin at the first `aligned` address of
+    an array that has room for one more vector.
     """
     packed, lane = aligned(packed), lanes(weights)
     for group in range(g_lo, g_hi):
@@ -83,7 +83,7 @@ def _pack_part_backward(weights, K, H, D, first, depth, squared, packed, g_lo, g
 
 
 def _pack_bias(bias, has_bias, K, H, first, packed):
-    """Lay K gates' biases (K, H) out as a part of a row; zeros where there are none."""
+    """Pack the biases (K, H) of K gates as a part of a row; zeros if there are none."""
     lane = lanes(bias)
     for unit in range(0, padded(H, bias), lane):
         for k in range(K):
@@ -106,11 +106,11 @@ pack_bias = calling(_PACK_BIAS)
 def _project(
     x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, suspicious
 ):
-    """U xᵗ + b for the times t_lo … t_lo + steps and the sequences b_lo … b_lo + n, into rows of `row` numbers.
+    """Write U xᵗ + b for times t_lo … t_lo + steps and sequences b_lo … b_lo + n into rows of `row` numbers.
 
-    The first `width` columns of a row are U xᵗ + b; the rest is set to what b_packed holds there. On the way x is
-    looked at: `suspicious`, a vector of numbers, stays zero while all of it is finite. With `copies` x goes to the same
-    place of `own`. Where these are not all sequences of the batch, their rows go to x_now, side by side.
+    The first `width` columns of a row are U xᵗ + b; the rest is copied from b_packed. `suspicious`, a vector, stays
+    zero as long as all of x is finite. With `copies`, x is copied to the same place in `own`. If these are not all
+    sequences of the batch, their rows are gathered in x_now.
     """
     zero_or_nan, lane = zeros(x), lanes(x)
     runs, length = (1, steps * n * I) if n == B else (steps, n * I)
@@ -164,7 +164,7 @@ def _to_input(delta_now, row, width, U_packed, dx, I, B, t_lo, steps, b_lo, n, d
 
 @inline
 def copy_in(scratch, flat, at, n, H, Hp):
-    """Copy the rows (n, H) at flat[at:] into rows that are Hp wide; the rest is zero."""
+    """Copy rows (n, H) at flat[at:] into rows of width Hp; the padding is zero."""
     for b in range(n):
         for j in range(H):
             scratch[b * Hp + j] = flat[at + b * H + j]
@@ -174,7 +174,7 @@ def copy_in(scratch, flat, at, n, H, Hp):
 
 @inline
 def copy_out(flat, at, scratch, n, H, Hp):
-    """Copy rows that are Hp wide to the rows (n, H) at flat[at:]."""
+    """Copy rows of width Hp to rows (n, H) at flat[at:]."""
     for b in range(n):
         for j in range(H):
             flat[at + b * H + j] = scratch[b * Hp + j]
@@ -186,10 +186,10 @@ def copy_out(flat, at, scratch, n, H, Hp):
 def _weight_gradients(
     delta, x, h_prev, N, H, I, J, n_lo, n_hi, U, W, decay, constant, dU, dW, r_lo, r_hi
 ):
-    """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ and ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ, the rows r_lo … r_hi of (K·H); W where J > 0, U where I > 0.
+    """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ (if I > 0) and ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ (if J > 0), in rows r_lo … r_hi of (K·H).
 
-    delta is (K, N, H), x (N, I), h_prev (N, J), with N = T·B; of h_prev only the rows n_lo … n_hi are not zero. To dU
-    and dW are added decay·U + constant: weight decay's own derivatives, λ θ and, in a pass of second derivatives, λ.
+    delta is (K, N, H), x (N, I), h_prev (N, J), with N = T·B; only the rows n_lo … n_hi of h_prev are not zero. The
+    derivatives of weight decay, decay·weights + constant, are added: λ θ, or λ in a pass of second derivatives.
     """
     if N == 0:
         _start_gradient(dU, U, r_lo * I, r_hi * I, decay, constant)
@@ -216,7 +216,7 @@ def _weight_gradients(
             for j in range(h_steps):
                 pack_row(h_prev, (h_lo + j) * J, J, h_steps, j, h_packed)
         r = r_lo
-        while r < r_hi:  # some rows of one gate: as many as their δ fits the cache
+        while r < r_hi:  # some rows of one gate, few enough for their δ to fit into the cache
             k = r // H
             m = min(min(_HEIGHT, r_hi - r), (k + 1) * H - r)
             if started and n == 0:
@@ -239,7 +239,7 @@ def _weight_gradients(
 
 @inline
 def _add_rows(to, at, row, none, more, a, a_off, a_group, a_step, packed, m, depth):
-    """Rows of a gradient: set, or with `more` increased, by a product with δ."""
+    """Set rows of a gradient to a product with δ; with `more`, add the product to them."""
     if more:
         matmul(to, at, row, to, at, row, ONE, a, a_off, a_group, ONE, a_step, packed, m, row, depth)
     else:
@@ -248,7 +248,7 @@ def _add_rows(to, at, row, none, more, a, a_off, a_group, a_step, packed, m, dep
 
 @inline
 def _start_gradient(gradient, weights, lo, hi, decay, constant):
-    """Set part of the gradient to decay·weights + constant; without decay, weights that aren't finite don't matter."""
+    """Set part of the gradient to decay·weights + constant; without decay, infinite weights and NaN have no effect."""
     if decay:
         for i in range(lo, hi):
             gradient[i] = decay * weights[i] + constant
@@ -258,9 +258,9 @@ def _start_gradient(gradient, weights, lo, hi, decay, constant):
 
 
 def _collect_bias(sums, shares, row, first, K, H, db):
-    """∂L/∂b of the gates of one part of a row, from the `sums` (shares, row) that each share of the batch left.
+    """∂L/∂b for the gates of one part of a row, from the `sums` (shares, row) of each share of the batch.
 
-    `first` is where the part begins in a row; db is (K, H).
+    The part begins at column `first` of a row; db is (K, H).
     """
     lane = lanes(sums)
     for k in range(K):
@@ -273,7 +273,7 @@ def _collect_bias(sums, shares, row, first, K, H, db):
 
 
 def _collect_diagonal(sums, shares, row, first, P, H, V, decay, constant, dV):
-    """∂L/∂V (P, H), in the same way, from rows of padded units; decay·V + constant is added."""
+    """∂L/∂V (P, H), from sums of padded units in the same way, plus decay·V + constant."""
     Hp = padded(H, sums)
     for k in range(P):
         for j in range(H):
@@ -294,7 +294,7 @@ weight_gradients = calling(_WEIGHT_GRADIENTS)
 collect_bias = calling(_COLLECT_BIAS)
 collect_diagonal = calling(_COLLECT_DIAGONAL)
 
-# All that the loops over time call.
+# The functions that the loops over time call.
 OUTLINED = [
     PRODUCT, _PACK_FORWARD, _PACK_BACKWARD, _PACK_BIAS, _PROJECT, _TO_INPUT, _WEIGHT_GRADIENTS, _COLLECT_BIAS,
     _COLLECT_DIAGONAL,
@@ -306,7 +306,7 @@ OUTLINED = [
 
 @jit(calls=OUTLINED)
 def linear(x, S, b, y):
-    """Y = x Sᵀ + b for all rows of x (N, D); y is (N, C), S (C, D), b (C) or empty."""
+    """Compute y = x Sᵀ + b for all rows of x (N, D); y is (N, C), S (C, D), b (C) or empty."""
     (N, D), (C, _) = x.shape, S.shape
     Cp = padded(C, pointer(x))
     packed, bias = np.empty(Cp * D + Cp, x.dtype), np.empty(Cp, x.dtype)
@@ -326,7 +326,7 @@ def linear(x, S, b, y):
 
 @jit(calls=OUTLINED)
 def linear_backward(delta, x, S, decayed, decay, constant, dx, dS, db):
-    """∂L/∂x = δ S, ∂L/∂S = Σ δ xᵀ + decay·(what is decayed) + constant, ∂L/∂b = Σ δ where db isn't empty.
+    """∂L/∂x = δ S, ∂L/∂S = Σ δ xᵀ + decay·decayed + constant, ∂L/∂b = Σ δ unless db is empty.
 
     delta is (N, C), x and dx (N, D), S, decayed and dS (C, D), db (C).
     """
