@@ -1,4 +1,4 @@
-"""Arrays of units over time as heat maps: which are meant, which units, and how one is drawn."""
+"""Heat maps of units over time: choose the arrays and units, and draw one map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BEFORE_SQUASHING = ("a_", "u_", "w_")
 
 
 def symbol(name: str) -> str:
-    """An array's name as the equations write it; a name of several letters stays as it is."""
+    """Return an array's name as in the equations; a name of several letters is not changed."""
     if name in TRACE:
         return TRACE[name]
     if re.fullmatch("[A-Za-z]", name):
@@ -40,7 +40,7 @@ def symbol(name: str) -> str:
 
 
 def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dict[str, FloatArray]:
-    """The arrays to draw, (T, H) each and of one shape."""
+    """Return the arrays to draw, all of the same shape (T, H)."""
     if isinstance(names, str):
         raise TypeError(f"names: expected a sequence of names, got the str {names!r}")
     listed = tuple(TRACE) if isinstance(trace, Mapping) else _shown_names(trace)
@@ -61,7 +61,7 @@ def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dic
 
 
 def states_of(trace: Any) -> list[str]:
-    """A trace's states, the output first: what it also has before each step."""
+    """Return the names of a trace's states, the output first: the trace also has them before each step."""
     return [name.removesuffix("_prev") for name in _listed(trace) if name.endswith("_prev")]
 
 
@@ -71,7 +71,7 @@ def _listed(trace: Any) -> list[str]:
 
 
 def _shown_names(trace: Any) -> tuple[str, ...]:
-    """What a trace's equations compute: i, f, o, g, then others as they are computed, the states last."""
+    """Return the names that a trace's equations compute: i, f, o, g, then others in their order, the states last."""
     listed = _listed(trace)
     states = states_of(trace)
     if not states:
@@ -86,7 +86,7 @@ def _shown_names(trace: Any) -> tuple[str, ...]:
 
 
 def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, NDArray[Any]]:
-    """One sequence of a Trace, cut to its length."""
+    """Return the arrays of one sequence of a Trace, cut to its length."""
     found = {name: getattr(trace, name) for name in names if hasattr(trace, name)}
     if not found:
         raise TypeError(f"trace: expected a mapping of arrays or a Trace, got {type(trace).__name__}")
@@ -99,14 +99,14 @@ def _attributes(trace: Any, names: Sequence[str], sequence: int) -> dict[str, ND
 
 
 def gates_among(trace: Any, arrays: Mapping[str, FloatArray]) -> list[str]:
-    """What is drawn from closed to open: i, f, o, and of a trace what lies from 0 to 1 and is no state."""
+    """Return the arrays to draw from closed to open: i, f, o, and in a trace all but states that lie from 0 to 1."""
     states = states_of(trace)
     own = [name for name in _shown_names(trace) if name not in TRACE and name not in states] if states else []
     return [name for name in arrays if name in (*GATES, *own)]
 
 
 def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
-    """Numbers of the units to draw, from top to bottom; all by default."""
+    """Return the numbers of the units to draw, from top to bottom; all by default."""
     if units is None:
         return np.arange(size)
     chosen = np.asarray(units)
@@ -120,7 +120,7 @@ def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
 
 
 def draw_heat_map(ax: Axes, name: str, values: FloatArray, gates: Collection[str] = GATES) -> None:
-    """One array as an image, units down, time to the right, with its own colour bar."""
+    """Draw one array as an image, units down, time to the right, with its own colour bar."""
     finite = values[np.isfinite(values)]
     closed_to_open = name in gates and bool(np.all((finite >= 0) & (finite <= 1)))
     reach = float(np.abs(finite).max(initial=0.0)) or 1.0

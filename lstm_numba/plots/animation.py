@@ -1,4 +1,4 @@
-"""The backward pass through time as an animation: derivatives that travel from the last step to the first."""
+"""The backward pass through time as an animation, in which derivatives travel from the last step to the first."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def backward_step(
     ylabel: str = "norm of the derivative",
     title: str | None = "Backward pass",
 ) -> Figure:
-    """The backward pass when it has come to one step: what has been computed has its colour, the rest is white.
+    """Draw the backward pass at one step: computed derivatives are coloured, the rest is white.
 
-    Above, a row of nodes for each series of derivatives, below the same numbers as curves on a log scale; a strip
-    beside the curves says which colour a node of that height has.
+    The upper part has a row of nodes for each series of derivatives. The lower part shows the same numbers as curves on
+    a log scale; a strip beside the curves shows the node's colour for each height.
 
     Parameters
     ----------
     epsilons : mapping of name to array_like, shape (T,)
-        Norms, such as ‖ε_hᵗ‖ = ‖∂L/∂hᵗ‖ for t = 1 ... T; all of one length.
+        Norms, such as ‖ε_hᵗ‖ = ‖∂L/∂hᵗ‖ for t = 1 ... T; all of the same length.
     step : int
-        The step, 1 ... T, that the pass has just computed; T + 1 before its beginning.
+        The step, 1 ... T, that the pass has just computed; T + 1 before it begins.
     words : sequence of T words, optional
         Labels of the steps; 1 ... T by default.
     reference : float, optional
-        A dotted line to compare with.
+        Value of a dotted line for comparison.
     ylabel, title : str, optional
 
     Returns
@@ -103,26 +103,26 @@ def backward_animation(
     seconds: float = 0.3,
     pause: float = 3.0,
 ) -> bytes:
-    """The whole backward pass as an animated GIF, one picture a step from T to 1, with the same bytes on every run.
+    """Return the backward pass as an animated GIF, one picture per step from T to 1, with the same bytes on every run.
 
     Parameters
     ----------
     epsilons, words, reference, ylabel, title
         As in :func:`backward_step`.
     alt : str
-        What the animation shows, for readers who can't see it; the file carries it as its comment.
+        A description for readers who can't see the animation; it is stored as the file's comment.
     seconds, pause : float
-        How long each step is shown, and the last one.
+        How long to show each step, and the last one.
 
     Returns
     -------
     bytes
-        A GIF that repeats without end.
+        A GIF that repeats forever.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`backward_step`; an empty alt text, times below 0.02 seconds.
+        As in :func:`backward_step`; also for an empty alt text, or times below 0.02 seconds.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def backward_animation(
 
 
 def _gif(pictures: Sequence[NDArray[np.uint8]], seconds: Sequence[float], comment: str) -> bytes:
-    """Pictures (height, width, 3) as a GIF in their most frequent 255 colours, so that plain areas stay as they are."""
+    """Return pictures (height, width, 3) as a GIF in their 255 most frequent colours, which keeps plain areas exact."""
     from PIL import Image
 
     packed: NDArray[np.int64] = np.stack(pictures).astype(np.int64) @ np.array([65536, 256, 1], np.int64)
@@ -175,14 +175,14 @@ def _gif(pictures: Sequence[NDArray[np.uint8]], seconds: Sequence[float], commen
 
 
 def _nearest(colours: NDArray[np.int64], palette: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each colour the place of the one in the palette that is most like it."""
+    """Return for each colour the index of the most similar one in the palette."""
     return np.square(colours[:, None] - palette).sum(axis=2).argmin(axis=1)
 
 
 def _stage(
     epsilons: Mapping[str, ArrayLike], words: Sequence[object] | None, reference: float | None, ylabel: str
 ) -> tuple[Figure, Callable[[int, str | None], None]]:
-    """An empty figure of the right size, and the function that draws one step into it."""
+    """Return an empty figure of the right size, and a function that draws one step into it."""
     if not isinstance(epsilons, Mapping):
         raise TypeError(f"epsilons: expected a mapping of name to norms, got {type(epsilons).__name__}")
     if not epsilons:
@@ -224,7 +224,7 @@ def _stage(
 
 
 def _draw_nodes(ax: Axes, name: str, values: FloatArray, row: float, step: int, scale: Scale, number: int) -> None:
-    """One row: nodes from the last to ``step`` in the colours of their values, an arrow to the one just computed."""
+    """Draw one row: nodes from the last to ``step`` in the colours of their values, and an arrow to the latest one."""
     colours = ScalarMappable(scale.norm(), MAGNITUDE)
     below, not_finite = scale.masks(values)
     for t in range(1, len(values) + 1):
@@ -246,7 +246,7 @@ def _draw_nodes(ax: Axes, name: str, values: FloatArray, row: float, step: int, 
 
 
 def _draw_curves(ax: Axes, series: Mapping[str, FloatArray], step: int, reference: float | None, ylabel: str) -> None:
-    """The same numbers as curves, as far as they are computed, on axes that stay the same from step to step."""
+    """Draw the computed numbers as curves, on axes that stay the same from step to step."""
     ax.set_yscale("log")
     steps = len(next(iter(series.values())))
     every = [*series.values(), *([] if reference is None else [np.array([reference])])]
@@ -262,12 +262,12 @@ def _draw_curves(ax: Axes, series: Mapping[str, FloatArray], step: int, referenc
         if step <= steps:
             at = np.arange(step, steps + 1, dtype=float)
             look = curve_look(number, steps)
-            draw_curve(ax, at, values[step - 1 :], gid=name, **(look | {"markevery": [0]}))  # a marker where it is now
+            draw_curve(ax, at, values[step - 1 :], gid=name, **(look | {"markevery": [0]}))  # a marker at this step
     edge_key(ax)
 
 
 def _colour_strip(ax: Axes, scale: Scale) -> None:
-    """The colour of every value on the curves' axis, at their right edge."""
+    """Draw the colour of every value on the curves' axis, at the right edge."""
     edges = np.geomspace(scale.low, scale.high, 65)
     middles = np.sqrt(edges[1:] * edges[:-1])
     strip = ax.inset_axes((1.005, 0.0, 0.02, 1.0), sharey=ax)

@@ -17,16 +17,16 @@ __all__ = [
 
 
 def memory_block(ax: Axes | None = None, *, peepholes: bool = True, title: str | None = None) -> Axes:
-    """Diagram of the LSTM memory block: three gates, the self-connected cell, full and peephole connections.
+    """Draw the LSTM memory block: three gates, the self-connected cell, full and peephole connections.
 
-    Thick arrows are full connections (from xᵗ by U, from hᵗ⁻¹ by W), dashed arrows are peepholes (from the cell by V,
-    diagonal); thin arrows have no weights. ⊙ multiplies element by element, + adds. After Graves (2012), fig. 4.2, in
-    the symbols of the equations.
+    Thick arrows are full connections (from xᵗ through U, from hᵗ⁻¹ through W), dashed arrows are peepholes (from the
+    cell through V, diagonal); thin arrows have no weights. ⊙ multiplies element by element, + adds. After Graves (2012),
+    fig. 4.2, in the symbols of the equations.
 
     Parameters
     ----------
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     peepholes : bool
         Draw the peepholes.
     title : str, optional
@@ -66,7 +66,7 @@ _PLACES = {
 _SIZES = {"c": 0.62, "i×": 0.2, "f×": 0.2, "o×": 0.2, "+": 0.2}
 _INSIDE = {"i": r"$\sigma$", "f": r"$\sigma$", "o": r"$\sigma$", "g": "tanh", "tanh": "tanh", "c": "$c^t$", "+": "+"}
 _FACES = {"i": "#cfe3f3", "f": "#cfe3f3", "o": "#cfe3f3", "c": "#fbe3c0"}
-# Where the full connections of a gate and of the cell input start, and how their names are aligned there.
+# Start of the full connections of a gate and of the cell input, and the alignment of their names there.
 _FULL = {
     "i": ((-0.75, 2.05), (0.75, 2.05), "center", "bottom"),
     "o": ((-0.75, 2.05), (0.75, 2.05), "center", "bottom"),
@@ -94,7 +94,7 @@ def _block_frame(ax: Axes) -> None:
 
 
 def _block_wires(ax: Axes) -> None:
-    """Thick arrows: full connections from outside. Thin ones: the way of the cell's value through the block."""
+    """Draw thick arrows for full connections from outside, thin ones for the path of the cell's value."""
     for name, (left, right, ha, va) in _FULL.items():
         part = "g" if name == "c" else name
         for (dx, dy), source in ((left, f"$U_{name} x^t$"), (right, f"$W_{name} h^{{t-1}}$")):
@@ -133,7 +133,7 @@ def _link(
     bend: float = 0.0,
     **look: Any,
 ) -> None:
-    """An arrow from the rim of one part to the rim of another, leaving and arriving at angles in degrees."""
+    """Draw an arrow from the rim of one part to the rim of another, with both angles in degrees."""
     start, stop = np.array(_PLACES[tail]), np.array(_PLACES[head])
     straight = float(np.degrees(np.arctan2(*(stop - start)[::-1])))
     start = start + (_size(tail) + 0.03) * _unit(straight if leave is None else leave)
@@ -150,7 +150,7 @@ _DASHED: dict[str, Any] = {"linestyle": (0, (4, 2.5)), "color": "#9B3D7D", "line
 
 
 def _block_peepholes(ax: Axes) -> None:
-    """Dashed arrows from the cell to the gates: the new state to the output gate, the last to the others."""
+    """Draw dashed arrows from the cell to the gates: the new state to the output gate, the old one to the others."""
     _link(ax, "c", "i", **_DASHED)
     _link(ax, "c", "o", **_DASHED)
     _link(ax, "c", "f", leave=-62, arrive=8, bend=-0.45, **_DASHED)

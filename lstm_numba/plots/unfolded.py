@@ -38,20 +38,20 @@ def unfolded_network(
     label: str = "sensitivity to the first input (black)",
     title: str | None = None,
 ) -> Axes:
-    """The recurrent net unfolded in time, each node shaded by its sensitivity to the first input.
+    """Draw the recurrent net unfolded in time, with each node shaded by its sensitivity to the first input.
 
-    One column a time step: input below, hidden layer above it, and on top the output, where the net has one; arrows
-    are full connections. The first input is filled black. After Graves (2012), fig. 4.1, there drawn by hand, here
-    from numbers.
+    One column per time step: input below, hidden layer above it, and at the top the output, if the net has one. Arrows
+    are full connections. The first input is filled black. After Graves (2012), fig. 4.1, which is drawn by hand; this
+    figure is drawn from numbers.
 
     Parameters
     ----------
     sensitivity : array_like, shape (T,)
         ‖∂hᵗ/∂x¹‖ for t = 1 ... T, the shade of the hidden nodes.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     outputs : array_like, shape (T,), optional
-        The same for the outputs of the net, which are drawn only if they are given.
+        The same for the outputs of the net, which are drawn only if given.
     words : sequence of T words, optional
         Labels below the inputs; time steps 1 ... T by default.
     log : bool
@@ -59,7 +59,7 @@ def unfolded_network(
     vmin, vmax : float, optional
         Ends of the colour scale, to compare nets; by default the least positive and the largest value.
     colorbar : bool
-        Draw the colour bar. A key names nodes that have no colour on the scale in any case.
+        Draw the colour bar. In any case a key names nodes whose value has no colour on the scale.
     label, title : str, optional
         Label of the colour bar, title of the axes.
 
