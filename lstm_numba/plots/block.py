@@ -20,8 +20,8 @@ def memory_block(ax: Axes | None = None, *, peepholes: bool = True, title: str |
     """Draw the LSTM memory block: three gates, the self-connected cell, full and peephole connections.
 
     Thick arrows are full connections (from xᵗ through U, from hᵗ⁻¹ through W), dashed arrows are peepholes (from the
-    cell through V, diagonal); thin arrows have no weights. ⊙ multiplies element by element, + adds. After Graves (2012),
-    fig. 4.2, in the symbols of the equations.
+    cell through V, diagonal); thin arrows have no weights. ⊙ multiplies element by element, + adds. After Graves
+    (2012), fig. 4.2, in the symbols of the equations.
 
     Parameters
     ----------
