@@ -35,7 +35,9 @@ from lstm_numba.layers.recurrent import MemoryNeeded, Recurrent, Steps
 from lstm_numba.layers.simple_rnn import SimpleRNN
 
 # Cells that have their own layer class, with their options spelled out.
-CLASSES: dict[str, type[Recurrent]] = {"lstm": LSTM, "rnn": SimpleRNN, "gru": GRU}
+CLASSES: dict[str, Callable[..., Recurrent]] = {
+    "lstm": LSTM, "rnn": SimpleRNN, "gru": GRU, "gru_2014": partial(GRU, reset_after=False)
+}  # fmt: skip
 DIRECTIONS = ("forward", "backward")
 MERGES = ("concat", "sum")
 
@@ -85,9 +87,6 @@ def layer_maker(cell: Any) -> Callable[..., Recurrent]:
 
 def cell_name(layer: Recurrent) -> str:
     """Return the name of a layer's cell if it belongs to the package, else its text; `layer_maker` takes both."""
-    for name, kind in CLASSES.items():
-        if type(layer) is kind:
-            return name
     shipped = cells.CELLS.get(layer.cell.name)
     return layer.cell.name if shipped == layer.cell else layer.cell.text
 

@@ -18,7 +18,7 @@ import pytest
 import naive
 import naive_cells
 from cases import held_by_gradients, held_by_trace, memory_of, norm_error, worst
-from lstm_numba import GRU, LSTM, ModelFileError, Network, Recurrent, SimpleRNN, gradcheck, jacobian, sensitivity
+from lstm_numba import GRU, LSTM, ModelFileError, Network, Recurrent, SimpleRNN, cells, gradcheck, jacobian, sensitivity
 from lstm_numba.engine import pool
 from lstm_numba.instruments.stack_jacobians import StackChain
 from lstm_numba.layers import checkpoints
@@ -867,12 +867,25 @@ def test_of_refuses_states_and_lengths():
     layers = make("two layers").layers
     for error, name, value in ((ValueError, "h0", np.zeros((3, 1, 3))), (ValueError, "c0", np.full((2, 1, 3), np.inf)),
                                (ValueError, "h0", [np.zeros((2, 3)), np.zeros((4, 3))]),
-                               (ValueError, "lengths", [0, 1]), (TypeError, "lengths", [1.5]),
+                               (ValueError, "lengths", [-1, 1]), (TypeError, "lengths", [1.5]),
                                (ValueError, "lengths", [])):
         with pytest.raises(error, match=f"^{name}"):
             Stack.of(layers, **{name: value})
     with pytest.raises(ValueError, match=r"^h0: expected a list of arrays"):
         make("sizes").forward(np.zeros((T, B, I)), np.zeros((6, B, 3)))
+
+
+def test_the_unit_of_2014_is_one_layer_under_either_name(tmp_path):
+    named = Stack(I, (3,), cell="gru_2014", seed=0)
+    chosen = Stack(I, (3,), cell="gru", reset_after=False, seed=0)
+    assert named.config() == chosen.config() and named.cell == "gru_2014"
+    assert named.layers[0][0].config() == GRU(I, 3, reset_after=False).config()
+    plain = Stack.of([[Recurrent(cells.gru_2014, I, 3, seed=0)]])  # what files of earlier versions hold
+    for stack in (named, plain):
+        stack.save(tmp_path / "stack.safetensors")
+        again = Stack.load(tmp_path / "stack.safetensors")
+        assert again.config() == named.config()
+        assert np.array_equal(again.parameters().flat, named.parameters().flat)
 
 
 def test_forward_refuses_input():
