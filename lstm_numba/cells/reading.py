@@ -24,7 +24,7 @@ _LANGUAGE = (
     "a line may be an assignment of one name (+ - * / and numbers, "
     f"{', '.join(sorted(FUNCTIONS))}), W_k @ (...), `if option:`, and at the end `return h, ...`"
 )
-_NO_COMPARISONS = "there are no comparisons; maximum, minimum, relu and abs are what depends on a sign"
+_NO_COMPARISONS = "comparisons aren't allowed; use maximum, minimum, relu or abs"
 _KINDS = (
     "a_k (U_k x + W_k h + b_k), u_k (U_k x + b_k), w_k (W_k h + bw_k), W_k (a matrix), s_prev (a state), v_k (a "
     "diagonal weight) or an option with a default"
@@ -286,7 +286,7 @@ class TextReader:
             return Expression(_OPERATORS[type(node.op)], operands)
         if isinstance(node, ast.Compare | ast.IfExp | ast.BoolOp):
             self.refuse(node, _NO_COMPARISONS)
-        self.refuse(node, f"{ast.unparse(node)} can't stand in an equation; {_LANGUAGE}")
+        self.refuse(node, f"{ast.unparse(node)} isn't allowed in an equation; {_LANGUAGE}")
 
     def read_number(self, node: ast.Constant) -> float:
         """Read a finite number."""
@@ -329,7 +329,7 @@ class TextReader:
         if function not in FUNCTIONS and function not in self.options:
             known = [*sorted(FUNCTIONS), *(key for key, value in self.options.items() if isinstance(value, str))]
             if option in FUNCTIONS:
-                self.refuse(node, f"{option} is another function here; import {option} from lstm_numba.cells")
+                self.refuse(node, f"{option} is not the package's function here; import {option} from lstm_numba.cells")
             self.refuse(node, f"{ast.unparse(node.func)} is not one of the functions {', '.join(known)}")
         arity = 1 if function in self.options else FUNCTIONS[function].arity
         if node.keywords or len(node.args) != arity:

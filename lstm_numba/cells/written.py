@@ -119,7 +119,7 @@ class _BackwardReader(TextReader):
             meaning = "an option" if text in self.options else "a function"
             self.refuse(node, f"{text} is {meaning} already; choose another name")
         if text.startswith(("delta", "epsilon_", "dV_")) and text not in self.results:
-            self.refuse(node, f"{text} is none of the results {', '.join(sorted(self.results))}")
+            self.refuse(node, f"{text} is not one of the results {', '.join(sorted(self.results))}")
         return self.checked_name(node, text)
 
     def advice_on(self, text: str) -> str:
@@ -132,7 +132,7 @@ class _BackwardReader(TextReader):
             option = ast.unparse(node.args[0])
             function = option if isinstance(self.options.get(option), str) else self.function_named(node.args[0])
             if not function:
-                self.refuse(node, f"expected slope(function, value), got {option} in the place of the function")
+                self.refuse(node, f"expected slope(function, value), got {option} as the function")
             return slope_of(function, self.read_expression(node.args[1]))
         return super().read_call(node)
 

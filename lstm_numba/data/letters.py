@@ -129,7 +129,7 @@ def inside_parentheses(text: str, opening: str = "(", closing: str = ")") -> NDA
         if not isinstance(letter, str) or len(letter) != 1:
             raise ValueError(f"{name}: expected one letter, got {letter!r}")
     if opening == closing:
-        raise ValueError(f"closing: expected another letter than opening, got {closing!r} for both")
+        raise ValueError(f"closing: expected a letter other than opening, got {closing!r} for both")
     depth, before, result = 0, "", np.zeros(len(_checked(text)), bool)
     for n, letter in enumerate(text):
         if letter == "\n" == before:

@@ -145,7 +145,7 @@ def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
         try:
             (cells,) = csv.reader([line], delimiter=separator)
         except csv.Error as error:
-            raise file_error(path, n, f"expected cells with {separator!r} between, got others ({error})") from None
+            raise file_error(path, n, f"expected cells separated by {separator!r}, got others ({error})") from None
         rows.append((n, [cell.strip() for cell in cells]))
     return rows
 

@@ -157,7 +157,7 @@ def read_word_vectors(
             message = f"the word {word!r} has a vector already, at line {first_line[word]}"
             raise file_error(path, number, f"{message} (keep_first=True takes that one)")
     if count is not None and count != read:
-        raise file_error(path, like, f"expected {count} vectors after this line, as it says, got {read}")
+        raise file_error(path, like, f"expected {count} vectors after this line, as announced there, got {read}")
 
     vectors = np.frombuffer(numbers, dtype).reshape(len(first_line), -1)
     finite = np.isfinite(vectors).all(axis=1)

@@ -85,7 +85,7 @@ def step_jacobians(trace: Trace) -> StepJacobians:
     """
     if not isinstance(trace, Trace):
         raise TypeError(
-            "trace: expected what forward of a recurrent layer returned (of a stack's trace one of its layers,"
+            "trace: expected the trace of a recurrent layer (for a stack, the trace of one of its layers,"
             f" such as trace.layers[0][0]), got {type(trace).__name__}"
         )
     slopes = StepSlopes(trace)
@@ -334,7 +334,7 @@ def _sources(wrt: str, s: Any, T: int) -> tuple[list[int], bool]:
     if not wrt.endswith("0"):
         return _times("s", s, T)
     if s is not None:
-        raise ValueError(f"s: expected None, for {wrt} belongs to no step, got {s!r}")
+        raise ValueError(f"s: expected None, since {wrt} belongs to no step, got {s!r}")
     return [_INITIAL], True
 
 

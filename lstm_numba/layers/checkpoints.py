@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray], d
             _check_metadata(path, metadata, kind)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (AttributeError, TypeError) as error:
-        raise ModelFileError(f"{path}: expected arrays of types that NumPy has, got another ({error})") from None
+        raise ModelFileError(f"{path}: expected arrays of NumPy's types, got a different one ({error})") from None
     except SafetensorError as error:
         raise ModelFileError(
             f"{path}: expected a whole safetensors file, got one that can't be read ({error})"

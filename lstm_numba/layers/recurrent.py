@@ -799,9 +799,9 @@ class Recurrent:
     ) -> tuple[NDArray | None, list[NDArray | None]]:
         if not isinstance(trace, Trace):
             made = f"{type(self).__name__}.forward"
-            raise TypeError(f"trace: expected what {made} returned, got {type(trace).__name__}")
+            raise TypeError(f"trace: expected the result of {made}, got {type(trace).__name__}")
         if trace.layer is not self:
-            raise ValueError("trace: expected a trace of this layer, got one that another layer made")
+            raise ValueError("trace: expected a trace of this layer, got one from a different layer")
         names = [f"{d}{state}_last" for state in self.states]
         given = self.by_state(names, last, named, call, f"{d}h")
         if dh is None and all(each is None for each in given):

@@ -225,7 +225,7 @@ class CharacterModel(Learner):
         if _checks.flag("resume", resume):
             self._check_resumable()
             if _fingerprint(text) != self._fit_options["text"]:
-                raise ValueError("text: expected the text that training began with, got another one")
+                raise ValueError("text: expected the text that training began with, got a different one")
         else:
             self._start(text, streams, window, optimizer, schedule, clip)
         windows = Streams(
@@ -250,7 +250,7 @@ class CharacterModel(Learner):
             raise ValueError(f"text: expected at least {least} letters (streams · window + 1), got {len(text)}")
         rule = optimizers.fresh(optimizer, Adam(1e-2), ("sgd", "adam"))
         if rule.needs_second:
-            raise TypeError(f"optimizer: expected an Optimizer of first derivatives or its name, got {optimizer!r:.60}")
+            raise TypeError(f"optimizer: expected a rule of first derivatives only, or its name, got {optimizer!r:.60}")
         self.alphabet = characters(text)[0].replace(UNKNOWN, "") + UNKNOWN
         self.network = CharacterNetwork(len(self.alphabet), seed=self.seed, **self.options)
         self._begin(rule, options)
@@ -380,7 +380,7 @@ class CharacterModel(Learner):
     def _resume_from(self, arrays: Mapping[str, NDArray], config: Mapping[str, Any]) -> None:
         super()._resume_from(arrays, config)
         if self._optimizer.needs_second:
-            raise ValueError(f"optimizer: expected one of first derivatives, got {self._optimizer.name!r}")
+            raise ValueError(f"optimizer: expected one that uses only first derivatives, got {self._optimizer.name!r}")
         if self._progress.step:
             network, B = self.network, self._fit_options["streams"]
             self._progress.carried = tuple(

@@ -31,7 +31,7 @@ class Embedding:
 
     def __init__(self, fixed: NDArray | None, n_learned: int, size: int) -> None:
         if fixed is None and size == 0:
-            raise ValueError("embedding_size: expected at least 1 where there are no fixed vectors, got 0")
+            raise ValueError("embedding_size: expected at least 1 without fixed vectors, got 0")
         self.fixed = None if fixed is None else _checks.floats("fixed", fixed, ("V", "D"), np.asarray(fixed).dtype)
         self.n_learned = _checks.size("n_learned", n_learned, 2)
         if self.fixed is not None and self.n_learned > len(self.fixed):

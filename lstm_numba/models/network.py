@@ -484,9 +484,9 @@ class Network:
     def _check_labels(self, trace: NetworkTrace, y: ArrayLike) -> NDArray:
         """Return labels as int64, with -1 where they don't enter the loss, or numbers with NaN there; or raise."""
         if not isinstance(trace, NetworkTrace):
-            raise TypeError(f"trace: expected what Network.forward returned, got {type(trace).__name__}")
+            raise TypeError(f"trace: expected the result of Network.forward, got {type(trace).__name__}")
         if trace.network is not self:
-            raise ValueError("trace: expected what forward of this network returned, got a trace of another network")
+            raise ValueError("trace: expected a trace of this network, got one from a different network")
         padding = None if trace.lengths is None else trace._steps.padding()
         y = OUTPUTS[self.output].checked(y, trace.logits, padding)
         return losses.choose_steps(y, trace.lengths, self.loss_steps)

@@ -56,7 +56,7 @@ class Output(ABC):
         """Return a copy of the targets that ignores those in `padding` (T, B); raise if they don't fit z."""
         y = _checks.array_of("y", y)
         if y.dtype.kind != "f":
-            raise TypeError(f"y: expected floating-point numbers, NaN where none counts, got dtype {y.dtype}")
+            raise TypeError(f"y: expected floating-point numbers, NaN if one doesn't count, got dtype {y.dtype}")
         if y.shape != logits.shape:
             raise ValueError(f"y: expected shape {logits.shape}, one number for each output and step, got {y.shape}")
         y = y.astype(logits.dtype)
@@ -64,7 +64,7 @@ class Output(ABC):
             y[padding] = np.nan
         outside = self._outside(y)
         if outside.any():
-            raise ValueError(f"y: expected {self._expected}, or NaN where none counts, got {y[outside][0]}")
+            raise ValueError(f"y: expected {self._expected}, or NaN if one doesn't count, got {y[outside][0]}")
         return y
 
     _expected = "finite numbers"

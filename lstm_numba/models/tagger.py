@@ -106,7 +106,7 @@ class Tagger(Learner):
         if word_vectors is not None and not isinstance(word_vectors, WordVectors):
             raise TypeError(f"word_vectors: expected WordVectors, got {type(word_vectors).__name__}")
         if _checks.flag("one_hot", one_hot) and word_vectors is not None:
-            raise ValueError("one_hot: expected False where there are word_vectors, got True")
+            raise ValueError("one_hot: expected False with word_vectors, got True")
         if embedding_size is None:
             embedding_size = 0 if one_hot else 64
         if _checks.size("embedding_size", embedding_size, 0) == 0 and not one_hot and word_vectors is None:

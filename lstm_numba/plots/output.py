@@ -168,7 +168,7 @@ def alt_text(alt: str) -> str:
         raise TypeError(f"alt: expected a str, got {type(alt).__name__}")
     text = " ".join(alt.split())
     if not text:
-        raise ValueError("alt: expected what the figure shows in words, got an empty text")
+        raise ValueError("alt: expected a description of the figure, got an empty text")
     if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", text):
         raise ValueError(f"alt: expected text without control characters, got {alt!r}")
     return text

@@ -1,4 +1,4 @@
-"""One memory block: a time step with the numbers on its wires, and its cell and output over time."""
+"""One memory block: a time step with the numbers on its wires, and cell and output over time."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def block_step(
     sequence: int = 0,
     title: str | None = None,
 ) -> Axes:
-    """The memory block of one unit at one time step, every wire labelled with the number on it.
+    """Draw the memory block of one unit at one time step, with a number on every wire.
 
     From left to right: the squashed cell input gᵗ times the input gate, plus the last cell state times the forget
-    gate, is the new cell state; squashed once more and times the output gate it is the output. The thicker a wire, the
-    larger the number on it (a dotted wire carries zero); the darker a gate, the more it is open.
+    gate, gives the new cell state. Squashed again and multiplied by the output gate, it gives the output. A thicker
+    wire carries a larger number (a dotted wire carries zero); a darker gate is more open.
 
     Parameters
     ----------
     trace : Trace
-        What ``forward`` of an :class:`lstm_numba.LSTM` returned.
+        The trace that ``forward`` of an :class:`lstm_numba.LSTM` returned.
     t : int
         Time step, 0 ... T − 1.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     unit, sequence : int
-        Which unit of the layer and which sequence of the batch.
+        The unit of the layer, and the sequence of the batch.
     title : str, optional
 
     Returns
@@ -69,9 +69,9 @@ def block_step(
     Raises
     ------
     TypeError
-        Something that is no trace of an LSTM.
+        If `trace` is not the trace of an LSTM.
     ValueError
-        A time, unit or sequence that the trace does not have.
+        If the trace doesn't have the time, unit or sequence.
     """
     values = _values(trace, t, sequence, unit)
     with axes_or_new(ax, WIDTH, 3.9 + (0.3 if title else 0.0)) as ax:
@@ -98,20 +98,20 @@ def block_over_time(
     key: bool = True,
     title: str | None = None,
 ) -> Axes:
-    """Cell state and output of one block over time: what it holds, and what of it can be seen from outside.
+    """Draw cell state and output of one block over time: its content, and the part that is visible from outside.
 
     Parameters
     ----------
     c, h : array_like, shape (T,)
         Cell state and output.
     ax : Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
     t : int, optional
         Time step to mark, 0 ... T − 1.
     limit : float, optional
-        The vertical axis goes from −limit to limit, to compare; by default it holds the values and zero.
+        The vertical axis goes from −limit to limit, for comparisons; by default it covers the values and zero.
     key : bool
-        Say which curve is which.
+        Draw a key of the curves.
     title : str, optional
 
     Returns
@@ -121,7 +121,7 @@ def block_over_time(
     Raises
     ------
     TypeError, ValueError
-        Curves of different lengths, values that are not finite, a time that they don't have, a limit below a value.
+        Curves of different lengths, values that are not finite, a time outside the curves, a limit below a value.
     """
     curves = {"cell $c^t$": check_numbers("c", c, (1,)), "output $h^t$": check_numbers("h", h, (1,))}
     values = np.concatenate(list(curves.values()))
@@ -156,14 +156,14 @@ def block_over_time(
 
 
 def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | None = None) -> Figure:
-    """Cell input, gates, and cell and output of one block over time, beneath each other.
+    """Draw cell input, gates, and cell and output of one block over time, one below the other.
 
     Parameters
     ----------
     trace : Trace
-        What ``forward`` of an :class:`lstm_numba.LSTM` returned; its gates must lie between 0 and 1.
+        The trace that ``forward`` of an :class:`lstm_numba.LSTM` returned; its gates must lie between 0 and 1.
     unit, sequence : int
-        Which unit of the layer and which sequence of the batch; it is drawn to its length.
+        The unit of the layer, and the sequence of the batch, which is drawn to its length.
     title : str, optional
 
     Returns
@@ -173,16 +173,16 @@ def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | 
     Raises
     ------
     TypeError
-        Something that is no trace of an LSTM.
+        If `trace` is not the trace of an LSTM.
     ValueError
-        A unit or sequence that the trace does not have, gates outside 0 ... 1.
+        If the trace doesn't have the unit or sequence, or gates lie outside 0 ... 1.
     """
     _, sequence, unit = _place(trace, 0, sequence, unit)
     stop = trace.T if trace.lengths is None else int(trace.lengths[sequence])
     arrays = {name: np.asarray(getattr(trace, name))[:stop, sequence, unit] for name in ("g", "i", "f", "o", "c", "h")}
     gates = np.array([arrays[name] for name in "ifo"])
     if not ((gates >= 0) & (gates <= 1)).all():
-        raise ValueError("trace: expected gates from 0 to 1, got others")
+        raise ValueError("trace: expected gates from 0 to 1, got gates outside")
     with style():
         figure, (above, middle, below) = plt.subplots(
             3, figsize=(WIDTH, 5.6), layout="constrained", sharex=True, gridspec_kw={"height_ratios": [2, 1.6, 3]}
@@ -206,12 +206,12 @@ def block_history(trace: Any, *, unit: int = 0, sequence: int = 0, title: str | 
 
 
 _Values = dict[str, float]
-_NUMBERS = ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")  # what a block's picture shows
+_NUMBERS = ("a_c", "g", "i", "f", "o", "c", "c_prev", "h")  # the numbers in a block's picture
 
 
 def _place(trace: Any, t: int, sequence: int, unit: int) -> tuple[int, int, int]:
     if not all(hasattr(trace, name) for name in ("layer", *_NUMBERS)):
-        raise TypeError(f"trace: expected what forward of an LSTM returned, got {type(trace).__name__}")
+        raise TypeError(f"trace: expected the trace of an LSTM, got {type(trace).__name__}")
     T, B, H = trace.c.shape
     return _index("t", t, T), _index("sequence", sequence, B), _index("unit", unit, H)
 
@@ -224,7 +224,7 @@ def _index(name: str, value: int, size: int) -> int:
 
 
 def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
-    """Every number of the step, by the names of the wires."""
+    """Return every number of the step, by the names of the wires."""
     place = _place(trace, t, sequence, unit)
     found = {name: float(getattr(trace, name)[place]) for name in _NUMBERS}
     squash, _ = _SQUASH[_squashing(trace)[1]]
@@ -236,11 +236,11 @@ def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:
 
 
 def _squashing(trace: Any) -> tuple[str, str]:
-    """The names of the functions that squash the cell's input and its output; tanh in a cell without these options."""
+    """Return the names of the functions that squash the cell's input and output; tanh without these options."""
     return getattr(trace.layer, "cell_input", "tanh"), getattr(trace.layer, "cell_output", "tanh")
 
 
-# What may squash a cell's input and its output, an LSTM's options, and how it is written.
+# Functions that may squash a cell's input and output (options of an LSTM), and how they are written.
 _SQUASH: dict[str, tuple[Callable[[float], Any], str]] = {
     "sigmoid": (lambda c: 0.5 * np.tanh(0.5 * c) + 0.5, r"\sigma"),
     "tanh": (np.tanh, r"\tanh"),
@@ -250,7 +250,7 @@ _SQUASH: dict[str, tuple[Callable[[float], Any], str]] = {
     "hard_sigmoid_6": (lambda c: np.clip(c / 6 + 0.5, 0.0, 1.0), r"\sigma"),
 }
 
-# The block's parts: where they are and their radius; the same picture as the diagram without numbers.
+# Positions and radius of the block's parts; the layout is that of the diagram without numbers.
 _Point = tuple[float, float]
 _NODES: dict[str, tuple[_Point, float]] = {
     "squash input": ((1.9, 2.4), 0.5),
@@ -265,8 +265,8 @@ _NODES: dict[str, tuple[_Point, float]] = {
     "f": ((5.0, -0.75), 0.58),
 }
 _INPUTS: dict[str, _Point] = {"a_c": (0.2, 2.4), "c_prev": (0.2, 0.75), "h": (11.5, 2.4)}
-# A wire: the value on it, the parts at its ends, its name (None: the part it leaves or enters shows the value), and
-# where the label stands.
+# A wire: the value on it, the parts at its ends, its name (None: one of these parts shows the value), and the position
+# of its label.
 _WIRES: tuple[tuple[str, str, str, str | None, _Point, str], ...] = (
     ("a_c", "a_c", "squash input", "$a_c^t$", (0.1, 2.4), "right"),
     ("g", "squash input", "times i", "$g^t$", (3.0, 3.1), "center"),
@@ -333,7 +333,7 @@ def _draw_nodes(ax: Axes, values: _Values, squashes_input: str, squashes_c: str)
 
 
 def short(value: float) -> str:
-    """A number as it fits into a node: whole, with two decimals, or as a power of ten."""
+    """Return a number in a form that fits into a node: whole, with two decimals, or as a power of ten."""
     value = value + 0.0  # -0.0 becomes 0.0
     if not np.isfinite(value):
         text = "NaN" if np.isnan(value) else "∞" if value > 0 else "-∞"

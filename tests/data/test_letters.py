@@ -83,5 +83,5 @@ def test_bad_marks():
         inside_quotes("a", "")
     with pytest.raises(ValueError, match="opening: expected one letter, got '<<'"):
         inside_parentheses("a", "<<")
-    with pytest.raises(ValueError, match="closing: expected another letter than opening"):
+    with pytest.raises(ValueError, match="closing: expected a letter other than opening"):
         inside_parentheses("a", '"', '"')

@@ -736,7 +736,7 @@ def test_singular_values_of_a_saturated_net_and_an_orthogonal_one():
         ({"t": 1.5}, TypeError, "t: expected a time"),
         ({"s": True}, TypeError, "s: expected a time"),
         ({"s": []}, ValueError, "s: expected at least one time"),
-        ({"wrt": "h0", "s": 0}, ValueError, "s: expected None, for h0"),
+        ({"wrt": "h0", "s": 0}, ValueError, "s: expected None, since h0"),
         ({"x": np.ones(5)}, ValueError, "x: expected shape"),
         ({"x": np.ones((5, 1, 1, 3))}, ValueError, "x: expected shape"),
         ({"x": np.ones((5, I + 1))}, ValueError, "x: expected shape"),
@@ -759,7 +759,7 @@ def test_refuses_what_is_no_layer_or_has_no_cell():
     x = np.ones((T, I))
     with pytest.raises(TypeError, match="layer: expected a recurrent layer or a Stack, got dict"):
         sensitivity({}, x)
-    with pytest.raises(TypeError, match="trace: expected what forward"):
+    with pytest.raises(TypeError, match="trace: expected the trace of a recurrent layer"):
         step_jacobians(make_lstm())
     with pytest.raises(ValueError, match=r"of: expected 'h' \(this cell's only state is h\), got 'c'"):
         sensitivity(make_rnn(), x, of="c")
@@ -783,5 +783,5 @@ def test_refuses_what_is_no_layer_or_has_no_cell():
 def test_jacobian_refuses_bad_times(arguments, error, text):
     with pytest.raises(error, match=text):
         jacobian(make_lstm(), np.ones((T, I)), *arguments)
-    with pytest.raises(ValueError, match="s: expected None, for c0"):
+    with pytest.raises(ValueError, match="s: expected None, since c0"):
         jacobian(make_lstm(), np.ones((T, I)), 0, 0, wrt="c0")

@@ -147,7 +147,7 @@ def test_network_says_what_is_wrong():
         (lambda: net.loss(trace, y + 0.0), TypeError, "y: expected whole numbers"),
         (lambda: net.loss(trace, y + 6), ValueError, "y: expected 0 to 5, or -1"),
         (lambda: net.loss(trace, y * 0 - 1), ValueError, "y: expected at least one letter that counts"),
-        (lambda: net.backward(network().forward(x), y), ValueError, "trace: expected what forward of this network"),
+        (lambda: net.backward(network().forward(x), y), ValueError, "trace: expected a trace of this network"),
     ):
         with pytest.raises(error, match=text):
             call()
@@ -277,7 +277,7 @@ def test_fit_says_what_is_wrong():
         ({"window": 1.5}, TypeError, "window: expected a whole number"),
         ({"schedule": "up"}, ValueError, "schedule: expected one of 'constant', 'linear', 'cosine'"),
         ({"optimizer": "2015"}, ValueError, "optimizer: expected one of 'sgd', 'adam'"),
-        ({"optimizer": Rule2015()}, TypeError, "optimizer: expected an Optimizer of first derivatives"),
+        ({"optimizer": Rule2015()}, TypeError, "optimizer: expected a rule of first derivatives"),
         ({"clip": -1}, ValueError, "clip: expected a finite number at least 0"),
         ({"resume": True}, RuntimeError, r"call fit or CharacterModel\.load first"),
     ):
@@ -286,7 +286,7 @@ def test_fit_says_what_is_wrong():
     with pytest.raises(RuntimeError, match=r"call fit or CharacterModel\.load first"):
         model.read("a")
     model = fitted()
-    with pytest.raises(ValueError, match="text: expected the text that training began with, got another one"):
+    with pytest.raises(ValueError, match="text: expected the text that training began with, got a different one"):
         model.fit(TEXT[::-1], resume=True)
     with pytest.raises(ValueError, match="hidden_sizes: expected one size or more"):
         CharacterModel(())

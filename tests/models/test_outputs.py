@@ -124,7 +124,7 @@ def test_targets_that_are_refused(output, what):
 
 def test_a_sigmoid_refuses_what_is_no_probability():
     net = make("sigmoid")
-    with pytest.raises(ValueError, match=r"^y: expected numbers from 0 to 1, or NaN where none counts, got 1\.5"):
+    with pytest.raises(ValueError, match=r"^y: expected numbers from 0 to 1, or NaN if one doesn't count, got 1\.5"):
         net.loss(net.forward(problem()[0]), np.full((T, B, C), 1.5))
 
 

@@ -802,8 +802,8 @@ def test_another_process_writes_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"alt": ""}, ValueError, "alt: expected what the figure shows in words, got an empty text"),
-        ({"alt": " \n\t"}, ValueError, "alt: expected what the figure shows"),
+        ({"alt": ""}, ValueError, "alt: expected a description of the figure, got an empty text"),
+        ({"alt": " \n\t"}, ValueError, "alt: expected a description of the figure"),
         ({"alt": None}, TypeError, "alt: expected a str, got NoneType"),
         ({"alt": "a\x00b"}, ValueError, "alt: expected text without control characters"),
         ({"alt": "x", "formats": ["pdf"]}, ValueError, "formats: expected one of svg, png; got 'pdf'"),
@@ -906,7 +906,7 @@ def test_few_colours_look_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("what", "alt", "error", "says"),
     [
-        (lambda: small(), "", ValueError, "alt: expected what the figure shows in words, got an empty text"),
+        (lambda: small(), "", ValueError, "alt: expected a description of the figure, got an empty text"),
         (lambda: small(), None, TypeError, "alt: expected a str, got NoneType"),
         (lambda: [1, 2], "x", TypeError, "ax_or_figure: expected matplotlib Axes or a Figure, got list"),
     ],

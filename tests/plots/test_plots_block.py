@@ -147,7 +147,7 @@ def test_the_block_of_a_cell_of_one_s_own_with_the_same_names():
 
 @pytest.mark.parametrize("layer", [SimpleRNN(2, 3, seed=0), GRU(2, 3, seed=0)], ids=repr)
 def test_the_block_of_another_cell_is_refused(layer):
-    with pytest.raises(TypeError, match="trace: expected what forward of an LSTM returned, got Trace"):
+    with pytest.raises(TypeError, match="trace: expected the trace of an LSTM, got Trace"):
         plots.block_step(layer.forward(np.ones((4, 1, 2))))
 
 
@@ -197,7 +197,7 @@ def test_block_step_says_what_is_wrong(options, error, says):
 def test_only_traces_of_an_lstm_have_a_block():
     trace = SimpleRNN(2, 3, seed=0).forward(np.zeros((4, 1, 2)))
     for function in (plots.block_step, plots.block_history):
-        with pytest.raises(TypeError, match="trace: expected what forward of an LSTM returned, got"):
+        with pytest.raises(TypeError, match="trace: expected the trace of an LSTM, got"):
             function(trace)
 
 

@@ -175,7 +175,7 @@ def test_bad_input(function):
 
 
 def test_html_refuses_an_empty_alt():
-    with pytest.raises(ValueError, match="alt: expected what the figure shows in words, got an empty text"):
+    with pytest.raises(ValueError, match="alt: expected a description of the figure, got an empty text"):
         plots.coloured_letters_html("a", [1], alt=" ")
 
 

@@ -203,7 +203,7 @@ def test_a_name_is_given_once_and_a_function_takes_the_data_or_nothing(registry)
     [
         (("picture", "alt", "reading"), TypeError, "example: expected a Figure or the bytes of a GIF, got str"),
         ((b"\x89PNG", "alt", "reading"), TypeError, "got bytes"),
-        ((b"GIF89a", " ", "reading"), ValueError, "alt: expected what the figure shows"),
+        ((b"GIF89a", " ", "reading"), ValueError, "alt: expected a description of the figure"),
         ((b"GIF89a", "alt", ""), ValueError, "example: expected how to read it in words"),
     ],
 )
