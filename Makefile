@@ -10,10 +10,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 # with, and what studies may use (pandas, Dask); PyTorch is a large download, so without it those tests are skipped.
 COMPARE ?=
 WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare $(VENV)/.studies)
-# BROWSER=1 also installs playwright, with which a test opens the notebooks in Chromium (which it needs: apt-get install
-# chromium, say).
+# BROWSER=1 also installs playwright and Sphinx: tests open the notebooks and the site in Chromium (which they need:
+# apt-get install chromium, say).
 BROWSER ?=
-WITH_BROWSER := $(if $(filter-out 0 no,$(BROWSER)),$(VENV)/.browser)
+WITH_BROWSER := $(if $(filter-out 0 no,$(BROWSER)),$(VENV)/.browser $(VENV)/.docs)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?= --json build/benchmark.json --figure figures/benchmark
@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types figures bench lab notebooks check-notebooks site constraints clean FORCE
+.PHONY: help demo test lint types figures bench lab notebooks check-notebooks site package constraints clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,8 +39,9 @@ test: $(VENV)/.test $(VENV)/.notebooks $(WITH_COMPARE) $(WITH_BROWSER) ## all te
 	@$(if $(PYTEST_ARGS),:,echo "All tests take about fifteen minutes on two cores, most of it compiling.")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.test ## ruff
+lint: $(VENV)/.test ## ruff and codespell
 	$(BIN)/python -m ruff check .
+	$(BIN)/codespell
 
 types: $(VENV)/.test ## mypy
 	$(BIN)/python -m mypy
@@ -62,6 +63,16 @@ check-notebooks: $(VENV)/.notebooks ## run every notebook and the solutions of i
 
 site: $(VENV)/.core $(VENV)/.docs ## the site, from the stored notebooks and figures, into build/site
 	$(BIN)/python docs/build.py
+
+package: $(VENV)/.release ## sdist and wheel into dist/, checked, installed apart and tried
+	rm -rf dist build/installed
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PYTHON) -m venv build/installed
+	build/installed/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt dist/*.whl
+	cd build/installed && bin/lstm-numba demo --quick --out .
 
 constraints: ## refresh constraints.txt from pyproject.toml (needs uv)
 	@{ printf '%s\n' \
@@ -92,7 +103,7 @@ $(BIN)/python:
 		*) echo "make: '$(PYTHON)' is Python $$version, and Python 3.11 to 3.14 is needed. Name one: make PYTHON=python3.12 ..." >&2; exit 1 ;; \
 	esac
 	@echo "Making $(VENV), once; the next calls are quick."
-	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare studies browser notebooks bench docs)
+	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare studies browser notebooks bench docs release)
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
@@ -100,7 +111,7 @@ $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@
 
-$(VENV)/.test $(VENV)/.compare $(VENV)/.studies $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
+$(VENV)/.test $(VENV)/.compare $(VENV)/.studies $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$*]'
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@ $(VENV)/.core

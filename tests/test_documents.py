@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import lstm_numba
 from lstm_numba.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,6 @@ def test_the_citation_names_this_version():
     yaml = pytest.importorskip("yaml", reason="pyyaml, which reads CITATION.cff, is not installed")
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (citation["version"], citation["license"]) == (lstm_numba.__version__, project["license"])
     assert citation["authors"] == project["authors"]
     assert citation["cff-version"] == "1.2.0" and {"message", "title", "type"} <= set(citation)

@@ -77,8 +77,32 @@ def project_files(untracked: bool = True) -> list[Path]:
 # --- pyproject.toml -------------------------------------------------------------------------------
 
 
-def test_version_is_the_package_s_own():
-    assert PROJECT["version"] == lstm_numba.__version__
+def test_version_is_said_in_one_place_and_in_the_changelog():
+    assert "version" in PROJECT["dynamic"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "lstm_numba.__version__"}
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[([\d.]+)\]", changelog, flags=re.MULTILINE)[0] == lstm_numba.__version__
+
+
+def test_workflows_call_what_there_is():
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    commands = []
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        commands += [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    called = {target for command in commands for target in re.findall(r"^make (\S+)", command, re.MULTILINE)}
+    assert {"site", "package"} <= called <= makefile_targets()
+    assert ".ci/run" in commands and (ROOT / ".ci" / "run").is_file()
+    for extras in re.findall(r"\.\[([\w,]+)\]", "\n".join(commands)):
+        assert set(extras.split(",")) <= set(EXTRAS)
+
+
+def test_hooks_before_a_commit_are_the_pinned_tools():
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    pins = {requirement.name: str(requirement.specifier) for requirement in constraints()}
+    hooks = {repo["repo"].rsplit("/", 1)[1].removesuffix("-pre-commit"): repo["rev"] for repo in config["repos"]}
+    assert hooks == {name: pins[name].replace("==", "v") for name in ("ruff", "codespell")}
 
 
 def test_supported_pythons_are_those_of_the_classifiers():
