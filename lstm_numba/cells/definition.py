@@ -193,6 +193,8 @@ class Cell:
         it, ``epsilon_s_prev`` (0 if left out) and ``dV_k``. Write the slope of a function with its value:
         ``slope(gate, i)``.
 
+        Model files hold the forward step only. A model that is loaded from one has the derived backward step.
+
         Parameters
         ----------
         function

@@ -724,6 +724,8 @@ class Stack:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, options, initial states and lengths to a safetensors file, whole or not at all.
 
+        Of a cell of your own the file holds the forward step; a loaded stack has the derived backward step.
+
         Raises
         ------
         OSError

@@ -888,6 +888,17 @@ def test_the_unit_of_2014_is_one_layer_under_either_name(tmp_path):
         assert np.array_equal(again.parameters().flat, named.parameters().flat)
 
 
+def test_a_file_holds_the_forward_step_and_the_backward_step_is_derived(tmp_path):
+    own = cells.cell("def own(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h")
+    own.backward("def back(h, epsilon_h):\n    delta = 7 * epsilon_h\n    return delta")
+    stack = Stack(I, (3,), cell=own, dtype=np.float64, seed=0)
+    stack.save(tmp_path / "stack.safetensors")
+    again = Stack.load(tmp_path / "stack.safetensors")
+    x = np.random.default_rng(0).standard_normal((T, B, I))
+    assert np.array_equal(again.forward(x).h, stack.forward(x).h)
+    assert gradcheck(again).passed and not gradcheck(stack).passed
+
+
 def test_forward_refuses_input():
     stack = make()
     for error, x in ((ValueError, np.zeros((T, I))), (ValueError, np.zeros((T, B, I + 1))),
