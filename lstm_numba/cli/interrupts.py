@@ -1,6 +1,10 @@
 """What Ctrl-C and SIGTERM do to a command: one line on standard error, exit code 130 or 143, and never a traceback.
 
 SIGTERM goes the way of Ctrl-C, so that training keeps what it has learned. A second signal ends the process at once.
+
+Python sees a signal only between two of its own instructions, and the compiler may work for seconds without one. So a
+thread waits for signals, too (`_Interrupts.watch`), and ends the process where Python doesn't come back in time. That
+loses nothing: files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -9,17 +13,22 @@ import os
 import signal
 import sys
 import threading
+import time
+from contextlib import suppress
 
 # As `typing` has it, which takes longer to import than this module: until then a Ctrl-C is a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, NoReturn
 
 _LINE = "lstm-numba: interrupted"
 _CTRL_C = 128 + signal.SIGINT
 _AGAIN = 0.05  # seconds until an interrupt that was lost is sent again
+_PATIENCE = 0.5  # seconds in which Python has to see a signal
+_UNWINDING = 5  # seconds from then on until it has to end; C code may forget an exception
+_KEEPING = "lstm-numba: finishing the step under way, to keep what was learned; once more stops at once"
 
 
 class _Interrupts:
@@ -46,11 +55,15 @@ class _Interrupts:
     def ctrl_c(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, or end the process if that was done before."""
         if self.raised:
-            if not self._said:
-                os.write(2, f"{_LINE}\n".encode())
-            os._exit(self.code or _CTRL_C)
+            self._end(number)
         self.raised, self.code = True, self.code or _CTRL_C
         raise KeyboardInterrupt
+
+    def _end(self, number: int) -> NoReturn:
+        """End the process without another instruction of the main thread."""
+        if not self._said:
+            os.write(2, f"{_LINE}\n".encode())
+        os._exit(self.code or 128 + number)
 
     def terminate(self, number: int, frame: FrameType | None) -> None:
         """Do what Ctrl-C does at this moment, and remember that it was SIGTERM."""
@@ -58,11 +71,40 @@ class _Interrupts:
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
             handler(number, frame)
+        else:  # Ctrl-C is ignored, as in the background of a script
+            self.ctrl_c(number, frame)
+
+    def watch(self, pipe: int) -> None:
+        """Read the numbers of signals from a pipe, and end the process if Python doesn't see them in time.
+
+        Where a command has its own way to stop, as training has, the second signal ends the process.
+        """
+        came = 0
+        while byte := os.read(pipe, 1):
+            number = byte[0]
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            came += 1
+            kept = self._kept()
+            time.sleep(_PATIENCE)
+            kept = kept or self._kept()
+
+            if came == 1 and kept:
+                os.write(2, f"{_KEEPING}\n".encode())
+                continue
+            if came == 1 and self.raised:
+                time.sleep(_UNWINDING)
+            self._end(number)
+
+    def _kept(self) -> bool:
+        """Whether a command handles Ctrl-C by itself."""
+        return callable(handler := signal.getsignal(signal.SIGINT)) and handler != self.ctrl_c
 
     def lost(self, problem: Any) -> None:
         """Raise an interrupt again that came where Python can only print it, as in a destructor or a callback."""
         if not issubclass(problem.exc_type, KeyboardInterrupt):
-            self._hook(problem)
+            if not self.raised:  # else of an object that the interrupt left half made
+                self._hook(problem)
             return
         self.raised = False
         again = threading.Timer(_AGAIN, _signal_main_thread)
@@ -91,12 +133,17 @@ def guarded(run: Callable[[], int], for_good: bool) -> int:
     interrupts = _Interrupts()
     before = _listen(interrupts)
     try:
+        if for_good and before:
+            _start_watch(interrupts)
         code = run()
     except BaseException as error:
         # A library may turn an interrupt into an error of its own.
         if interrupts.code is None and not isinstance(error, KeyboardInterrupt):
             raise
         interrupts.say()
+        if for_good:  # another thread may be compiling, which Python's own way to end doesn't survive
+            _flush()
+            os._exit(interrupts.code or _CTRL_C)
         return interrupts.code or _CTRL_C
     finally:
         interrupts.raised = True  # nothing is left that an exception could stop
@@ -116,6 +163,23 @@ def _listen(interrupts: _Interrupts) -> dict[Any, Any]:
             before[number] = signal.signal(number, handler)
     before["unraisable"], sys.unraisablehook = sys.unraisablehook, interrupts.lost
     return before
+
+
+def _start_watch(interrupts: _Interrupts) -> None:
+    """Have signals written to a pipe, too, and a thread wait for them; on Windows that would take a socket."""
+    if sys.platform == "win32":
+        return
+    pipe, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child's signals are not this process's
+    threading.Thread(target=interrupts.watch, args=(pipe,), name="lstm-numba signals", daemon=True).start()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # a reader who went away, a closed stream, none at all
+            stream.flush()
 
 
 def _restore(before: dict[Any, Any]) -> None:

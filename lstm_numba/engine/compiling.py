@@ -8,18 +8,22 @@ reader who edits code:
   engine's files (and of Numba's version), so an edit anywhere recompiles.
 * Numba trusts what it finds there: an empty file, half of one or a flipped bit ends in a traceback, or in a crash. Here
   each file begins with a checksum, and what can't be read is compiled again.
+* Where Ctrl-C comes while LLVM calls back into Python, the KeyboardInterrupt is printed and forgotten. Here it is sent
+  again.
 * Where no cache folder can be written (a read-only install, a locked-down lab machine) Numba refuses to import a module
   with ``cache=True``. Here the package then simply compiles anew in each process.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import hashlib
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +178,46 @@ def _refused(function: Callable[..., Any]) -> Callable[..., Any]:
     return refuse
 
 
+_AGAIN = 0.05  # seconds until an interrupt that was lost is sent again
+
+
+@contextlib.contextmanager
+def _no_interrupt_is_lost():
+    """Send an interrupt again that came where Python could only print it; raise it in the end if need be."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    again, before = [], sys.unraisablehook
+
+    def keep(problem):
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            again.append(threading.Timer(_AGAIN, _thread.interrupt_main))
+            again[-1].start()
+        else:
+            before(problem)
+
+    sys.unraisablehook = keep
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in again:
+            timer.cancel()
+        if again:  # in place of whatever went wrong because of it
+            raise KeyboardInterrupt from None
+
+
+def _interruptible(compile):
+    """Return a dispatcher's method `compile` from which a KeyboardInterrupt always comes through."""
+
+    @functools.wraps(compile)
+    def compile_or_raise(*arguments):
+        with _no_interrupt_is_lost():
+            return compile(*arguments)
+
+    return compile_or_raise
+
+
 _SETTINGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -198,6 +242,7 @@ def jit(function=None, *, calls=(), key=""):
     if _INTERPRETED:
         return _refused(function)
     dispatcher = njit(nogil=True, **_SETTINGS)(function)
+    dispatcher.compile = _interruptible(dispatcher.compile)
     # Where there is nowhere to write, or the source lies in an archive, there is no cache ("no locator available").
     with contextlib.suppress(RuntimeError, OSError):
         dispatcher._cache = _PackageCache(function, calls, key)
@@ -287,7 +332,7 @@ class Outlined:
             compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, {"nopython": True, **_SETTINGS})
             with contextlib.suppress(RuntimeError, OSError):
                 compiled._cache = _PackageCache(self.function, self.calls)  # type: ignore[attr-defined]
-            compiled.compile()
+            _interruptible(compiled.compile)()
             binding.add_symbol(name, compiled.address)
             self._bound[dtype] = compiled
         return name

@@ -16,7 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -36,6 +36,7 @@ def _available_cores() -> int:
 
 Launch = Callable[[Callable[[], None], int], object]
 
+_MOMENT = 0.1  # seconds that an interrupted call waits for what other threads do for it
 _limit = _available_cores()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -136,7 +137,8 @@ def _on_borrowed(launch: Launch, work: Callable[[], object], parts: int, failed:
 def run(jobs: Sequence[Callable[[], object]]) -> list:
     """Call every job, side by side where threads are free; return their results in order.
 
-    The first exception of a job is raised after all have ended.
+    The first exception of a job is raised after all have ended; a KeyboardInterrupt at once, since a job that is being
+    compiled takes seconds.
     """
     available = budget()
     if available == 1 or len(jobs) == 1:
@@ -175,11 +177,21 @@ def run(jobs: Sequence[Callable[[], object]]) -> list:
         try:
             # What no thread has begun is done here: all of them may be waiting, as this one would, for such jobs.
             results.append(with_share(job) if other is None or other.cancel() else other.result())
+        except KeyboardInterrupt:
+            _leave(others)
+            raise
         except BaseException as error:
             errors.append(error)
     if errors:
         raise errors[0]
     return results
+
+
+def _leave(jobs: Sequence[Future]) -> None:
+    """Wait no more than a moment for jobs under way, and begin none of the others."""
+    for job in jobs:
+        job.cancel()
+    wait(jobs, timeout=_MOMENT)
 
 
 def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) -> list:

@@ -9,12 +9,14 @@ import linecache
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core import codegen
 
 import lstm_numba as ln
 from lstm_numba import cells
@@ -220,6 +222,34 @@ def test_damaged_files_of_the_cache_are_compiled_again_and_named_once(tiny, how,
     lines = [f"lstm_numba: {path}: the compiled code in it is damaged; compiling it again" for path in damaged]
     assert sorted(said.splitlines()) == sorted(lines)
     assert run_tiny(tiny) == ({"from cache": 2, "compiled": 0}, "")
+
+
+def test_an_interrupt_in_a_callback_of_the_compiler_comes_through(monkeypatch):
+    """LLVM has then no code for the function, and Numba an error of its own; the next call compiles it again."""
+
+    @compiling.jit
+    def twice(x):
+        return 2 * x
+
+    twice._cache.disable()
+    assert twice(1) == 2  # imports all of the compiler
+    compiled = codegen.JITCodeLibrary._object_compiled_hook.__func__
+
+    def interrupted(cls, *arguments):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        compiled(cls, *arguments)
+
+    monkeypatch.setattr(codegen.JITCodeLibrary, "_object_compiled_hook", classmethod(interrupted))
+    engine = twice.targetctx.codegen()._engine
+    engine.set_object_cache(codegen.JITCodeLibrary._object_compiled_hook, codegen.JITCodeLibrary._object_getbuffer_hook)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            twice(1.0)
+    finally:
+        hooks = codegen.JITCodeLibrary._object_compiled_hook, codegen.JITCodeLibrary._object_getbuffer_hook
+        engine.set_object_cache(*hooks)
+    assert twice(2.0) == 4.0
 
 
 def test_whole_files_of_the_cache_that_cannot_be_used_are_compiled_again(tiny):

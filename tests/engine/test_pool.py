@@ -70,6 +70,24 @@ def test_an_exception_comes_after_all_tasks_have_ended(limit, bad):
     assert pool.run([lambda: 1, lambda: 2]) == [1, 2]
 
 
+def test_ctrl_c_does_not_wait_for_jobs_under_way():
+    end, ended = threading.Event(), threading.Event()
+
+    def long():
+        end.wait(60)
+        ended.set()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([interrupted, long])
+    assert time.monotonic() - began < 10
+    end.set()
+    assert ended.wait(60) and pool.run([lambda: 1, lambda: 2]) == [1, 2]
+
+
 def test_of_several_exceptions_the_first_task_s_is_raised():
     pool.set_num_threads(3)
 
