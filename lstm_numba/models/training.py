@@ -98,27 +98,38 @@ class Progress:
 
 
 class Stop:
-    """Turns Ctrl-C into a wish that the loop fulfils between two steps, so that no update is left half done."""
+    """Turns Ctrl-C into a wish that the loop fulfils between two steps, so that no update is left half done.
+
+    Before the first update Ctrl-C raises KeyboardInterrupt as ever: kernels may be compiling, which takes seconds, and
+    there is nothing to keep yet.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._deferring = False
+        self._before: Any = None
 
     def _ask(self, *_: Any) -> None:
         if self.asked:  # a second Ctrl-C: at once
             raise KeyboardInterrupt
         self.asked = True
 
+    def defer(self) -> None:
+        """Take Ctrl-C for a wish from now on, unless it is ignored; only the main thread may change its handler."""
+        if self._deferring or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+            self._deferring = True
+
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Listen while training runs; only the main thread may change how signals are handled."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = signal.signal(signal.SIGINT, self._ask)
+        """Put the handler back in the end, if it was changed in between."""
         try:
             yield self
         finally:
-            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+            if self._deferring:
+                signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
 
 
 def progress_bar(total: int, show: bool | None, initial: int = 0, unit: str = "step") -> Any:
@@ -174,6 +185,9 @@ def fit(
     ------
     DivergedError
         When the loss or the gradient is no longer finite; the network then holds the last good weights.
+    KeyboardInterrupt
+        After Ctrl-C before the first update, with nothing changed, or after a second Ctrl-C. After the first one in
+        between, the step under way is finished, and `fit` returns.
     """
     theta = network.parameters().flat
     if progress.current is not None:
@@ -235,7 +249,7 @@ class _Run:
                 while p.step < len(self.batches) and not (stop.asked or self.batches.finished):
                     if self.schedule:
                         self.optimizer.learning_rate = rate * self.schedule(self.done / self.total)
-                    self._step()
+                    self._step(stop)
                     self._show(bar)
         finally:
             self.optimizer.learning_rate = rate
@@ -248,7 +262,7 @@ class _Run:
         if not np.isfinite(theta).all():
             _raise_diverged(self.network, self.progress, _in_parameters(self.network))
 
-    def _step(self) -> None:
+    def _step(self, stop: Stop) -> None:
         """Forward, backward and update for one batch."""
         begin, p, network = time.perf_counter(), self.progress, self.network
         batch = self.batches.batch(p.epoch, p.step)
@@ -262,12 +276,12 @@ class _Run:
         if not (np.isfinite(loss) and all(np.isfinite(each).all() for own in state for each in own)):
             _raise_diverged(network, p, _in_trace(network, trace))
 
-        clipped = self._update(trace, y)
+        clipped = self._update(trace, y, stop)
         p.carried = state or None
         self._add_up(self.batches.sums(trace, y, loss) | {"clipped": clipped, "seconds": time.perf_counter() - begin})
         p.step += 1
 
-    def _update(self, trace: NetworkTrace, y: NDArray) -> bool:
+    def _update(self, trace: NetworkTrace, y: NDArray, stop: Stop) -> bool:
         """Change the weights; return whether the gradient was clipped."""
         network, theta, good = self.network, self.network.parameters().flat, self.progress.good
         network._backward(trace, y, self.gradients, training=True)
@@ -276,6 +290,7 @@ class _Run:
             network._second_derivatives(trace, y, self.seconds, training=True)
         second = None if self.seconds is None else self.seconds.flat
 
+        stop.defer()
         if not self.optimizer.step(theta, self.gradients.flat, second, keep=good):
             found = _in_parameters(network)
             np.copyto(theta, good)  # type: ignore[arg-type]
