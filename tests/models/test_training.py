@@ -411,7 +411,7 @@ SETTINGS = {
     "float64": ({"cell": "rnn", "dtype": np.float64, "dropout": 0.5},
                 {"optimizer": Adam(0.01), "patience": 3}, VALID),
 }
-PLACES = {"first step": (0, 0), "in an epoch": (1, 2), "last step of an epoch": (1, STEPS - 1), "last epoch": (3, 1)}
+PLACES = {"second step": (0, 1), "in an epoch": (1, 2), "last step of an epoch": (1, STEPS - 1), "last epoch": (3, 1)}
 each_setting = pytest.mark.parametrize("name", SETTINGS)
 
 
@@ -444,6 +444,32 @@ def test_ctrl_c_keeps_what_was_learned_and_going_on_changes_no_bit(name, place, 
     same_training(loaded, straight)
     same_training(go_on(name, stopped), straight)  # without a file
     same_training(Tagger.load(tmp_path / "other.safetensors"), straight)
+
+
+@each_setting
+def test_ctrl_c_before_the_first_update_raises_and_changes_nothing(name, interrupt, tmp_path):
+    straight = fit(name)
+    interrupt((0, 0))
+    tagger, path = make(**SETTINGS[name][0]), tmp_path / "model.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(name, tagger, checkpoint=path)
+    assert not path.exists() and (tagger._progress.epoch, tagger._progress.step) == (0, 0)
+    same_training(go_on(name, tagger), straight)
+
+
+@each_setting
+def test_ctrl_c_in_the_first_step_of_a_resumption_changes_nothing(name, interrupt, tmp_path):
+    straight = fit(name)
+    tagger, path = fit(name, epochs=2), tmp_path / "model.safetensors"
+    tagger.save(path, training_state=True)
+    before, loaded = path.read_bytes(), Tagger.load(path)
+    interrupt((2, 0))
+    with pytest.raises(KeyboardInterrupt):
+        go_on(name, loaded, checkpoint=path)
+    assert path.read_bytes() == before
+    loaded.save(path, training_state=True)
+    same_training(go_on(name, loaded), straight)
+    same_training(go_on(name, Tagger.load(path)), straight)
 
 
 @each_setting
@@ -567,6 +593,16 @@ def test_the_handler_of_before_comes_back_after_an_error_too():
         with pytest.raises(ZeroDivisionError):
             make().fit(TRAIN, epochs=1, on_epoch=lambda row: 1 / 0, show=False)
         assert signal.getsignal(signal.SIGINT) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_who_ignores_ctrl_c_goes_on_to():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        tagger = make().fit(TRAIN, epochs=2, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT), show=False)
+        assert (tagger.stopped, tagger.history["epoch"]) == ("", [1, 2])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
