@@ -26,10 +26,10 @@ from lstm_numba.data import characters
 from lstm_numba.layers import checkpoints
 from lstm_numba.layers.recurrent import Trace
 from lstm_numba.layers.stack import checked_sizes
-from lstm_numba.models import losses, optimizers, training
+from lstm_numba.models import losses, optimizers
 from lstm_numba.models.batches import Streams
 from lstm_numba.models.character_network import CharacterNetwork
-from lstm_numba.models.learner import Learner
+from lstm_numba.models.learner import Learner, Schedule, schedule_name
 from lstm_numba.models.network import NetworkState
 from lstm_numba.models.optimizers import Adam, Optimizer
 
@@ -168,7 +168,7 @@ class CharacterModel(Learner):
         streams: int = 8,
         window: int = 64,
         optimizer: Optimizer | str | None = None,
-        schedule: str = "linear",
+        schedule: Schedule = "linear",
         clip: float | None = 1.0,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -191,7 +191,8 @@ class CharacterModel(Learner):
         optimizer
             An `Optimizer`, or "sgd" or "adam"; Adam with a learning rate of 0.01 by default.
         schedule
-            How the learning rate decreases: "constant", "linear" or "cosine".
+            How the learning rate changes: "constant", "linear" or "cosine", or a function of the share of training that
+            is done, 0 … 1, that returns a factor. A file doesn't hold a function: give it again to resume.
         clip
             Largest norm of the gradient; None: no clipping.
         checkpoint
@@ -232,7 +233,7 @@ class CharacterModel(Learner):
             self.encode(text), self._fit_options["streams"], self._fit_options["window"], self.seed
         )
         evaluate = None if validation is None else lambda: (self.bits_per_character(validation),)
-        return self._train(windows, evaluate, checkpoint, epochs=epochs, on_epoch=on_epoch, show=show)
+        return self._train(windows, evaluate, checkpoint, schedule, epochs=epochs, on_epoch=on_epoch, show=show)
 
     def _start(
         self,
@@ -240,7 +241,7 @@ class CharacterModel(Learner):
         streams: int,
         window: int,
         optimizer: Optimizer | str | None,
-        schedule: str,
+        schedule: Schedule,
         clip: float | None,
     ) -> None:
         """Prepare the first epoch. Earlier weights are kept until all arguments are checked."""
@@ -257,13 +258,13 @@ class CharacterModel(Learner):
 
     @staticmethod
     def _checked_options(  # type: ignore[override]
-        streams: int, window: int, schedule: str, clip: float | None, text: list[int]
+        streams: int, window: int, schedule: Schedule, clip: float | None, text: list[int]
     ) -> dict[str, Any]:
         length, checksum = text
         return {
             "streams": _checks.size("streams", streams),
             "window": _checks.size("window", window),
-            "schedule": _checks.choice("schedule", schedule, training.SCHEDULES),
+            "schedule": schedule_name(schedule),
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "text": [_checks.size("text", length, 0), _checks.size("text", checksum, 0)],
         }

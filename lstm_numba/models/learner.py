@@ -20,6 +20,9 @@ from lstm_numba.models.optimizers import OPTIMIZERS, Optimizer
 
 _SCORES = ("loss", "accuracy", "validation_accuracy", "bits", "validation_bits")  # columns to show in one line
 _EPOCHS_SHOWN = 12
+_OWN = "own"  # a schedule that is a function, by which files name it
+
+Schedule = str | Callable[[float], float]
 
 
 class Learner(ABC):
@@ -93,10 +96,14 @@ class Learner(ABC):
         source: Source,
         evaluate: Callable[[], Sequence[float]] | None,
         checkpoint: str | os.PathLike[str] | None,
+        schedule: Schedule,
         **options: Any,
     ) -> Self:
         """Call the fit loop with the settings with which training began."""
         own = self._fit_options
+        if own["schedule"] == _OWN and not callable(schedule):
+            text = "expected the function with which training began, which a file can't hold"
+            raise ValueError(f"schedule: {text}, got {schedule!r:.60}")
         training.fit(
             self.network,
             source,
@@ -105,7 +112,7 @@ class Learner(ABC):
             evaluate=evaluate,
             clip=own["clip"],
             patience=own.get("patience"),
-            schedule=training.SCHEDULES[own["schedule"]],
+            schedule=_checked(schedule) if own["schedule"] == _OWN else training.SCHEDULES[own["schedule"]],
             checkpoint=None if checkpoint is None else lambda: self.save(checkpoint, training_state=True),
             **options,
         )
@@ -229,6 +236,16 @@ class Learner(ABC):
         if set(rule.state) != wanted:
             raise ValueError(f"optimizer: expected a memory of {sorted(wanted)}, got {sorted(rule.state)}")
         self._optimizer = rule
+
+
+def schedule_name(schedule: Schedule) -> str:
+    """Return the name of a schedule in files, or raise."""
+    return _OWN if callable(schedule) else _checks.choice("schedule", schedule, (*training.SCHEDULES, _OWN))
+
+
+def _checked(schedule: Any) -> Callable[[float], float]:
+    """Return a schedule whose factors are checked."""
+    return lambda share: _checks.number("schedule", schedule(share), 0)
 
 
 def _checked_history(history: Any) -> dict[str, list[float]]:

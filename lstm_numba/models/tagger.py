@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
@@ -25,10 +26,9 @@ from lstm_numba.layers.stack import checked_sizes
 from lstm_numba.models import optimizers
 from lstm_numba.models.batches import Batches, make_batch
 from lstm_numba.models.embedding import Embedding
-from lstm_numba.models.learner import Learner
+from lstm_numba.models.learner import Learner, Schedule, schedule_name
 from lstm_numba.models.network import Network, NetworkTrace
 from lstm_numba.models.optimizers import Adam, Optimizer
-from lstm_numba.models.training import SCHEDULES
 
 _AT_A_TIME = 256  # sequences per batch in prediction
 
@@ -101,6 +101,8 @@ class Tagger(Learner):
         seed: int = 0,
         **network_options: Any,
     ) -> None:
+        given = dict(locals())
+        self._given = {name: given[name] for name in _SETTINGS} | network_options
         if window is not None and _checks.size("window", window) % 2 == 0:
             raise ValueError(f"window: expected an odd number of words, got {window}")
         if word_vectors is not None and not isinstance(word_vectors, WordVectors):
@@ -130,6 +132,34 @@ class Tagger(Learner):
         self.vocabulary: Vocabulary
         self._labels: LabelSet
         self._n_learned: int
+
+    # -- scikit-learn's habits ----------------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings as they were given, by name; ``deep`` changes nothing."""
+        return dict(self._given)
+
+    def set_params(self, **settings: Any) -> Self:
+        """Change settings, and forget what was learned.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such setting, or its value is invalid; nothing is changed then.
+        """
+        changed = type(self)(**self._given | settings)
+        vars(self).clear()
+        vars(self).update(vars(changed))
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn (1.6 or later) asks of an estimator.
+
+        It is neither a classifier nor a regressor: a sentence has a list of labels, which scikit-learn can't stratify.
+        """
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True), input_tags=InputTags(two_d_array=False))
 
     # -- what it is made of -------------------------------------------------------------------------------------------
 
@@ -179,14 +209,14 @@ class Tagger(Learner):
 
     def fit(
         self,
-        train: Iterable[TaggedSentence],
-        validation: Iterable[TaggedSentence] | None = None,
+        train: Iterable[TaggedSentence] | Iterable[Sequence[str]],
+        validation: Iterable[TaggedSentence] | Iterable[Sequence[str]] | None = None,
         *,
         epochs: int = 25,
         batch_size: int = 16,
         batches_per_epoch: int | None = None,
         optimizer: Optimizer | str | None = None,
-        schedule: str = "constant",
+        schedule: Schedule = "constant",
         clip: float | None = None,
         patience: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -200,7 +230,8 @@ class Tagger(Learner):
         ----------
         train, validation
             (words, labels) pairs. With `validation` the tagger keeps the weights of the epoch with the best accuracy on
-            these.
+            these. ``fit(X, y)`` works too, as scikit-learn calls it: lists of words, then as many lists of labels, and
+            no validation.
         epochs
             Epochs in total, including those before a resumption.
         batch_size
@@ -211,7 +242,8 @@ class Tagger(Learner):
             An `Optimizer`, or "sgd", "adam", "2015"; Adam with its usual settings by default. A copy with an empty
             memory is used, so you can give the same object to several taggers.
         schedule
-            How the learning rate decreases over the epochs: "constant", "linear" or "cosine".
+            How the learning rate changes: "constant", "linear" or "cosine", or a function of the share of training that
+            is done, 0 … 1, that returns a factor. A file doesn't hold a function: give it again to resume.
         clip
             Largest norm of the gradient; None: no clipping.
         patience
@@ -241,6 +273,8 @@ class Tagger(Learner):
             If the loss becomes NaN or infinite; the message says where that began, and the last good weights are kept.
         """
         epochs = _checks.size("epochs", epochs)
+        if validation is not None:
+            train, validation = _if_apart(train, validation)
         sentences = _pairs("train", train)
         valid = None if validation is None else _pairs("validation", validation)
         if patience is not None and valid is None:
@@ -255,7 +289,7 @@ class Tagger(Learner):
             *self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"]
         )
         evaluate = None if valid is None else lambda: self.evaluate(valid)
-        return self._train(batches, evaluate, checkpoint, epochs=epochs, on_epoch=on_epoch, show=show)
+        return self._train(batches, evaluate, checkpoint, schedule, epochs=epochs, on_epoch=on_epoch, show=show)
 
     def _continue(self, valid: Sequence[TaggedSentence] | None) -> dict[str, Any]:
         """Prepare the next step of interrupted training; return its settings."""
@@ -272,7 +306,7 @@ class Tagger(Learner):
         batch_size: int,
         batches_per_epoch: int | None,
         optimizer: Optimizer | str | None,
-        schedule: str,
+        schedule: Schedule,
         clip: float | None,
         patience: int | None,
     ) -> dict[str, Any]:
@@ -286,14 +320,14 @@ class Tagger(Learner):
 
     @staticmethod
     def _checked_options(  # type: ignore[override]
-        batch_size: int, batches_per_epoch: int | None, schedule: str, clip: float | None, patience: int | None
+        batch_size: int, batches_per_epoch: int | None, schedule: Schedule, clip: float | None, patience: int | None
     ) -> dict[str, Any]:
         return {
             "batch_size": _checks.size("batch_size", batch_size),
             "batches_per_epoch": (
                 None if batches_per_epoch is None else _checks.size("batches_per_epoch", batches_per_epoch)
             ),
-            "schedule": _checks.choice("schedule", schedule, SCHEDULES),
+            "schedule": schedule_name(schedule),
             "clip": None if clip is None else _checks.number("clip", clip, 0),
             "patience": None if patience is None else _checks.size("patience", patience),
         }
@@ -341,8 +375,17 @@ class Tagger(Learner):
             self._labels.decode(each[:, first:].argmax(axis=1) + first) for each in self.log_probabilities(sentences)
         ]
 
-    def score(self, sentences: Iterable[TaggedSentence]) -> float:
-        """Return the share of words that are labelled correctly, 0 … 1."""
+    def score(
+        self,
+        sentences: Iterable[TaggedSentence] | Iterable[Sequence[str]],
+        labels: Iterable[Sequence[str]] | None = None,
+    ) -> float:
+        """Return the share of words that are labelled correctly, 0 … 1.
+
+        Takes (words, labels) pairs, or lists of words and as many lists of labels.
+        """
+        if labels is not None:
+            sentences, _ = _if_apart(sentences, labels)
         return self.evaluate(sentences)[1]
 
     def evaluate(self, sentences: Iterable[TaggedSentence]) -> tuple[float, float]:
@@ -409,6 +452,9 @@ class Tagger(Learner):
         return tagger
 
 
+_SETTINGS = [name for name, each in inspect.signature(Tagger).parameters.items() if each.kind is not each.VAR_KEYWORD]
+
+
 def _check_one_hot(n_words: int, arrays: Mapping[str, NDArray]) -> None:
     """Raise if a file claims more words than its arrays can take, before making one-hot vectors for them."""
     widths = [array.shape[-1] for array in arrays.values() if array.ndim]
@@ -441,6 +487,20 @@ def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentenc
     if not result:
         raise ValueError(f"{name}: expected at least one sentence, got none")
     return result
+
+
+def _if_apart(
+    first: Iterable[Any], second: Iterable[Any]
+) -> tuple[Iterable[TaggedSentence], Iterable[TaggedSentence] | None]:
+    """Return (X, y) as pairs and None; two lists of pairs as they are."""
+    first = list(_iterable("train", first, "pairs (words, labels)"))
+    head = first[0] if first else ()
+    if not isinstance(head, Sequence) or not head or not all(isinstance(word, str) for word in head):
+        return first, second
+    labels = list(_iterable("y", second, "lists of labels"))
+    if len(labels) != len(first):
+        raise ValueError(f"y: expected a list of labels for each of {len(first)} sentences, got {len(labels)}")
+    return list(zip(first, labels, strict=True)), None
 
 
 def _check_labels(valid: Sequence[TaggedSentence] | None, labels: LabelSet) -> None:

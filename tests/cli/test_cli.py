@@ -25,7 +25,8 @@ from lstm_numba.instruments.jacobians import sensitivity
 from lstm_numba.layers import initial_weights
 from lstm_numba.models import presets
 from lstm_numba.models.optimizers import OPTIMIZERS
-from lstm_numba.models.tagger import SCHEDULES, Tagger
+from lstm_numba.models.tagger import Tagger
+from lstm_numba.models.training import SCHEDULES
 from lstm_numba.tutorials import gallery
 from lstm_numba.tutorials.gallery.subjects import GENERATED_QUERIES
 
@@ -412,7 +413,7 @@ def test_resuming_gives_the_weights_of_training_that_never_stopped(capsys):
     assert run(capsys, "train", *options, "--epochs", "2", "-o", "part.safetensors")[0] == 0
     code, out, err = run(capsys, "train", "--resume", "part.safetensors", *QUERIES, "--epochs", "4")
     assert (code, err) == (0, "")
-    assert "going on with part.safetensors after epoch 2" in out
+    assert "continuing part.safetensors after epoch 2" in out
     np.testing.assert_array_equal(weights("part.safetensors"), weights("whole.safetensors"))
     code, out, _ = run(
         capsys, "train", "--resume", "part.safetensors", *QUERIES, "--epochs", "4", "-o", "c.safetensors"
@@ -441,11 +442,11 @@ def test_a_signal_keeps_what_was_learned_and_says_how_to_go_on(capsys, number):
     first, second = err.splitlines()
     done = int(re.search(r"interrupted in epoch (\d+) of 25; a model.safetensors has what was learned", first)[1]) - 1
     assert len(Tagger.load("a model.safetensors").history["loss"]) == done >= 2
-    resume = shlex.split(second.removeprefix("lstm-numba: go on with: lstm-numba "))
+    resume = shlex.split(second.removeprefix("lstm-numba: continue with: lstm-numba "))
     assert resume[:3] == ["train", "--resume", "a model.safetensors"]
     code, out, _ = run(capsys, *resume)
     assert code == 0
-    assert f"going on with a model.safetensors after epoch {done}" in out
+    assert f"continuing a model.safetensors after epoch {done}" in out
     assert run(capsys, "train", *words, "--batch-size", "3", "-o", "whole.safetensors")[0] == 0
     np.testing.assert_array_equal(weights("a model.safetensors"), weights("whole.safetensors"))
 
@@ -465,7 +466,7 @@ def test_an_interruption_in_json(capsys, monkeypatch):
     report = json.loads(out)
     assert (code, report["stopped"], report["epochs"]) == (130, "interrupted", 1)
     assert report["resume"] == ["lstm-numba", "train", "--resume", "m.safetensors", "--epochs", "5", *QUERIES]
-    assert "go on with" in err
+    assert "continue with" in err
 
 
 def test_training_that_diverges_fails_and_keeps_finite_weights(capsys):
@@ -482,7 +483,7 @@ def test_a_model_is_not_overwritten_unasked(capsys):
     assert run(capsys, "train", *TINY, "--epochs", "1")[0] == 0
     before = Path("model.safetensors").read_bytes()
     error = fails(capsys, "train", *TINY, "--epochs", "2")
-    assert "--output: model.safetensors exists; --resume model.safetensors goes on with it, --overwrite" in error
+    assert "--output: model.safetensors exists; --resume model.safetensors continues it, --overwrite" in error
     assert Path("model.safetensors").read_bytes() == before
     assert run(capsys, "train", *TINY, "--epochs", "2", "--overwrite")[0] == 0
     assert len(Tagger.load("model.safetensors").history["loss"]) == 2
@@ -619,7 +620,7 @@ def test_tag_with_probabilities(capsys, window_model):
 
 def test_tag_without_a_query(capsys, model, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n \n"))
-    assert fails(capsys, "tag", model) == "standard input: expected a query a line, got none"
+    assert fails(capsys, "tag", model) == "standard input: expected a query per line, got none"
     assert fails(capsys, "tag", model, " ") == "WORD: expected at least one word, got only spaces"
 
 

@@ -18,8 +18,8 @@ from lstm_numba.models import losses, training
 from lstm_numba.models.embedding import Embedding
 from lstm_numba.models.network import Network
 from lstm_numba.models.optimizers import SGD, Adam, Optimizer, Rule2015
-from lstm_numba.models.tagger import SCHEDULES, Tagger
-from lstm_numba.models.training import Batches, DivergedError, Progress
+from lstm_numba.models.tagger import Tagger
+from lstm_numba.models.training import SCHEDULES, Batches, DivergedError, Progress
 
 NEWS = generate_news(40, seed=1)
 TRAIN, VALID = NEWS[:30], NEWS[30:]
