@@ -1,8 +1,8 @@
-"""Batches by their place in training, and what an epoch of them says about how well the network does.
+"""Batches by their place in training, and the statistics of an epoch.
 
-Every random choice is made by a generator seeded with (seed, purpose, epoch, step), so that the position alone says
-what comes next: training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training
-that never stopped.
+Every random choice uses a generator seeded with (seed, purpose, epoch, step), so the position in training determines
+what comes next. Training that is stopped anywhere and resumed gives the same numbers, bit for bit, as uninterrupted
+training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDER, CHOICE, DROPOUT = range(3)  # purposes of random numbers
 
 
 class Batch(NamedTuple):
-    """Numbers of words or letters (T, B), classes (T, B) with -1 where none counts, and lengths (B,) or None."""
+    """Numbers of words or letters (T, B), classes (T, B), -1 if a step doesn't count, and lengths (B,) or None."""
 
     x: NDArray
     y: NDArray
@@ -31,24 +31,24 @@ class Batch(NamedTuple):
 
 
 class Source(ABC):
-    """Where the fit loop takes its batches from, and what it writes into the history.
+    """A source of batches for the fit loop, with the columns of its history.
 
     Attributes
     ----------
     seed
-        Of every random choice in training, dropout's included.
+        Seed of every random choice in training, including dropout.
     carries
-        Whether a batch goes on where the batch before it ended, so that the network's states are carried over.
+        Whether a batch continues where the last one ended, so that the network's states are carried over.
     finished
         Whether training may end, before its last epoch or within an epoch.
     added_up
-        Names that `sums` returns.
+        Names of the values that `sums` returns.
     shown
-        Column that `means` returns → its format in the progress bar.
+        Column from `means` → its format in the progress bar.
     validation
-        Columns for what is measured on validation data, in order.
+        Columns of the measurements on validation data, in order.
     score
-        The one of these whose highest value tells which weights to keep; "" to keep the last ones.
+        The column whose highest value decides which weights to keep; "" to keep the last ones.
     """
 
     seed: int
@@ -69,11 +69,11 @@ class Source(ABC):
 
     @abstractmethod
     def sums(self, trace: Any, y: NDArray, loss: float) -> dict[str, float]:
-        """Return what a step adds to the sums of its epoch."""
+        """Return the values that a step adds to the sums of its epoch."""
 
     @abstractmethod
     def means(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
-        """Return columns of the history from the sums over so many steps."""
+        """Return columns of the history, given the sums over a number of steps."""
 
 
 class Batches(Source):
@@ -82,14 +82,14 @@ class Batches(Source):
     Parameters
     ----------
     x, y
-        Sequences of word numbers and of classes, each pair of one length.
+        Sequences of word numbers and of classes, each pair of equal length.
     batch_size
-        Sequences in a batch; the last of an epoch may have fewer.
+        Number of sequences in a batch; the last batch of an epoch may have fewer.
     seed
-        Of the order.
+        Seed of the order.
     per_epoch
-        Batches that make an epoch. None: each sequence once. A number: each batch is drawn anew from all sequences, as
-        the 2015 program does.
+        Number of batches in an epoch. None: each sequence once. A number: each batch is drawn anew from all sequences,
+        as in the 2015 program.
     """
 
     added_up: ClassVar = ("loss", "right", "words", "sequences")
@@ -113,7 +113,7 @@ class Batches(Source):
         return self.per_epoch
 
     def chosen(self, epoch: int, step: int) -> NDArray:
-        """Which sequences make batch `step` of an epoch."""
+        """Return the numbers of the sequences in batch `step` of an epoch."""
         if self.drawn:
             rng = np.random.default_rng((self.seed, CHOICE, epoch, step))
             return rng.choice(len(self.x), self.batch_size, replace=False)
@@ -122,12 +122,12 @@ class Batches(Source):
         return self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return a batch, its longest sequences first: the engine then skips what lies beyond the ends."""
+        """Return a batch with its longest sequences first, so that the engine can skip the padding."""
         chosen = self.chosen(epoch, step)
         return make_batch([self.x[n] for n in chosen], [self.y[n] for n in chosen])
 
     def sums(self, trace: Any, y: NDArray, loss: float) -> dict[str, float]:
-        """Return the loss over all sequences, right words, words and sequences."""
+        """Return the loss over all sequences, and the numbers of correct words, words and sequences."""
         counts = y != losses.IGNORED
         right = (trace.log_probabilities.argmax(axis=2) == y) & counts
         return {
@@ -138,29 +138,29 @@ class Batches(Source):
         }
 
     def means(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
-        """Return the loss of a sequence, and the share of words that were right."""
+        """Return the mean loss of a sequence, and the share of correct words."""
         return {"loss": sums["loss"] / sums["sequences"], "accuracy": sums["right"] / sums["words"]}
 
 
 class Streams(Source):
     """One long sequence in B streams of equal length, read side by side, a window of T steps at a time.
 
-    Each stream goes on from window to window, and the states with it; derivatives end where the window begins. What
-    fills no window at the end of the sequence is left out.
+    Each stream continues from window to window, and so do its states; derivatives stop at the beginning of a window.
+    The end of the sequence is left out if it doesn't fill a window.
 
     Parameters
     ----------
     ids : (n,) whole numbers
-        The sequence. What is predicted at each place is the number that follows.
+        The sequence. At each place the next number is predicted.
     streams, window
         B and T.
     seed
-        Of random choices.
+        Seed of random choices.
 
     Attributes
     ----------
     x, y : (windows, T, B)
-        What is read, and what is predicted.
+        The input, and the numbers to predict.
     """
 
     carries = True
@@ -188,11 +188,11 @@ class Streams(Source):
         return Batch(self.x[step], self.y[step], None)
 
     def sums(self, trace: Any, y: NDArray, loss: float) -> dict[str, float]:
-        """Return the window's bits per step."""
+        """Return the bits per step of a window."""
         return {"bits": loss / math.log(2)}
 
     def means(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
-        """Return the mean of the windows' bits."""
+        """Return the mean bits of the windows."""
         return {"bits": sums["bits"] / steps}
 
 
