@@ -1,17 +1,15 @@
-"""How the package's functions are compiled and where compiled code is kept.
+"""Compile the package's functions and cache the compiled code.
 
-`jit` is Numba's `njit` with the settings every kernel shares, and with a cache that can be trusted by a
-reader who edits code:
+`jit` is Numba's `njit` with the settings that all kernels share. It differs from Numba's in these ways:
 
-* Numba's own cache looks only at the file that holds a function. A change in a *callee* of another file goes
-  unnoticed, and the old numbers come back. Here the stamp of every cached function is the hash of all the
-  engine's files (and of Numba's version), so an edit anywhere recompiles.
-* Numba trusts what it finds there: an empty file, half of one or a flipped bit ends in a traceback, or in a crash. Here
-  each file begins with a checksum, and what can't be read is compiled again.
-* Where Ctrl-C comes while LLVM calls back into Python, the KeyboardInterrupt is printed and forgotten. Here it is sent
-  again.
-* Where no cache folder can be written (a read-only install, a locked-down lab machine) Numba refuses to import a module
-  with ``cache=True``. Here the package then simply compiles anew in each process.
+* Numba's cache looks only at the file that holds a function, so it misses a change in a *callee* of another file and
+  returns old numbers. Here the stamp of every cached function is the hash of all the engine's files and of Numba's
+  version, so an edit anywhere recompiles.
+* Numba trusts its cache files: an empty or truncated file or a flipped bit ends in a traceback or a crash. Here each
+  file begins with a checksum, and a damaged one is compiled again.
+* If Ctrl-C comes while LLVM calls back into Python, the KeyboardInterrupt is printed and lost. Here it is sent again.
+* If no cache folder can be written (a read-only install, say), Numba refuses to import a module with ``cache=True``.
+  Here each process then compiles anew.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from numba.extending import intrinsic
 
 @functools.cache
 def source_stamp() -> str:
-    """SHA-256 over all files of the engine, which hold all compiled code, and over Numba's version."""
+    """Return the SHA-256 of all files of the engine, which hold all compiled code, and of Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
@@ -51,7 +49,7 @@ def source_stamp() -> str:
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """Numba's index and data files of one function, each behind the SHA-256 of what it holds."""
+    """Numba's index and data files of one function, each preceded by the SHA-256 of its content."""
 
     def _load_index(self):
         stamp, overloads = self._read(self._index_path) or ("", {})
@@ -72,7 +70,7 @@ class _CheckedFiles(IndexDataCacheFile):
             file.write(hashlib.sha256(raw).digest() + raw)
 
     def _read(self, path):
-        """Return what a file holds; None where there is none, or not what was written."""
+        """Return the content of a file; None if it is missing or damaged."""
         try:
             raw = Path(path).read_bytes()
         except FileNotFoundError:
@@ -87,27 +85,27 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 class _PackageCache(FunctionCache):
-    """Numba's cache of one function, fresh only while none of the package's compiled files has changed.
+    """Numba's cache of one function, valid only until one of the package's compiled files changes.
 
     Parameters
     ----------
     py_func
-        What is compiled.
+        The function to compile.
     calls
-        What it calls by symbol: the symbols are bound before code from the cache is used.
+        The functions it calls by symbol: the symbols are bound before cached code is used.
     key
-        Tells apart functions that one piece of text makes, such as one cell's loops from another's.
+        Distinguishes functions made from the same source text, such as the loops of two cells.
     """
 
     def __init__(self, py_func, calls, key=""):
         super().__init__(py_func)
-        base = f"{self._impl.filename_base}.checked"  # files of that form have no other name
+        base = f"{self._impl.filename_base}.checked"  # only files of this format have this suffix
         self._cache_file = _CheckedFiles(self._cache_path, base, source_stamp())
         self._calls = calls
         self._key = key
 
     def _index_key(self, sig, codegen):
-        # Where there is a key it stands for what the function closes over, which Numba would pickle each time.
+        # A key replaces the function's closure, which Numba would pickle each time.
         return (sig, codegen.magic_tuple(), self._key) if self._key else super()._index_key(sig, codegen)
 
     def load_overload(self, sig, target_context):
@@ -117,10 +115,10 @@ class _PackageCache(FunctionCache):
                     each.symbol(dtype)
         try:
             loaded = super().load_overload(sig, target_context)
-        except OSError:  # the folder was there at import and is not now, or can't be read
+        except OSError:  # the folder has gone since import, or can't be read
             self.disable()
             loaded = None
-        except Exception:  # what is whole and can't be used all the same: it is compiled again and written over
+        except Exception:  # undamaged but unusable: compile it again and overwrite it
             _say_once_that_compiled_code_is_damaged(self._cache_path)
             loaded = None
         if loaded is None:
@@ -130,13 +128,13 @@ class _PackageCache(FunctionCache):
     def save_overload(self, sig, data):
         try:
             super().save_overload(sig, data)
-        except OSError:  # the folder was writable at import and is not now, or the disk is full
+        except OSError:  # the folder is no longer writable, or the disk is full
             self.disable()
 
 
 @functools.cache
 def _say_once_that_compiled_code_is_damaged(path: object) -> None:
-    """Tell which file, or folder, it is; each of them once."""
+    """Name the damaged file or folder on standard error, once for each."""
     if sys.stderr is not None and not os.environ.get("LSTM_NUMBA_QUIET"):
         print(f"lstm_numba: {path}: the compiled code in it is damaged; compiling it again", file=sys.stderr)
 
@@ -146,12 +144,12 @@ _said: set[str | None] = set()
 
 
 def name_key(key: str, name: str) -> None:
-    """Say what the functions of a key are called in words; the first name stays."""
+    """Give the functions of a key a readable name; the first name stays."""
     _names.setdefault(key, name)
 
 
 def _say_once_that_code_is_being_compiled(name: str | None = None) -> None:
-    """Tell a person at a terminal why the first call takes seconds: of each cell by its name, of all else once."""
+    """Explain at a terminal why the first call takes seconds: once for each cell, and once for everything else."""
     if name in _said or os.environ.get("LSTM_NUMBA_QUIET"):
         return
     _said.add(name)
@@ -169,7 +167,7 @@ _NO_COMPILER = (
 
 
 def _refused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands for a kernel where Numba doesn't compile: it says so when it is called."""
+    """Return a stand-in for a kernel when Numba's compiler is switched off: calling it raises an error."""
 
     @functools.wraps(function)
     def refuse(*arguments, **keywords):
@@ -183,7 +181,7 @@ _AGAIN = 0.05  # seconds until an interrupt that was lost is sent again
 
 @contextlib.contextmanager
 def _no_interrupt_is_lost():
-    """Send an interrupt again that came where Python could only print it; raise it in the end if need be."""
+    """Send an interrupt again if Python could only print it; if necessary, raise it at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -208,7 +206,7 @@ def _no_interrupt_is_lost():
 
 
 def _interruptible(compile):
-    """Return a dispatcher's method `compile` from which a KeyboardInterrupt always comes through."""
+    """Return a dispatcher's method `compile` that always lets a KeyboardInterrupt through."""
 
     @functools.wraps(compile)
     def compile_or_raise(*arguments):
@@ -222,20 +220,20 @@ _SETTINGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 def jit(function=None, *, calls=(), key=""):
-    """Compile `function` with the settings of every kernel, and cache the result where that is possible.
+    """Compile `function` with the settings that all kernels share, and cache the result if possible.
 
-    ``error_model="numpy"``: no check for division by zero, without which no loop with a division vectorises.
-    ``fastmath={"contract"}``: a multiply and an add may become one fused instruction; nothing else, because NaN and
-    infinity must come through. ``nogil``: threads may run kernels side by side.
+    ``error_model="numpy"`` removes the check for division by zero, which would keep loops from being vectorised.
+    ``fastmath={"contract"}`` lets a multiply and an add become one fused instruction, and nothing else, because NaN and
+    infinity must come through. ``nogil`` lets threads run kernels side by side.
 
     Parameters
     ----------
     function
-        What is compiled; ``jit(calls=...)`` is a decorator.
+        The function to compile; ``jit(calls=...)`` is a decorator.
     calls
         The `Outlined` functions that it may call.
     key
-        Part of the cache's key, for functions that one piece of text makes.
+        Part of the cache's key, for functions made from the same source text.
     """
     if function is None:
         return functools.partial(jit, calls=calls, key=key)
@@ -243,14 +241,14 @@ def jit(function=None, *, calls=(), key=""):
         return _refused(function)
     dispatcher = njit(nogil=True, **_SETTINGS)(function)
     dispatcher.compile = _interruptible(dispatcher.compile)
-    # Where there is nowhere to write, or the source lies in an archive, there is no cache ("no locator available").
+    # Without a writable folder, or if the source lies in an archive, there is no cache ("no locator available").
     with contextlib.suppress(RuntimeError, OSError):
         dispatcher._cache = _PackageCache(function, calls, key)
     return dispatcher
 
 
 class _InlinedLibrary(JITCodeLibrary):
-    """LLVM code that is only ever copied into other code, which is optimised as a whole: it needs no machine code."""
+    """LLVM code that is only copied into other code, which is optimised as a whole: it needs no machine code."""
 
     def _optimize_final_module(self):
         pass
@@ -261,7 +259,7 @@ class _InlinedLibrary(JITCodeLibrary):
 
 
 class _InlinedPipeline(Compiler):
-    """Numba's compiler, into an `_InlinedLibrary`."""
+    """Numba's compiler, writing into an `_InlinedLibrary`."""
 
     def define_pipelines(self):
         self.state["library"] = _InlinedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
@@ -274,7 +272,7 @@ class _InlinedFunction(_FunctionCompiler):
         return flags
 
     def compile(self, args, return_type):
-        # Numba tells compiled functions apart by their entry points; here anything unique takes its place.
+        # Numba identifies compiled functions by their entry points; anything unique serves.
         result = super().compile(args, return_type)._replace(entry_point=object())
         code = result._asdict()["library"]
         self.targetdescr.target_context.insert_user_function(result.entry_point, result.fndesc, [code])
@@ -282,7 +280,7 @@ class _InlinedFunction(_FunctionCompiler):
 
 
 def inline(function):
-    """Compile `function` into the kernels that call it; it is never called from Python, nor cached by itself."""
+    """Compile `function` into the kernels that call it. It is never called from Python, and has no cache of its own."""
     if _INTERPRETED:
         return _refused(function)
     dispatcher = njit(nogil=True, forceinline=True, pipeline_class=_InlinedPipeline, **_SETTINGS)(function)
@@ -295,19 +293,19 @@ def inline(function):
 
 
 class Outlined:
-    """A function that kernels call by its symbol: compiled once, where `inline` would compile it into each of them.
+    """A function that kernels call by its symbol: it is compiled once, not into each kernel as with `inline`.
 
-    That is for what is large and much used: a product of matrices in every kernel would take minutes. Compiled code
-    that was loaded from the cache needs the symbols to be there, so `_PackageCache` binds them first.
+    This suits large, often used functions: compiling the matrix product into every kernel would take minutes. Cached
+    code needs the symbols to exist, so `_PackageCache` binds them first.
 
     Parameters
     ----------
     function
-        What is compiled; it raises and returns nothing.
+        The function to compile; it must not raise and returns nothing.
     arguments
         A letter for each of its arguments: p for a pointer to numbers, n for a whole number, f for a number.
     calls
-        What it calls by symbol itself.
+        The functions that it calls by symbol itself.
     """
 
     def __init__(self, function: Callable[..., None], arguments: str, calls: Sequence[Outlined] = ()) -> None:
@@ -317,7 +315,7 @@ class Outlined:
 
     @property
     def n_arguments(self) -> int:
-        """How many arguments it takes."""
+        """Number of arguments."""
         return len(self._letters)
 
     def arguments(self, dtype: types.Float) -> tuple[Any, ...]:
@@ -339,7 +337,7 @@ class Outlined:
 
 
 def calling(outlined: Outlined) -> Any:
-    """Return what compiled code writes to call it."""
+    """Return an intrinsic with which compiled code calls this function."""
 
     def definition(*arguments):
         dtype = next(each.dtype for each in arguments if isinstance(each, types.CPointer))
@@ -352,7 +350,7 @@ def calling(outlined: Outlined) -> Any:
 
         return sig, codegen
 
-    # Numba wants to see each argument.
+    # Numba needs an explicit parameter for each argument.
     names = ", ".join(f"argument{n}" for n in range(outlined.n_arguments))
     space = {"definition": definition}
     exec(f"def call(typingctx, {names}):\n    return definition({names})\n", space)

@@ -2,10 +2,10 @@
 
 Numba's own ``parallel=True`` is not used: its threading layers end the process in a notebook that runs two Python
 threads, or after a fork. Here work is cut into parts that write to different places. `run` and `over` give each part
-to a thread of a pool, the first to the caller, who waits for the rest; `together` lets threads share out one compiled
-call's tasks among themselves (`tasks`), for calls too short to wait for a thread to wake up. Results are the same for
-any number of threads to rounding (how many sequences a share has decides the order of some sums), and the same bits
-for the same number.
+to a thread of a pool; the caller takes the first part, then waits for the rest. `together` lets threads divide the
+tasks of one compiled call among themselves (`tasks`), for calls that are too short to wait for a thread to wake up.
+Results for different numbers of threads differ only by rounding, since the size of a share decides the order of some
+sums. The same number of threads gives the same bits.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ def _available_cores() -> int:
 
 Launch = Callable[[Callable[[], None], int], object]
 
-_MOMENT = 0.1  # seconds that an interrupted call waits for what other threads do for it
+_MOMENT = 0.1  # seconds that an interrupted call waits for its other threads
 _limit = _available_cores()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
-_lock = threading.Lock()  # held while the pool is chosen and given work, so that no one replaces it in between
+_lock = threading.Lock()  # held while the pool is chosen and given work, so that nothing replaces it in between
 _local = threading.local()
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use; at first the number of cores this process may run on."""
+    """Return how many threads a call may use; initially the number of cores that this process may run on."""
     return _limit
 
 
 def set_num_threads(n: int) -> None:
     """Let each call use up to `n` threads, for the whole process.
 
-    More than the cores this process may run on count as that many, since threads that share a call wait for each other
-    awake: with 64 of them on two cores, a call took ten times as long.
+    The number is capped at the cores that this process may run on, because threads that share a call spin while they
+    wait for each other: with 64 threads on two cores, a call took ten times as long.
 
     Raises
     ------
@@ -71,12 +71,12 @@ def set_num_threads(n: int) -> None:
 
 
 def budget() -> int:
-    """Threads that the running code may use: fewer inside a share of a call that is already divided."""
+    """Return how many threads the running code may use: fewer inside a part of a call that is already divided."""
     return getattr(_local, "budget", None) or _limit
 
 
 def _forget_pool() -> None:
-    """After a fork the child has the pool's object but none of its threads, and maybe a lock that no one will open."""
+    """Drop the pool after a fork: the child has none of its threads, and perhaps a lock that nobody will release."""
     global _pool, _pool_size, _lock
     _pool, _pool_size, _lock = None, 0, threading.Lock()
     _helpers.clear()
@@ -97,17 +97,17 @@ def _get_pool(size: int) -> ThreadPoolExecutor:
 
 @contextmanager
 def borrowed(launch: Launch | None, most: int) -> Iterator[None]:
-    """Let what this thread calls use another library's threads instead of this package's.
+    """Let calls of this thread use another library's threads instead of this package's.
 
-    Those of OpenMP go on spinning for milliseconds after a call, and would take the cores from ours.
+    OpenMP's threads keep spinning for milliseconds after a call, and would take the cores from ours.
 
     Parameters
     ----------
     launch
-        ``launch(work, parts)`` calls ``work()`` on up to `parts` threads, this one among them, and comes back when all
+        ``launch(work, parts)`` calls ``work()`` on up to `parts` threads, including this one, and returns when all
         have ended; None changes nothing.
     most
-        Threads to use at most.
+        Largest number of threads to use.
     """
     before = getattr(_local, "budget", None), getattr(_local, "launch", None)
     _local.budget, _local.launch = min(budget(), most), launch or before[1]
@@ -137,8 +137,8 @@ def _on_borrowed(launch: Launch, work: Callable[[], object], parts: int, failed:
 def run(jobs: Sequence[Callable[[], object]]) -> list:
     """Call every job, side by side where threads are free; return their results in order.
 
-    The first exception of a job is raised after all have ended; a KeyboardInterrupt at once, since a job that is being
-    compiled takes seconds.
+    The first exception of a job is raised after all jobs have ended. A KeyboardInterrupt is raised at once, since
+    compiling a job takes seconds.
     """
     available = budget()
     if available == 1 or len(jobs) == 1:
@@ -169,13 +169,13 @@ def run(jobs: Sequence[Callable[[], object]]) -> list:
         return [done[number] for number in range(len(jobs))]
     with _lock:
         pool = _get_pool(max(1, _limit - 1))
-        # In the caller's context, so that its np.errstate holds in every job.
+        # Run in the caller's context, so that its np.errstate applies in every job.
         others = [pool.submit(contextvars.copy_context().run, with_share, job) for job in jobs[1:]]
     results: list[object] = []
     errors: list[BaseException] = []
     for job, other in zip(jobs, [None, *others], strict=True):
         try:
-            # What no thread has begun is done here: all of them may be waiting, as this one would, for such jobs.
+            # Run jobs that no thread has started here, so that nested calls cannot deadlock.
             results.append(with_share(job) if other is None or other.cancel() else other.result())
         except KeyboardInterrupt:
             _leave(others)
@@ -188,7 +188,7 @@ def run(jobs: Sequence[Callable[[], object]]) -> list:
 
 
 def _leave(jobs: Sequence[Future]) -> None:
-    """Wait no more than a moment for jobs under way, and begin none of the others."""
+    """Wait only a moment for running jobs, and don't start the others."""
     for job in jobs:
         job.cancel()
     wait(jobs, timeout=_MOMENT)
@@ -202,22 +202,22 @@ def over(shares: Sequence[tuple[int, int]], work: Callable[[int, int], object]) 
 class _Helper(threading.Thread):
     """A thread that helps with calls.
 
-    To wake a thread takes longer than a small layer's backward pass. So it stays awake for a moment after each call.
+    Waking a thread takes longer than a small layer's backward pass, so it stays awake for a moment after each call.
     """
 
     def __init__(self) -> None:
         super().__init__(name="lstm_numba helper", daemon=True)
-        self._mailbox = np.zeros(2, np.int64)  # the number of the last call, where its progress lies
-        # The call and its progress, in one object: another thread may ask in between.
+        self._mailbox = np.zeros(2, np.int64)  # the number of the last call, and the address of its progress
+        # The call and its progress in one object, because another thread may ask in between.
         self._request: tuple[Callable[[NDArray], object], NDArray] | None = None
-        self._recent: deque[NDArray] = deque(maxlen=16)  # where a late look may still go
+        self._recent: deque[NDArray] = deque(maxlen=16)  # memory that a late look may still read
         self._asleep, self._alarm = False, threading.Event()
-        # Compiled here: a thread that compiles when the interpreter ends would take it down.
+        # Compile now: a thread that compiles while the interpreter shuts down would crash it.
         tasks.await_call(self._mailbox.ctypes.data, 0, 0)
         self.start()
 
     def ask(self, call: Callable[[NDArray], object], progress: NDArray) -> None:
-        """Have it call ``call(progress)``, if it comes before that call is over, and before it is asked again."""
+        """Ask for ``call(progress)``; it is skipped if the call ends, or the next request comes, before it starts."""
         number = int(self._mailbox[0]) + 1
         progress[-2:] = self._mailbox.ctypes.data, number
         self._request = call, progress
@@ -243,7 +243,7 @@ class _Helper(threading.Thread):
             self._help()
 
     def _help(self) -> None:
-        """Help with the call that was asked for last, and forget it: its arrays may be large."""
+        """Help with the latest call, then drop it: its arrays may be large."""
         request, self._request = self._request, None
         if request is not None:
             call, progress = request
@@ -261,10 +261,10 @@ def _get_helpers(number: int) -> list[_Helper]:
 
 
 def together(work: Callable[[NDArray], object], parts: int) -> None:
-    """Call ``work(progress)`` on up to `parts` threads that share the tasks in it out among themselves (`tasks`).
+    """Call ``work(progress)`` on up to `parts` threads that divide its tasks among themselves (`tasks`).
 
-    The calling thread begins at once. Helpers that come too late find nothing left to do, and are not waited for; so it
-    does no harm that calls from several threads ask the same ones.
+    The calling thread begins at once. Helpers that come too late find nothing left to do, and nobody waits for them, so
+    calls from several threads can ask the same helpers.
     """
     helpers = min(parts, budget()) - 1 if parts > 1 else 0
     progress = tasks.new_progress(helpers)
@@ -276,7 +276,7 @@ def together(work: Callable[[NDArray], object], parts: int) -> None:
     if launch is not None:
         _on_borrowed(launch, lambda: work(own), helpers + 1, lambda: own.__setitem__(tasks.FAILED, 1))
         return
-    context = contextvars.copy_context()  # so that the caller's np.errstate holds in every thread
+    context = contextvars.copy_context()  # the caller's np.errstate applies in every thread
     errors: list[BaseException] = []
 
     def help(progress: NDArray) -> None:
