@@ -1,7 +1,7 @@
 """The fit loop, with progress bar, history, early stopping, interruption, checkpoints and resuming.
 
-Training that is stopped anywhere and resumed goes through the same numbers, bit for bit, as training that never
-stopped: the position says what comes next (`lstm_numba.models.batches`), `Progress` and the optimiser hold the rest.
+Training that is stopped anywhere and resumed gives the same numbers, bit for bit, as uninterrupted training: the
+position determines the next batch (`lstm_numba.models.batches`), and `Progress` and the optimiser hold the rest.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from lstm_numba.models.optimizers import Optimizer, clip_norm
 
 __all__ = ["SCHEDULES", "Batches", "DivergedError", "Progress", "Stop", "fit", "make_batch", "progress_bar"]
 
-# What ends training before its last epoch (`Progress.stopped`).
+# Reasons to end training before its last epoch (`Progress.stopped`).
 STOPPED = ("", "interrupted", "no better for a while", "diverged")
-# What the loop adds up over an epoch's steps, beside `Source.sums`.
+# Values that the loop adds up over an epoch's steps, besides `Source.sums`.
 ADDED_UP = ("clipped", "seconds", "learning_rate")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
@@ -41,9 +41,9 @@ class DivergedError(FloatingPointError):
     Attributes
     ----------
     epoch, step
-        When, counted from 1 for people.
+        The time, counted from 1.
     layer, array
-        Where it began: such as "layers.1.forward" and "a_f".
+        The place where it began, such as "layers.1.forward" and "a_f".
     """
 
     def __init__(self, epoch: int, step: int, layer: str, array: str, place: str) -> None:
@@ -56,7 +56,7 @@ class DivergedError(FloatingPointError):
 
 @dataclass
 class Progress:
-    """Where training is: everything that resuming needs beside the weights.
+    """The state of training: everything that resuming needs besides the weights.
 
     Attributes
     ----------
@@ -65,18 +65,17 @@ class Progress:
     history
         Column → one value for each epoch.
     best_score, best_epoch, best
-        Of validation: the highest accuracy, its epoch from 1, the weights then (flat).
+        The highest validation accuracy, its epoch from 1, and the weights of that epoch (flat).
     current
-        The weights where training stopped (flat), while the network holds the best ones; None while it holds them
-        itself.
+        The weights at the point where training stopped (flat), while the network holds the best ones; otherwise None.
     good
-        The weights before the last update (flat): what is put back when the loss is no longer finite.
+        The weights before the last update (flat), which are restored if the loss is no longer finite.
     sums
-        Of the epoch under way: what its batches add up (`Source.sums`), clipped steps, seconds; its last learning rate.
+        For the current epoch: the sums over its batches (`Source.sums`), clipped steps, seconds, last learning rate.
     carried
-        The network's states after the last batch, where the next batch goes on from there.
+        The network's states after the last batch, if the next batch continues from there.
     stopped
-        Why training ended before its last epoch ("interrupted", "no better for a while", "diverged"), or "".
+        The reason why training ended early ("interrupted", "no better for a while", "diverged"), or "".
     """
 
     epoch: int = 0
@@ -98,7 +97,7 @@ class Progress:
 
 
 class Stop:
-    """Turns Ctrl-C into a wish that the loop fulfils between two steps, so that no update is left half done.
+    """Turns Ctrl-C into a request that the loop follows between two steps, so that no update is left half done.
 
     Before the first update Ctrl-C raises KeyboardInterrupt as ever: kernels may be compiling, which takes seconds, and
     there is nothing to keep yet.
@@ -115,7 +114,7 @@ class Stop:
         self.asked = True
 
     def defer(self) -> None:
-        """Take Ctrl-C for a wish from now on, unless it is ignored; only the main thread may change its handler."""
+        """Treat Ctrl-C as a request from now on, unless it is ignored; only the main thread may change its handler."""
         if self._deferring or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -133,7 +132,7 @@ class Stop:
 
 
 def progress_bar(total: int, show: bool | None, initial: int = 0, unit: str = "step") -> Any:
-    """A tqdm bar; with ``show=None`` one that appears at a terminal and in a notebook, and nowhere else."""
+    """Return a tqdm bar; with ``show=None`` it appears only at a terminal and in a notebook."""
     from tqdm.auto import tqdm
 
     if show is None:
@@ -156,35 +155,34 @@ def fit(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     show: bool | None = None,
 ) -> Progress:
-    """Train until `epochs` are done in all, counting those that `progress` has behind it.
+    """Train until `epochs` epochs are done in total, including those already in `progress`.
 
     Parameters
     ----------
     network, batches, optimizer, progress
-        What is trained, on what, how, and from where on. All change.
+        The network, its data, the update rule and the starting point. All change.
     epochs
-        Epochs in all.
+        Epochs in total.
     evaluate
-        Measures the network on validation data after each epoch: (loss, accuracy) with `Batches`, whose best weights
-        are kept then, and the network holds them when `fit` returns.
+        A function that measures the network on validation data after each epoch: (loss, accuracy) with `Batches`. Then
+        the best weights are kept, and the network holds them when `fit` returns.
     clip
-        Largest norm of the gradient; None: no clipping. The history's column "clipped" counts the steps on which it
-        acted.
+        Largest norm of the gradient; None: no clipping. The history's column "clipped" counts the clipped steps.
     patience
         Stop when validation accuracy hasn't grown for that many epochs.
     schedule
-        Factor of the learning rate for a share of all epochs done, 0 … 1.
+        A function from the share of epochs done, 0 … 1, to a factor of the learning rate.
     checkpoint
-        Called after each epoch, and when training is stopped.
+        A function that is called after each epoch, and when training stops.
     on_epoch
-        Called with each epoch's row of the history.
+        A function that is called with each epoch's row of the history.
     show
-        Whether to show a progress bar; None: where a person watches.
+        Whether to show a progress bar; None: only at a terminal or in a notebook.
 
     Raises
     ------
     DivergedError
-        When the loss or the gradient is no longer finite; the network then holds the last good weights.
+        If the loss or the gradient is no longer finite; the network then holds the last good weights.
     KeyboardInterrupt
         After Ctrl-C before the first update, with nothing changed, or after a second Ctrl-C. After the first one in
         between, the step under way is finished, and `fit` returns.
@@ -217,7 +215,7 @@ def fit(
 
 
 class _Run:
-    """One call of `fit`: what is trained, on what and how."""
+    """One call of `fit`: the network, its data and settings."""
 
     def __init__(
         self,
@@ -237,14 +235,14 @@ class _Run:
 
     @property
     def done(self) -> int:
-        """Steps taken in all."""
+        """Number of steps taken in total."""
         return self.progress.epoch * len(self.batches) + self.progress.step
 
     def epoch(self, stop: Stop, bar: Any) -> None:
-        """Take the steps of an epoch that are left, until its end or a wish to stop."""
+        """Take the remaining steps of an epoch, until its end or a request to stop."""
         rate, p = self.optimizer.learning_rate, self.progress
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is looked for where it can be named
+            with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are found later, with a name
                 self._look_at_weights()
                 while p.step < len(self.batches) and not (stop.asked or self.batches.finished):
                     if self.schedule:
@@ -255,7 +253,7 @@ class _Run:
             self.optimizer.learning_rate = rate
 
     def _look_at_weights(self) -> None:
-        """Keep the first weights, and refuse any that somebody else made NaN or infinite."""
+        """Keep the first weights; raise if somebody else made any of them NaN or infinite."""
         theta = self.network.parameters().flat
         if self.progress.good is None:
             self.progress.good = theta.copy()
@@ -332,7 +330,7 @@ Place = tuple[str, str, str]  # layer, array, what and where
 
 
 def _raise_diverged(network: Network, progress: Progress, found: Place | None) -> NoReturn:
-    """Put the last good weights back and raise with the place where the first NaN or infinity arose."""
+    """Restore the last good weights, and raise an error with the place of the first NaN or infinity."""
     if progress.good is not None:
         np.copyto(network.parameters().flat, progress.good)
     progress.stopped = "diverged"
@@ -358,7 +356,7 @@ def _in_parameters(network: Network) -> Place | None:
 
 
 def _earliest(source: Any, names: Sequence[str], times: Sequence[int]) -> Place | None:
-    """The first array, in the order in which they were computed, that holds something not finite."""
+    """Return the first array, in the order of computation, that holds NaN or infinity."""
     arrays = {name: getattr(source, name) for name in names if hasattr(source, name)}
     arrays = {name: array for name, array in arrays.items() if array.ndim == 3}
     for t in times:
