@@ -1,9 +1,9 @@
 """The command line: ``lstm-numba …`` and ``python -m lstm_numba …``.
 
-Read `parser` first: what can be typed, and the exit codes. It imports nothing heavy; when a command runs, it asks the
-command's own module: `train`, `evaluate`, `tag`, `check_gradients`, `map_sensitivity`, `look_inside`, `draw_figures`,
-`demo`. These share `corpus` and `chosen_cell` (the data and the cell that the options name) and `output` (what is
-printed). `interrupts` says what Ctrl-C does, also while all of these are imported.
+Read `parser` first: the commands with their options, and the exit codes. It imports nothing heavy; to run a command, it
+imports the command's own module: `train`, `evaluate`, `tag`, `check_gradients`, `map_sensitivity`, `look_inside`,
+`draw_figures`, `demo`. These share `corpus` and `chosen_cell` (the data and the cell that the options name) and
+`output` (lines and JSON). `interrupts` handles Ctrl-C, also during these imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``lstm-numba gradcheck``: gradients beside differences."""
+"""``lstm-numba gradcheck``: compare gradients with differences."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def _gradcheck_results(arguments: Namespace) -> Iterator[GradcheckResult]:
         )
         yield result
         if result.note is not None and arguments.cell is not None:
-            return  # a network of it begins with states of zeros, too: it has no finite loss
+            return  # a network of this cell also begins with states of zeros, so its loss isn't finite
 
 
 def _random_input(arguments: Namespace, subject: Any, seed: int) -> NDArray | None:
-    """Return x of the size asked for; None where lengths decide."""
+    """Return x of the requested size; None if --lengths decides."""
     if arguments.lengths:
         return None
     T = _checks.size("steps", 4 if arguments.steps is None else arguments.steps)
@@ -64,7 +64,7 @@ def _random_input(arguments: Namespace, subject: Any, seed: int) -> NDArray | No
 
 
 def _gradcheck_subjects(arguments: Namespace, seed: int) -> Iterator[tuple[Any, int | None]]:
-    """Layers and networks that are meant, each with how many entries of an array to compare if nothing is said."""
+    """Iterate over the chosen layers and networks, each with its default number of entries to compare per array."""
     options = cell_options(arguments, NETWORK)
     if arguments.max_entries is not None and arguments.max_entries < 1:
         raise UsageError(f"--max-entries: expected at least 1, got {arguments.max_entries}")
@@ -90,7 +90,7 @@ def _model_network(arguments: Namespace, options: Mapping[str, Any]) -> Network:
 
 
 def _fitting(options: Mapping[str, Any], cell: NamedCell) -> dict[str, Any]:
-    """What of the options a cell has."""
+    """Return those options that a cell has."""
     return {name: value for name, value in options.items() if name not in OF_CELLS or name in options_of(cell)}
 
 
@@ -99,7 +99,7 @@ def _gradcheck_layer(arguments: Namespace, kind: str, options: Mapping[str, Any]
     foreign = [name for name in options if name in NETWORK and name not in (*LAYER, "hidden_sizes")]
     own = {name: value for name, value in options.items() if name not in (*foreign, "hidden_sizes")}
     cell = chosen_cell(kind)
-    if arguments.what == "all":  # each option goes to those that have it
+    if arguments.what == "all":  # each option goes to the cells that have it
         own = _fitting(own, cell) if arguments.cell is None else own
     elif foreign:
         raise UsageError(f"{option(foreign[0])}: expected only with a network, got {kind}")

@@ -1,4 +1,4 @@
-"""The cell that an option names, by its name or by a file with its equations, and the options that it has."""
+"""Find the cell that an option names, by its name or by a file with its equations, and the options that it has."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lstm_numba.cli.parser import OF_CELLS, UsageError, given, option
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import CLASSES, layer_maker
 
-# A cell as the constructors of stacks, networks and taggers take it: one of the package's by its name.
+# A cell in the form that stacks, networks and taggers take: a cell of the package is given by its name.
 NamedCell = str | Cell
 
 
 def chosen_cell(name: str) -> NamedCell:
-    """Return the name if it is one of the package's cells, else the cell whose equations that file holds."""
+    """Return the name of one of the package's cells, or the cell whose equations are in that file."""
     return name if name in cells.CELLS else _read(Path(name))
 
 
 def _read(path: Path) -> Cell:
-    """Read a cell, and its backward step if it is written there, too. Nothing in the file is run."""
+    """Read a cell, and its backward step if the file has one. Nothing in the file is run."""
     try:
         equations, *others = _functions(path.read_text(encoding="utf-8"))
         cell = cells.cell(equations)
@@ -39,11 +39,11 @@ def _read(path: Path) -> Cell:
 
 
 def _functions(text: str) -> list[str]:
-    """The text of a file's cell, and of functions with the decorator ``@cell.backward``, in this order."""
+    """Return the text of a file's cell, followed by functions with the decorator ``@cell.backward``."""
     try:
         found = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     except SyntaxError:
-        return [text]  # which the package's reader refuses, with the line
+        return [text]  # the package's reader raises an error with the line
     rows = text.splitlines()
     backward = [node for node in found if any(ast.unparse(each).endswith(".backward") for each in node.decorator_list)]
     forward = [node for node in found if node not in backward]
@@ -54,12 +54,12 @@ def _functions(text: str) -> list[str]:
 
 
 def cell_options(arguments: Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """Return the options of layers on the command line, those of --option among them."""
+    """Return the options of layers on the command line, including those of --option."""
     return given(arguments, names) | dict(arguments.option or ())
 
 
 def options_of(cell: NamedCell) -> set[str]:
-    """Return the names of the options that layers of a cell have and those of other cells may not have."""
+    """Return the names of the options that layers of this cell have, but those of other cells may lack."""
     equations = cells.CELLS[cell] if isinstance(cell, str) else cell
     names = set(equations.options)
     if "f" in equations.arguments.U_gates:
@@ -70,7 +70,7 @@ def options_of(cell: NamedCell) -> set[str]:
 
 
 def check_options(options: Mapping[str, Any], cell: NamedCell, arguments: Namespace) -> None:
-    """Raise for an option that belongs to cells, and not to this one."""
+    """Raise for an option that belongs to other cells, but not to this one."""
     extra = dict(arguments.option or ())
     for name in options:
         if (name in OF_CELLS or name in extra) and name not in options_of(cell):

@@ -1,4 +1,4 @@
-"""The data that a command's options name, and the parts it is cut into."""
+"""Read the data that a command's options name, and cut it into parts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from lstm_numba.data import (
 from lstm_numba.models.tagger import Tagger
 from lstm_numba.tutorials.gallery.subjects import GENERATED_QUERIES, Data
 
-# Arguments of `read_tagged` that only --data takes.
+# Arguments of `read_tagged` that are allowed only with --data.
 _OF_FIELDS = ("columns", "comment", "iob2")
 
 
 class Parts(NamedTuple):
-    """What a data set is cut into."""
+    """The parts of a data set."""
 
     train: list[TaggedSentence]
     validation: list[TaggedSentence] | None
     test: list[TaggedSentence]
 
     def sizes(self) -> dict[str, int]:
-        """Sentences in each part."""
+        """Return the number of sentences in each part."""
         return {name: len(part or ()) for name, part in self._asdict().items()}
 
 
@@ -76,7 +76,7 @@ def _from_files(arguments: Namespace) -> Data:
 
 
 def _field_options(columns: Sequence[int] = (), comment: str | None = None, iob2: bool = False) -> list[str]:
-    """Return the options that read a file's fields the same way; joined by =, as a value may begin with -."""
+    """Return the options to read a file's fields in the same way, joined by = because a value may begin with -."""
     options = [f"--columns={','.join(map(str, columns))}"] if columns else []
     if comment is not None:
         options.append(f"--comment={comment}")
@@ -86,7 +86,7 @@ def _field_options(columns: Sequence[int] = (), comment: str | None = None, iob2
 
 
 def _queries(arguments: Namespace, vectors: bool) -> Data:
-    """The news queries where they are or shall be fetched, else generated ones."""
+    """Return the news queries if they are here or may be downloaded, else generated ones."""
     here = news_available()
     if arguments.generated or arguments.queries is not None or not (arguments.news or arguments.download or here):
         sentences = generate_news(GENERATED_QUERIES if arguments.queries is None else arguments.queries)
@@ -112,7 +112,7 @@ def _queries(arguments: Namespace, vectors: bool) -> Data:
 
 
 def split_data(arguments: Namespace, sentences: list[TaggedSentence], seed: int) -> Parts:
-    """Cut a data set into its parts as the options say."""
+    """Cut a data set into parts, according to the options."""
     train, test = split(sentences, arguments.train_share, seed)
     share = arguments.validation_share
     if share is None:
@@ -126,7 +126,7 @@ def split_data(arguments: Namespace, sentences: list[TaggedSentence], seed: int)
 
 
 def share_options(arguments: Namespace) -> list[str]:
-    """Return the options that cut the data into the same parts once more."""
+    """Return the options that cut the data into the same parts again."""
     options = [] if arguments.train_share == TRAIN_SHARE else ["--train-share", f"{arguments.train_share}"]
     if arguments.validation_share is not None:
         options += ["--validation-share", f"{arguments.validation_share}"]
@@ -134,6 +134,6 @@ def share_options(arguments: Namespace) -> list[str]:
 
 
 def learned_from(tagger: Tagger, train: Sequence[TaggedSentence]) -> bool:
-    """Whether a training part gives the vocabulary that the tagger has, word for word in the same order."""
+    """Return whether a training part gives the tagger's vocabulary, word for word in the same order."""
     extra = () if tagger.word_vectors is None else tagger.word_vectors.words
     return Vocabulary.from_sentences(train, **tagger.vocabulary_options, extra_words=extra) == tagger.vocabulary

@@ -1,4 +1,4 @@
-"""``lstm-numba demo``: gradients checked, the vanishing gradient, a tagger trained and looked into, figures drawn."""
+"""``lstm-numba demo``: check gradients, show the vanishing gradient, train a tagger, look into it, draw figures."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-# Share of the test part's words that must get their label, on each data set; and with fewer epochs.
+# Share of the test part's words that must be labelled correctly, for each data set; and the same for fewer epochs.
 GOALS = {"news": 0.99, "generated": 0.97}
 QUICK_GOALS = {"news": 0.975, "generated": 0.94}
 QUICK_EPOCHS = 10
 
-# Of the gallery, in this order.
+# Names in the gallery, in this order.
 FIGURES = (
     "memory_block",
     "unfolded_network",
@@ -76,9 +76,9 @@ def figure_folder(out: str | os.PathLike[str] | None, sub: str = "") -> Path:
     Parameters
     ----------
     out
-        The folder. None: ``figures`` in the source checkout, else in the working folder, else a temporary one.
+        The folder. None: ``figures`` in the source checkout, else in the working folder, else a temporary folder.
     sub
-        A folder in ``figures``; `out` is taken as it is.
+        A folder inside ``figures``; it is not added to `out`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def figure_folder(out: str | os.PathLike[str] | None, sub: str = "") -> Path:
     for place in (*places, Path("figures")):
         try:
             return _writable(place / sub)
-        except OSError:  # a read-only install, or a working folder of somebody else
+        except OSError:  # a read-only install, or somebody else's working folder
             continue
     return Path(tempfile.mkdtemp(prefix="lstm_numba_figures_"))
 
@@ -107,20 +107,20 @@ def _writable(folder: Path) -> Path:
 
 
 def run(data: Data, out: str | os.PathLike[str] | None, *, quick: bool, say: Say, show: bool | None) -> dict[str, Any]:
-    """Run the demo and say what there is to see; return its results.
+    """Run the demo, explain what it shows, and return its results.
 
     Parameters
     ----------
     data
-        What the tagger learns.
+        The data that the tagger learns.
     out
-        Folder of the figures; None for the usual one.
+        Folder for the figures; None for the usual one.
     quick
         Fewer epochs, and a lower goal.
     say
-        Takes lines of text.
+        A function that takes lines of text.
     show
-        Progress bar, as `Tagger.fit` has it.
+        Whether to show a progress bar, as in `Tagger.fit`.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _say_gradients(say: Say) -> list[GradcheckResult]:
     say("1. Are the gradients right?\n")
     say(
         _paragraph(
-            "A network learns by its gradients, and with wrong ones it still learns a little, so that nobody notices."
+            "A network learns from its gradients. With wrong ones it still learns a little, so nobody notices."
             " Here every weight is moved up and down, and the change of the loss is compared with what the backward"
             " pass says."
         )
@@ -216,7 +216,7 @@ def _say_vanishing(nets: Nets, folder: Path, say: Say) -> None:
 
 
 def _bar(share: float, decades: int = 12, width: int = 36) -> str:
-    """A bar on a log scale, from 10^-decades to 1."""
+    """Return a bar on a log scale, from 10^-decades to 1."""
     length = 1 + np.log10(max(share, 10.0**-decades)) / decades
     return "█" * max(1, min(width, round(width * length)))
 

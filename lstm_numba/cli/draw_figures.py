@@ -9,7 +9,7 @@ from lstm_numba.cli.parser import FINE, UsageError
 
 
 def run_figures(arguments: Namespace) -> int:
-    """Draw the figures of the tutorials, or say which there are."""
+    """Draw the figures of the tutorials, or list them."""
     from lstm_numba.cli import demo
     from lstm_numba.tutorials import gallery
 

@@ -1,4 +1,4 @@
-"""``lstm-numba evaluate``: how good a tagger is, label by label."""
+"""``lstm-numba evaluate``: measure how good a tagger is, label by label."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_evaluate(arguments: Namespace) -> int:
 
 
 def _part(arguments: Namespace, tagger: Tagger, data: Data, seed: int) -> list[TaggedSentence]:
-    """The part of the data that is to be tagged; a note if it may hold what the tagger has learned from."""
+    """Return the part of the data to tag, with a note if the tagger may have learned from it."""
     if arguments.part == "all":
         return data.sentences
     parts = split_data(arguments, data.sentences, seed)
@@ -66,8 +66,8 @@ def _check_known_labels(tagger: Tagger, sentences: Sequence[TaggedSentence], dat
 
 
 def _evaluation(tagger: Tagger, counts: NDArray) -> dict[str, Any]:
-    """Accuracy, and each label's words, precision, recall and F1, from counts of (true label, answer)."""
-    first = int(tagger.window is not None)  # the padding's class is no label
+    """Return accuracy, and each label's words, precision, recall and F1, from counts of (true label, answer)."""
+    first = int(tagger.window is not None)  # padding is a class, but not a label
     counts, labels = counts[first:, first:], tagger.labels[first:]
     right, true, answered = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     rows = {}
@@ -98,7 +98,7 @@ def _label_table(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _confusion_table(report: Mapping[str, Any]) -> Iterator[str]:
-    """Rows are true labels, columns answers, numbered like the rows."""
+    """Format counts with true labels as rows and answers as columns, numbered like the rows."""
     labels, counts = report["confusion"]["labels"], report["confusion"]["counts"]
     width = max(len(str(count)) for row in counts for count in (*row, len(labels))) + 2
     names = [f"{n} {label}" for n, label in enumerate(labels, start=1)]

@@ -1,4 +1,4 @@
-"""``lstm-numba look``: the gates, cell and sensitivities of a stored LSTM."""
+"""``lstm-numba look``: draw the gates, states and sensitivities of a stored recurrent layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstm_numba.cli.parser import FINE, UsageError, complain
 
 
 def run_look(arguments: Namespace) -> int:
-    """Draw what a stored layer does with a series, and say what is to be seen."""
+    """Draw what a stored layer does with a series, and describe each figure."""
     import matplotlib.pyplot as plt
 
     from lstm_numba.instruments import report
@@ -47,7 +47,7 @@ def run_look(arguments: Namespace) -> int:
 
 
 def _opened(arguments: Namespace) -> Any:
-    """The model in the file; warnings about it become notes."""
+    """Return the model in the file; warnings about it become notes."""
     from lstm_numba.exchange import open_weights
 
     names = arguments.name or [None]
@@ -56,7 +56,7 @@ def _opened(arguments: Namespace) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             model = open_weights(arguments.weights, **options)
-    except ImportError as error:  # of an optional library; the text says what to install
+    except ImportError as error:  # an optional library is missing; the message says what to install
         raise UsageError(str(error)) from None
     except ValueError as error:
         raise UsageError(re.sub(r"(^|: )(name|nonlinearity): ", r"\1--\2: ", str(error))) from error
@@ -67,7 +67,7 @@ def _opened(arguments: Namespace) -> Any:
 
 
 def _series(arguments: Namespace) -> Any:
-    """The series in the file; where other columns would do, the error names the option that chooses them."""
+    """Return the series in the file; if other columns would fit, the error names the option that chooses them."""
     from lstm_numba.data import DataError, read_series
 
     try:

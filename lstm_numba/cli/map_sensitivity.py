@@ -1,4 +1,4 @@
-"""``lstm-numba sensitivity``: a map of which output feels which input."""
+"""``lstm-numba sensitivity``: draw a map of which output depends on which input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lstm_numba.models.tagger import Tagger
 
 
 class Map(NamedTuple):
-    """A map to draw: S (T, T), in which direction it reaches, the words of its steps, and of what it is."""
+    """A map to draw: S (T, T), its direction, the words of its steps, and a description."""
 
     S: NDArray
     direction: str
@@ -42,7 +42,7 @@ def run_sensitivity(arguments: Namespace) -> int:
 
 
 def _picture_file(name: str) -> tuple[Path, tuple[str, ...]]:
-    """Return the file's name without its ending, and the formats; raise now if it can't be written."""
+    """Return the file's name without its suffix, and the formats; raise at once if it can't be written."""
     path = Path(name)
     ending = path.suffix.lower()
     if path.is_dir():
@@ -99,7 +99,7 @@ def _map_of_model(arguments: Namespace) -> Map:
 
 
 def _chosen_layers(arguments: Namespace, tagger: Tagger) -> tuple[int, list[Any], str]:
-    """The layer's number, what it has in the wanted direction, and that direction."""
+    """Return the layer's number, its layers in the wanted direction, and that direction."""
     number = arguments.layer or 0
     if not 0 <= number < len(tagger.network.layers):
         raise UsageError(f"--layer: expected 0 to {len(tagger.network.layers) - 1}, got {number}")
@@ -111,7 +111,7 @@ def _chosen_layers(arguments: Namespace, tagger: Tagger) -> tuple[int, list[Any]
 
 
 def _words_and_input(arguments: Namespace, tagger: Tagger, number: int) -> tuple[list[str], NDArray]:
-    """A query's words, one for each step, and what the layer sees of them (T, I)."""
+    """Return a query's words, one for each step, and the layer's input for them (T, I)."""
     words = " ".join(arguments.words).split()
     if not words:
         raise UsageError("--words: expected at least one word, got only spaces")
@@ -128,7 +128,7 @@ def _words_and_input(arguments: Namespace, tagger: Tagger, number: int) -> tuple
 
 
 def _measure(arguments: Namespace, layers: Sequence[Any], x: NDArray) -> NDArray:
-    """S (T, T); of both directions that of h = [h_F, h_B], the root of the sum of squares."""
+    """Return S (T, T); for both directions that of h = [h_F, h_B], the root of the sum of squares."""
     if len(layers) == 2 and arguments.norm == "spectral":
         raise UsageError("--norm spectral: expected with --direction forward or backward, got both")
     maps = [sensitivity(each, x, of=arguments.of, wrt=arguments.wrt, norm=arguments.norm) for each in layers]
@@ -151,7 +151,7 @@ def _draw_map(arguments: Namespace, drawn: Map, stem: Path, formats: Sequence[st
         label=rf"$\|\partial {of}^t / \partial {wrt}^s\|$",
     )
     ax.set(xlabel=_axis_name(of, "t"), ylabel=_axis_name(wrt, "s"))
-    alt = f"Map of the norms of the derivatives of {of} at step t by {wrt} at step s: {drawn.subject}."
+    alt = f"Map of the norms of the derivatives of {of} at step t with respect to {wrt} at step s: {drawn.subject}."
     figure = ax.figure.figure
     try:
         return [str(path) for path in plots.save(figure, stem, alt=alt, formats=formats)]

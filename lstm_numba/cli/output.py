@@ -1,4 +1,4 @@
-"""What the commands print and where they write: lines for people, JSON, per cent, folders that can be written to."""
+"""Print results as lines for people or as JSON, and find folders that can be written to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lstm_numba.cli.parser import UsageError, forget_stdout
 class Talk:
     """Lines for people on standard output; with --json there are none.
 
-    A reader who goes away (``| head``) ends the talk and not the work.
+    If the reader goes away (``| head``), the lines end but the work continues.
     """
 
     def __init__(self, arguments: Namespace) -> None:
@@ -38,7 +38,7 @@ class Talk:
             self.on = False
 
     def epoch(self, row: Mapping[str, float], epochs: int) -> None:
-        """Print what an epoch has brought."""
+        """Print the results of an epoch."""
         number = f"{row['epoch']:>{len(str(epochs))}}/{epochs}"
         text = f"epoch {number}   loss {row['loss']:<9.4f} accuracy {percent(row['accuracy'])}"
         if "validation_accuracy" in row:
@@ -48,7 +48,7 @@ class Talk:
 
 
 def percent(share: float | None, width: int = 6, digits: int = 2) -> str:
-    """0.9901 → " 99.01 %"; a dash for what can't be said."""
+    """Turn 0.9901 into " 99.01 %", and None into a dash."""
     return "–".rjust(width + 2) if share is None else f"{100 * share:{width}.{digits}f} %"
 
 
@@ -58,7 +58,7 @@ def print_json(value: Any, indent: int | None = 2) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """Return numbers that JSON has no word for (NaN, infinity) as None."""
+    """Replace numbers that JSON can't express (NaN, infinity) by None."""
     if isinstance(value, Mapping):
         return {str(name): jsonable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -69,7 +69,7 @@ def jsonable(value: Any) -> Any:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Raise if no file can be written there; `name` is the option's."""
+    """Raise if no file can be written there; `name` is that of the option."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -78,7 +78,7 @@ def check_folder(folder: Path, name: str) -> None:
 
 
 def made_folder(path: str, name: str) -> Path:
-    """The folder, made if need be, that can be written to."""
+    """Return a folder that can be written to, and make it if necessary."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

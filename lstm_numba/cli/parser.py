@@ -1,12 +1,12 @@
-"""The command line: ``lstm-numba …`` and ``python -m lstm_numba …``. What can be typed.
+"""The command line, ``lstm-numba …`` and ``python -m lstm_numba …``: its commands and options.
 
-Each command has a module of its own that does it, of which nothing is imported before it runs.
+Each command has its own module, which is imported only when the command runs.
 
 Results go to standard output; notes, progress and errors to standard error. With ``--json`` standard output is JSON and
 nothing else.
 
 Exit codes: 0 fine; 1 a check failed (a wrong gradient, an accuracy that was not reached, training that diverged); 2 bad
-input, told in one line; 130 stopped by Ctrl-C, 143 by SIGTERM (`interrupts`); 141 the reader of the output
+input, explained in one line; 130 stopped by Ctrl-C, 143 by SIGTERM (`interrupts`); 141 the reader of the output
 went away.
 """
 
@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 
-# Written out, so that --help needs none of the modules behind them; a test compares.
+# Written out, so that --help doesn't have to import the modules that define them; a test compares.
 NONLINEARITIES = ("sigmoid", "tanh", "relu", "identity", "hard_sigmoid", "hard_sigmoid_6")
 INITS = ("glorot", "orthogonal", "uniform")
 CELLS = (
@@ -55,7 +55,7 @@ GENERATED_QUERIES = 1000
 TRAIN_SHARE = 0.8
 
 # Arguments of layers, networks, taggers and `Tagger.fit`; each is the `dest` of an option.
-# Those that some cells have; --option sets any other.
+# Options of some cells; --option sets any other option.
 OF_CELLS = ("peepholes", "gate", "cell_input", "cell_output", "forget_bias", "nonlinearity")
 LAYER = (*OF_CELLS, "bias", "init", "dtype")
 NETWORK = (*LAYER, "hidden_sizes", "bidirectional", "merge", "cell", "output_bias", "weight_decay", "loss")
@@ -72,11 +72,11 @@ _OTHERS = (
 
 
 class UsageError(Exception):
-    """Something on the command line that can't be; its text is one line for people."""
+    """The command line is wrong; the message is one line for people."""
 
 
 class CheckFailedError(Exception):
-    """What was to be checked does not hold."""
+    """A check failed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Give output somewhere to go where both streams are closed, and a "?" for what a terminal has no character for."""
+    """Open closed streams, and print "?" for characters that the terminal doesn't have."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
@@ -114,7 +114,7 @@ def _prepare_streams() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Run the command; turn what goes wrong into a line and an exit code."""
+    """Run the command; turn errors into one line and an exit code."""
     try:
         from lstm_numba.engine import pool
 
@@ -137,12 +137,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def complain(text: str) -> None:
-    """Print a line about what went wrong, or may go wrong, on standard error."""
+    """Print a line about an error, or a possible problem, on standard error."""
     print(f"lstm-numba: {text}", file=sys.stderr)
 
 
 def _in_one_line(error: BaseException, names: Mapping[str, str]) -> str:
-    """Say what went wrong in one line; a function's argument by the name of its option."""
+    """Describe an error in one line, with the name of the option instead of that of the argument."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{os.fspath(error.filename)}: {error.strerror}"
     elif isinstance(error, MemoryError):
@@ -162,12 +162,12 @@ def option(name: str) -> str:
 
 
 def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """Return the options that are on the command line, by the names of the arguments they set."""
+    """Return the options on the command line, by the names of the arguments that they set."""
     return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
 
 
 def forget_stdout() -> None:
-    """Nobody reads standard output any more: let what is left of it, and Python's own flush at exit, go nowhere."""
+    """Discard the rest of standard output, and Python's flush at exit: nobody reads it any more."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -175,14 +175,14 @@ def forget_stdout() -> None:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help with descriptions and examples as they are written, and room for long options."""
+    """Help that keeps the line breaks of descriptions and examples, with room for long options."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, max_help_position=30, **options)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which a command may tell to take options between words."""
+    """A parser whose errors are one line, and which can accept options between words."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **options)
@@ -191,7 +191,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if not self.mixed:
             return super().parse_known_args(args, namespace)
-        self.mixed = False  # argparse's own way to do it comes back here
+        self.mixed = False  # argparse's method for this calls this one again
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
@@ -211,7 +211,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _meant(message: str) -> str:
-    """Name the command that argparse's message about an unknown one may have meant."""
+    """Suggest a command, if argparse's message is about an unknown one."""
     found = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
     near = difflib.get_close_matches(found[1], HOMES, n=1) if found else []
     return f"; did you mean {near[0]}?" if near else ""
@@ -222,17 +222,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="lstm-numba",
         description="A peephole LSTM that you can see into: train a tagger, check its gradients, look at its gates.",
         epilog=_examples(
-            ("the main job in a minute or two, with figures", "demo"),
+            ("see everything in a minute or two, with figures", "demo"),
             ("learn to tag news queries", "train -o news.safetensors"),
             ("how good is it, label by label", "evaluate news.safetensors"),
             ("tag a query", "tag news.safetensors show me sports news from the daily record"),
             ("is every gradient right", "gradcheck"),
-            ("which output feels which input", "sensitivity -o map.svg"),
+            ("which output depends on which input", "sensitivity -o map.svg"),
             ("what an LSTM or GRU of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
             ("every figure of the tutorials", "figures"),
         )
         + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM,\n"
-        "141 nobody reads the output",
+        "141 the reader of the output went away",
     )
     parser.add_argument("--version", action="version", version=f"lstm-numba {_version()}")
     parser.set_defaults(command=None)
@@ -263,7 +263,7 @@ def _wrapped(names: Sequence[str]) -> str:
 
 
 def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = "", /, **names: str) -> _Parser:
-    """Add a command: its help, description and epilog, and the options of arguments that are called otherwise."""
+    """Add a command: its help, description and epilog, and the arguments whose options have different names."""
     usage = f"lstm-numba {name} {usage}[options]"
     parser = commands.add_parser(name, help=text[0], description=text[1], epilog=text[2], usage=usage)
     parser.mixed = True
@@ -275,7 +275,7 @@ def _command(commands: Any, name: str, text: tuple[str, str, str], usage: str = 
 
 
 def _list_of(convert: Callable[[str], Any], example: str) -> Callable[[str], tuple]:
-    """Return a reader of values with commas between."""
+    """Return a reader of values separated by commas."""
 
     def read(text: str) -> tuple:
         try:
@@ -287,7 +287,7 @@ def _list_of(convert: Callable[[str], Any], example: str) -> Callable[[str], tup
 
 
 def _one_or_each(read: Callable[[str], tuple]) -> Callable[[str], Any]:
-    """Return a reader of one value for all, or of a tuple."""
+    """Return a reader of a single value for all, or of a tuple."""
 
     def one(text: str) -> Any:
         values = read(text)
@@ -345,11 +345,11 @@ def _switch(group: Any, name: str, help: str) -> None:
 
 def _add_source_options(parser: Any) -> Any:
     group = parser.add_argument_group(
-        "data", "by default the original's news queries where they are on this machine, else generated ones"
+        "data", "by default the original's news queries if they are on this machine, else generated ones"
     )
     source = group.add_mutually_exclusive_group()
     add = source.add_argument
-    add("--news", action="store_true", help="the original's news queries (of LSTM_NUMBA_DATA, or the cache)")
+    add("--news", action="store_true", help="the original's news queries (from LSTM_NUMBA_DATA, or the cache)")
     add("--generated", action="store_true", help="queries made by a grammar, which needs no network")
     group.add_argument("--download", action="store_true", help="fetch the news queries if they are not here")
     parser.set_defaults(data=None, words=None, labels=None, queries=None)
@@ -359,17 +359,17 @@ def _add_source_options(parser: Any) -> Any:
 def _add_data_options(parser: Any) -> None:
     group, source = _add_source_options(parser)
     add = group.add_argument
-    source.add_argument("--data", metavar="FILE", help="a word and its label a line, a blank line between sentences")
-    source.add_argument("--words", metavar="FILE", help="the two-file form: a word a line, with --labels")
-    add("--labels", metavar="FILE", help="a label a line, for the words of --words")
+    source.add_argument("--data", metavar="FILE", help="a word and its label per line, blank lines between sentences")
+    source.add_argument("--words", metavar="FILE", help="the two-file form: a word per line, with --labels")
+    add("--labels", metavar="FILE", help="a label per line, for the words of --words")
     add("--queries", type=int, metavar="N", help=f"how many to generate ({GENERATED_QUERIES})")
     add("--encoding", default="utf-8", metavar="NAME", help="of the files (utf-8)")
-    add("--separator", type=_separator, metavar="SEP", help="of word and label, such as tab (any space)")
-    add("--columns", type=_sizes, metavar="W,L", help="of word and label in lines of more; -1 is the last (1,2)")
+    add("--separator", type=_separator, metavar="SEP", help="separator of word and label, such as tab (any space)")
+    add("--columns", type=_sizes, metavar="W,L", help="places of word and label in a line; -1 is the last (1,2)")
     add("--comment", metavar="TEXT", help="skip lines that begin with it, such as # (none)")
     add("--iob2", action="store_true", default=None, help="begin every entity with B-, as IOB1 labels don't")
     add("--train-share", type=float, default=TRAIN_SHARE, metavar="S", help="share of all sentences to train on (0.8)")
-    add("--validation-share", type=float, metavar="S", help="share of those that chooses the best epoch (none)")
+    add("--validation-share", type=float, metavar="S", help="share of these for choosing the best epoch (none)")
 
 
 def _add_layer_options(parser: Any) -> Any:
@@ -379,13 +379,13 @@ def _add_layer_options(parser: Any) -> Any:
     add("--gate", choices=NONLINEARITIES, help="non-linearity of the gates (sigmoid)")
     add("--cell-input", choices=NONLINEARITIES, help="squashes an LSTM cell's input (tanh)")
     add("--cell-output", choices=NONLINEARITIES, help="squashes an LSTM cell's output (tanh)")
-    add("--nonlinearity", choices=NONLINEARITIES, help="of a simple recurrent net (tanh)")
-    _switch(group, "peepholes", "from an LSTM's cell to its gates (yes)")
+    add("--nonlinearity", choices=NONLINEARITIES, help="non-linearity of a simple recurrent net (tanh)")
+    _switch(group, "peepholes", "weights from an LSTM's cell to its gates (yes)")
     add("--forget-bias", type=float, metavar="B", help="initial bias of the forget gate (1)")
-    add("--option", type=_setting, action="append", metavar="NAME=VALUE", help="another of the cell's own; repeatable")
-    _switch(group, "bias", "of every pre-activation (yes)")
+    add("--option", type=_setting, action="append", metavar="NAME=VALUE", help="another option of the cell; repeatable")
+    _switch(group, "bias", "biases of all pre-activations (yes)")
     add("--init", choices=INITS, help="initial weights; uniform: ±0.12, as in 2015 (glorot)")
-    add("--dtype", choices=("float32", "float64"), help="of all numbers (float32)")
+    add("--dtype", choices=("float32", "float64"), help="type of all numbers (float32)")
     return group
 
 
@@ -395,8 +395,8 @@ def _add_network_options(parser: Any) -> None:
     add("--hidden-sizes", type=_sizes, metavar="H,…", help="units of each layer, each way")
     add("--directions", dest="bidirectional", type=_directions, metavar="D,…", help="both or forward, for all or each")
     add("--merge", choices=("concat", "sum"), help="how directions are joined between layers (concat)")
-    _switch(group, "output-bias", "of the softmax layer (yes)")
-    add("--weight-decay", type=_decay, metavar="L,…", help="of all layers, or of each and then the softmax's")
+    _switch(group, "output-bias", "bias of the softmax layer (yes)")
+    add("--weight-decay", type=_decay, metavar="L,…", help="decay of all layers, or of each and then the softmax's")
     add("--loss", choices=("all", "last", "middle"), help="which steps enter the loss (all)")
 
 
@@ -412,14 +412,14 @@ def _add_train(commands: Any) -> _Parser:
         "  windows   the windows of five words and the 512 units of 2015, with biases, dropout and Adam\n"
         "  2015      the network of 2015 with its faults mended, its own update rule, 25 of its epochs",
         _examples(
-            ("learn the news queries, or generated ones where those are not here", "train -o news.safetensors"),
-            ("go on after Ctrl-C", "train --resume news.safetensors --epochs 25"),
+            ("learn the news queries, or generated ones if those are not here", "train -o news.safetensors"),
+            ("continue after Ctrl-C", "train --resume news.safetensors --epochs 25"),
             ("a GRU, or a cell of your own", "train --cell gru"),
             ("your own data and word vectors", "train --data tagged.txt --vectors vectors.txt"),
             ("a file of CoNLL-2003, whose labels come last", "train --data eng.train --columns 1,-1 --iob2"),
             ("the network of 2015, with a longer window", "train --recipe 2015 --window 7"),
             (
-                "two layers; a tenth of the training part says when to stop",
+                "two layers; a tenth of the training part decides when to stop",
                 "train --hidden-sizes 128,64 --validation-share 0.1 --patience 5",
             ),
         ),
@@ -428,8 +428,8 @@ def _add_train(commands: Any) -> _Parser:
     add = parser.add_argument
     add("--recipe", choices=RECIPES, help="settings to start from (queries)")
     add("-o", "--output", "--checkpoint", metavar="FILE", help=f"where to write the tagger ({DEFAULT_MODEL})")
-    add("--overwrite", action="store_true", help="replace an existing file and all that it has learned")
-    add("--resume", metavar="FILE", help="go on with the training of FILE, on the same data")
+    add("--overwrite", action="store_true", help="replace an existing file and everything it has learned")
+    add("--resume", metavar="FILE", help="continue the training of FILE, on the same data")
     add("--log-weights", metavar="FOLDER", help="also write the tagger of every epoch, into this folder")
     add("--quiet", action="store_true", help="no progress bar, and no line for each epoch")
     _add_data_options(parser)
@@ -442,35 +442,35 @@ def _add_train(commands: Any) -> _Parser:
 def _add_word_options(parser: Any) -> None:
     group = parser.add_argument_group("words")
     add = group.add_argument
-    add("--vectors", metavar="FILE", help="word vectors: a word and its numbers a line")
-    add("--vectors-encoding", metavar="NAME", help="of that file (the one of --encoding)")
-    add("--keep-first", action="store_true", default=None, help="of a word's several vectors in it (an error)")
-    add("--no-vectors", action="store_true", default=None, help="without the news data's own word vectors")
+    add("--vectors", metavar="FILE", help="word vectors: a word and its numbers per line")
+    add("--vectors-encoding", metavar="NAME", help="encoding of that file (that of --encoding)")
+    add("--keep-first", action="store_true", default=None, help="keep the first vector of a repeated word (an error)")
+    add("--no-vectors", action="store_true", default=None, help="don't use the news data's own word vectors")
     add("--one-hot", action="store_true", default=None, help="one-hot input instead of vectors and embedding")
     add("--embedding-size", type=int, metavar="N", help="columns of the learned embedding, 0 for none")
     add("--window", type=int, metavar="N", help="windows of N words (odd), 0 for whole sentences")
     _switch(group, "numbers", "words of digits become one token (yes)")
     _switch(group, "lowercase", "words in lower case (no)")
-    add("--min-count", type=int, metavar="N", help="fewest occurrences for a word to be known (1)")
+    add("--min-count", type=int, metavar="N", help="how often a word must occur to be known (1)")
 
 
 def _add_training_options(parser: Any) -> None:
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--epochs", type=int, metavar="N", help="in all, those before a resumption included (the recipe's)")
+    add("--epochs", type=int, metavar="N", help="epochs in total, including those before --resume (the recipe's)")
     add("--batch-size", type=int, metavar="N", help="sentences, or windows, in a batch (the recipe's)")
     add("--batches-per-epoch", type=int, metavar="N", help="an epoch is N batches drawn anew (the recipe's)")
-    add("--seed", type=int, metavar="N", help="of the split, initial weights, order and dropout (0)")
-    add("--dropout", type=float, metavar="S", help="of the input of all layers above the first (the recipe's)")
-    add("--input-dropout", type=float, metavar="S", help="of the first layer's input (the recipe's)")
-    add("--word-dropout", type=float, metavar="S", help="share of words made unknown in training (the recipe's)")
+    add("--seed", type=int, metavar="N", help="seed of the split, initial weights, order and dropout (0)")
+    add("--dropout", type=float, metavar="S", help="dropout of the input of all layers above the first (the recipe's)")
+    add("--input-dropout", type=float, metavar="S", help="dropout of the first layer's input (the recipe's)")
+    add("--word-dropout", type=float, metavar="S", help="share of words that become unknown in training (the recipe's)")
     add("--clip", type=float, metavar="NORM", help="largest norm of the gradient (no clipping)")
     add("--patience", type=int, metavar="N", help="stop after N epochs without better validation (never)")
     group = parser.add_argument_group("update rule")
     add = group.add_argument
     add("--optimizer", choices=OPTIMIZERS, help="update rule (the recipe's)")
-    add("--learning-rate", type=float, metavar="A", help="(the recipe's; of another update rule its usual one)")
-    add("--schedule", choices=SCHEDULES, help="how the learning rate goes down (the recipe's)")
+    add("--learning-rate", type=float, metavar="A", help="step size (the recipe's, or the usual one of another rule)")
+    add("--schedule", choices=SCHEDULES, help="how the learning rate decreases (the recipe's)")
     add("--momentum", type=float, metavar="M", help="sgd (0.9)")
     add("--beta1", type=float, metavar="B", help="adam (0.9)")
     add("--beta2", type=float, metavar="B", help="adam (0.999)")
@@ -482,20 +482,20 @@ def _add_training_options(parser: Any) -> None:
 
 def _add_evaluate(commands: Any) -> _Parser:
     text = (
-        "how good is a trained tagger, label by label",
-        "Accuracy of a tagger, and precision, recall and F1 of each label. By default on the test part, which is the\n"
-        "one that training left out if the data options are those that train had.",
+        "measure how good a trained tagger is, label by label",
+        "Print the accuracy of a tagger, and precision, recall and F1 of each label, by default on the test part.\n"
+        "Give the same data options as in training, so that this is the part that training left out.",
         _examples(
             ("on the test part of the default data", "evaluate news.safetensors"),
-            ("with the counts of what was taken for what", "evaluate news.safetensors --confusion"),
-            ("on all of another file", "evaluate news.safetensors --data other.txt --part all"),
+            ("with the counts of confused labels", "evaluate news.safetensors --confusion"),
+            ("on a whole other file", "evaluate news.safetensors --data other.txt --part all"),
         ),
     )
     parser = _command(commands, "evaluate", text, "MODEL ")
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that train wrote")
     add("--part", choices=("test", "validation", "train", "all"), default="test", help="of the data (test)")
-    add("--seed", type=int, metavar="N", help="of the split (the one the model was trained with)")
+    add("--seed", type=int, metavar="N", help="seed of the split (that of the training)")
     add("--confusion", action="store_true", help="also print the counts of true labels and answers")
     _add_data_options(parser)
     return parser
@@ -504,8 +504,8 @@ def _add_evaluate(commands: Any) -> _Parser:
 def _add_tag(commands: Any) -> _Parser:
     text = (
         "label the words of queries",
-        "Label every word of a query: of the words on the command line, or of standard input, one query a line.\n"
-        "Prints a word and its label a line, which train can read again; with --json an object a line.",
+        "Label every word of a query, given on the command line, or of queries on standard input, one per line.\n"
+        "Prints a word and its label per line, which train can read again; with --json an object per line.",
         _examples(
             ("one query", "tag news.safetensors show me sports news from the daily record"),
             ("many, with their probabilities", "tag news.safetensors --probabilities < queries.txt"),
@@ -515,21 +515,21 @@ def _add_tag(commands: Any) -> _Parser:
     parser = _command(commands, "tag", text, "MODEL [WORD ...] ")
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that train wrote")
-    add("query", nargs="*", default=[], metavar="WORD", help="of one query (default: standard input)")
-    add("--probabilities", action="store_true", help="also print how sure each label is")
+    add("query", nargs="*", default=[], metavar="WORD", help="the words of one query (default: standard input)")
+    add("--probabilities", action="store_true", help="also print the probability of each label")
     return parser
 
 
 def _add_gradcheck(commands: Any) -> _Parser:
     text = (
         "compare gradients with central differences",
-        "Compare every gradient of the backward pass with differences of the forward pass, in float64: of a layer,\n"
-        "of a whole network, or of the network in a model file. Exits with 1 if one is wrong.\n\n"
+        "Compare every gradient of the backward pass with differences of the forward pass, in float64, for a layer,\n"
+        "a whole network, or the network in a model file. Exits with 1 if one is wrong.\n\n"
         f"cells:\n{_wrapped(CELLS)}",
         _examples(
             ("an LSTM, a simple recurrent net, a GRU and a small network", "gradcheck"),
             ("a layer with other non-linearities", "gradcheck lstm --gate tanh --cell-output identity"),
-            ("a cell of your own, with its backward step if that is written in the file", "gradcheck my_cell.py"),
+            ("your own cell, with its backward step if the file has one", "gradcheck my_cell.py"),
             ("a layer and a network of one cell", "gradcheck --cell gru"),
             ("two layers joined as in 2015", "gradcheck network --hidden-sizes 4,3 --merge sum --no-bias"),
             ("a trained tagger, 20 numbers of each array", "gradcheck news.safetensors --max-entries 20"),
@@ -549,10 +549,10 @@ def _add_gradcheck(commands: Any) -> _Parser:
     add("--lengths", type=_sizes, metavar="T,…", help="steps of each sequence, instead of --steps and --batch")
     group = parser.add_argument_group("comparison")
     add = group.add_argument
-    add("--difference", type=float, default=2e-3, metavar="S", help="how far each number is moved (0.002)")
+    add("--difference", type=float, default=2e-3, metavar="S", help="how far to move each number (0.002)")
     add("--tolerance", type=float, default=1e-6, metavar="E", help="largest relative error that passes (1e-6)")
-    add("--max-entries", type=int, metavar="N", help="numbers of each array to compare (all; of a file 10)")
-    add("--seed", type=int, default=0, metavar="N", help="of weights and input (0)")
+    add("--max-entries", type=int, metavar="N", help="numbers of each array to compare (all; for a file 10)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of weights and input (0)")
     _add_network_options(parser)
     add("--reverse", action="store_true", help="let a layer run from the last step to the first")
     return parser
@@ -560,33 +560,33 @@ def _add_gradcheck(commands: Any) -> _Parser:
 
 def _add_sensitivity(commands: Any) -> _Parser:
     text = (
-        "draw which output feels which input",
-        "Draw the map of ‖∂hᵗ/∂xˢ‖ for all s and t: of a trained tagger's layer for the words of a query, or of an\n"
-        "untrained layer for random input. The ending of FILE decides on svg or png; without one both are written.",
+        "draw which output depends on which input",
+        "Draw the map of ‖∂hᵗ/∂xˢ‖ for all s and t: for a trained tagger's layer and the words of a query, or for an\n"
+        "untrained layer and random input. The suffix of FILE chooses svg or png; without one, both are written.",
         _examples(
             ("an untrained LSTM", "sensitivity -o lstm.svg"),
             ("a simple recurrent net, where the gradient vanishes", "sensitivity --cell rnn --steps 60 -o rnn.png"),
-            ("what a trained tagger feels", "sensitivity news.safetensors --words show me sports news -o query.svg"),
+            ("what a trained tagger looks at", "sensitivity news.safetensors --words show me sports news -o query.svg"),
         ),
     )
     parser = _command(commands, "sensitivity", text, "[MODEL] -o FILE ", hidden_size="--hidden", T="--steps")
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="a file that train wrote (an untrained layer)")
     add("-o", "--output", required=True, metavar="FILE", help="the figure; an existing one is replaced")
-    add("--words", nargs="+", metavar="WORD", help="of the query, with a MODEL")
+    add("--words", nargs="+", metavar="WORD", help="the words of the query, with a MODEL")
     add("--random", action="store_true", help="random input, also with a MODEL")
-    add("--layer", type=int, metavar="N", help="of the MODEL, 0 is the first (0)")
-    add("--direction", choices=("forward", "backward", "both"), help="of that layer (all it has)")
+    add("--layer", type=int, metavar="N", help="layer of the MODEL; 0 is the first (0)")
+    add("--direction", choices=("forward", "backward", "both"), help="direction of that layer (all that it has)")
     add("--word", type=int, metavar="N", help="in window mode: the word in the middle, from 1 (the middle one)")
-    add("--of", default="h", metavar="STATE", help="h, the output, or another state such as an LSTM's c (h)")
-    add("--wrt", default="x", metavar="STATE", help="with respect to what: x, the input, or a state (x)")
+    add("--of", default="h", metavar="STATE", help="numerator: h, the output, or another state such as c (h)")
+    add("--wrt", default="x", metavar="STATE", help="denominator: x, the input, or a state (x)")
     add("--norm", choices=("frobenius", "spectral"), default="frobenius", help="of the matrices")
     add("--linear", action="store_true", help="linear colours from 0 (logarithmic)")
     add("--title", help="of the figure")
     group = parser.add_argument_group("random input and an untrained layer")
     add = group.add_argument
     add("--steps", type=int, metavar="T", help="time steps (30)")
-    add("--seed", type=int, default=0, metavar="N", help="of weights and input (0)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of weights and input (0)")
     add("--hidden", type=int, metavar="H", help="units (64)")
     add("--input-size", type=int, metavar="I", help="numbers in xᵗ (16)")
     _add_layer_options(parser)
@@ -597,13 +597,12 @@ def _add_look(commands: Any) -> _Parser:
     text = (
         "look inside a stored LSTM or GRU: its gates, states and sensitivities for a series",
         "Run a stored recurrent net over a series, and draw gates, states and output of a layer, which output depends\n"
-        "on which input, and how far back the gradient of the last output reaches. Each figure comes with a line on\n"
-        "what is to be seen in it.\n\n"
+        "on which input, and how far back the gradient of the last output reaches. Prints one sentence per figure.\n\n"
         "WEIGHTS is one of\n"
         "  .safetensors   a state dict of PyTorch, or a model of this package\n"
         "  .onnx          a graph with LSTM, GRU or RNN nodes (needs onnx)\n"
         "  .keras, .h5    a model of Keras, or its weights (needs h5py)\n\n"
-        "The series must be scaled as it was when the model was trained. Steps are numbered from 1, units, layers and\n"
+        "Scale the series as it was scaled in training. Steps are numbered from 1, units, layers and\n"
         "sequences from 0.",
         _examples(
             ("an nn.LSTM's state dict, and a table with a header", "look lstm.safetensors --input co2.csv"),
@@ -617,15 +616,15 @@ def _add_look(commands: Any) -> _Parser:
     add = parser.add_argument
     add("weights", metavar="WEIGHTS", help="a file of weights")
     add("--input", required=True, metavar="FILE", help="the series: .npy of shape (T,), (T, I) or (T, B, I), or CSV")
-    add("--columns", type=_names, metavar="C,…", help="of a CSV: names in its header, or numbers from 1 (all)")
-    add("--name", action="append", metavar="NAME", help="which of several nets in WEIGHTS; repeated: of their stack")
-    add("--nonlinearity", choices=("tanh", "relu"), help="of an nn.RNN's state dict, which doesn't say")
-    add("--layer", type=int, metavar="N", help="0 is the first (the last)")
-    add("--direction", choices=("forward", "backward"), help="of that layer (the first that it has)")
+    add("--columns", type=_names, metavar="C,…", help="columns of a CSV: names in its header, or numbers from 1 (all)")
+    add("--name", action="append", metavar="NAME", help="one of several nets in WEIGHTS; repeat it for a stack of nets")
+    add("--nonlinearity", choices=("tanh", "relu"), help="non-linearity of an nn.RNN, which its state dict doesn't say")
+    add("--layer", type=int, metavar="N", help="number of the layer; 0 is the first (the last)")
+    add("--direction", choices=("forward", "backward"), help="direction of that layer (the first that it has)")
     add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")
-    add("--steps", type=_span, metavar="A-B", help="steps to draw; the model sees all (the last 200)")
-    add("--units", type=_sizes, metavar="N,…", help="units to draw (all, what holds longest at the top)")
-    add("-o", "--out", default="look", metavar="FOLDER", help="for the figures; existing ones are replaced (./look)")
+    add("--steps", type=_span, metavar="A-B", help="steps to draw; the model runs over all (the last 200)")
+    add("--units", type=_sizes, metavar="N,…", help="units to draw (all, the slowest to forget at the top)")
+    add("-o", "--out", default="look", metavar="FOLDER", help="folder for the figures, which are replaced (./look)")
     add("--format", choices=("svg", "png", "both"), default="both", help="of the figures (both)")
     return parser
 
@@ -633,25 +632,25 @@ def _add_look(commands: Any) -> _Parser:
 def _add_figures(commands: Any) -> _Parser:
     text = (
         "draw the figures of the tutorials",
-        "Draw every figure of the tutorials, or some, as SVG and PNG (an animation as GIF) from generated data, with\n"
-        "the same bytes on every run; of all of them write a page that shows each and says how to read it.",
+        "Draw all or some figures of the tutorials as SVG and PNG (animations as GIF) from generated data, with the\n"
+        "same bytes on every run. When all are drawn, also write a page that shows each and says how to read it.",
         _examples(
-            ("what there is", "figures --list"),
+            ("list them", "figures --list"),
             ("all of them into ./figures", "figures --out figures"),
             ("one, for a slide", "figures --only memory_block --out ."),
         ),
     )
     parser = _command(commands, "figures", text)
     add = parser.add_argument
-    add("--list", action="store_true", help="name the figures, and draw none")
-    add("--only", action="append", metavar="NAME", help="this one; may be given more than once")
-    add("--out", metavar="FOLDER", help="where to (the source's figures, else ./figures)")
+    add("--list", action="store_true", help="list the figures, and draw none")
+    add("--only", action="append", metavar="NAME", help="draw only this figure; repeatable")
+    add("--out", metavar="FOLDER", help="folder for the figures (figures of the source, else ./figures)")
     return parser
 
 
 def _add_demo(commands: Any) -> _Parser:
     text = (
-        "the main job: gradients checked, a tagger trained, figures drawn",
+        "check gradients, train a tagger, draw figures",
         "Check gradients, show why a simple recurrent net forgets, train a tagger to a stated accuracy, look at its\n"
         "gates, and write the figures. Exits with 1 if a gradient is wrong or the accuracy is not reached.",
         _examples(
@@ -661,7 +660,7 @@ def _add_demo(commands: Any) -> _Parser:
     )
     parser = _command(commands, "demo", text)
     add = parser.add_argument
-    add("--out", metavar="FOLDER", help="for the figures (figures/demo, or its like for other data)")
+    add("--out", metavar="FOLDER", help="folder for the figures (figures/demo, or similar for other data)")
     add("--quick", action="store_true", help="train for fewer epochs, to a lower accuracy")
     _add_source_options(parser)
     return parser

@@ -1,4 +1,4 @@
-"""``lstm-numba tag``: the labels of queries."""
+"""``lstm-numba tag``: label the words of queries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_tag(arguments: Namespace) -> int:
     if arguments.query and not words:
         raise UsageError("WORD: expected at least one word, got only spaces")
     if not arguments.query and sys.stdin is not None and sys.stdin.isatty():
-        complain("note: reading queries, one a line; Ctrl-D ends")
+        complain("note: reading queries, one per line; Ctrl-D ends")
     found = False
     for query in [words] if words else _lines_of_stdin():
         if found and not arguments.json:
@@ -26,12 +26,12 @@ def run_tag(arguments: Namespace) -> int:
         found = True
         _print_tags(tagger, query, arguments)
     if not found:
-        raise UsageError("standard input: expected a query a line, got none")
+        raise UsageError("standard input: expected a query per line, got none")
     return FINE
 
 
 def _lines_of_stdin() -> Iterator[list[str]]:
-    """The words of each line that has any."""
+    """Iterate over the words of each line that isn't blank."""
     if sys.stdin is None:
         return
     raw = getattr(sys.stdin, "buffer", None)

@@ -35,7 +35,7 @@ from lstm_numba.tutorials.gallery.subjects import Data
 
 
 class Job(NamedTuple):
-    """A tagger to be trained, on what, and the arguments for its `fit`."""
+    """A tagger to train, its data, and the arguments for its `fit`."""
 
     tagger: Tagger
     data: Data
@@ -56,7 +56,7 @@ def run_train(arguments: Namespace) -> int:
     report = _training_report(job, output, time.perf_counter() - begin)
     if job.tagger.stopped == "interrupted":
         return _tell_interrupted(job, arguments, output, report)
-    job.tagger.save(output, training_state=True)  # the best weights first, where fit's own file has the last ones
+    job.tagger.save(output, training_state=True)  # the best weights; fit's own file has the last ones
     _add_test(job, report)
     _conclude(job, report, output, say)
     if arguments.json:
@@ -65,7 +65,7 @@ def run_train(arguments: Namespace) -> int:
 
 
 def _check_output(output: Path, arguments: Namespace) -> None:
-    """Find out now, and not after the first epoch, that a model can be written."""
+    """Check at once, not after the first epoch, that a model can be written."""
     if output.is_dir():
         raise UsageError(f"--output: expected a file, got the folder {output}")
     if output.exists() and not output.is_file():
@@ -75,7 +75,7 @@ def _check_output(output: Path, arguments: Namespace) -> None:
     mine = arguments.resume and output.resolve() == Path(arguments.resume).resolve()
     if output.exists() and not (arguments.overwrite or mine):
         raise UsageError(
-            f"--output: {output} exists; --resume {output} goes on with it, --overwrite replaces it, -o names another"
+            f"--output: {output} exists; --resume {output} continues it, --overwrite replaces it, -o names another"
         )
     check_folder(output.parent, "--output")
 
@@ -104,7 +104,7 @@ def _new_job(arguments: Namespace) -> Job:
 
 
 def _check_labels(parts: Parts) -> None:
-    """Raise for a label that validation asks for and training lacks."""
+    """Raise for a label that occurs in validation but not in training."""
     known = {label for each in parts.train for label in each.labels}
     for words, labels in parts.validation or ():
         for word, label in zip(words, labels, strict=True):
@@ -116,7 +116,7 @@ def _check_labels(parts: Parts) -> None:
 
 
 def _tagger_changes(arguments: Namespace, recipe: presets.Recipe) -> dict[str, Any]:
-    """What the options change in a recipe's tagger."""
+    """Return the changes that the options make to a recipe's tagger."""
     changes = cell_options(arguments, TAGGER)
     cell = chosen_cell(changes.get("cell", "lstm"))
     check_options(changes, cell, arguments)
@@ -143,13 +143,13 @@ def _optimizer(arguments: Namespace, recipe: presets.Recipe) -> Optimizer:
 
 
 def _resumed_job(arguments: Namespace) -> Job:
-    """Go on with a file's training, with the settings it has."""
+    """Continue a file's training, with its settings."""
     fixed = (*TAGGER, "option", *FIT, *RULES, "recipe", "optimizer", "learning_rate", "vectors", "no_vectors", "seed")
     for name in given(arguments, fixed):
         raise UsageError(f"{option(name)}: expected only without --resume, which takes it from {arguments.resume}")
     tagger = Tagger.load(arguments.resume)
     if arguments.epochs is None:
-        raise UsageError("--resume: expected with --epochs, the number of epochs in all, those behind it included")
+        raise UsageError("--resume: expected with --epochs, the total number of epochs, including those already done")
     data = load_data(arguments)
     parts = split_data(arguments, data.sentences, tagger.seed)
     if not learned_from(tagger, parts.train):
@@ -168,7 +168,7 @@ def _introduce(job: Job, arguments: Namespace, say: Talk) -> None:
     say.line(f"      {', '.join(sizes)} (seed {job.tagger.seed})")
     done = len(job.tagger.history.get("loss", []))
     if arguments.resume and done < job.fit["epochs"]:
-        say.line(f"going on with {arguments.resume} after epoch {done}")
+        say.line(f"continuing {arguments.resume} after epoch {done}")
     elif arguments.resume:
         say.line(f"nothing to do: {done} epochs are done already, and --epochs says {job.fit['epochs']}")
 
@@ -210,12 +210,12 @@ def _tell_interrupted(job: Job, arguments: Namespace, output: Path, report: dict
     if arguments.json:
         print_json(report | {"resume": command})
     complain(f"interrupted in epoch {report['epochs'] + 1} of {job.fit['epochs']}; {output} has what was learned")
-    complain(f"go on with: {shlex.join(command)}")
+    complain(f"continue with: {shlex.join(command)}")
     return INTERRUPTED
 
 
 def _add_test(job: Job, report: dict[str, Any]) -> None:
-    """Score the test part; a label that training has never seen is a word got wrong."""
+    """Score the test part; a word whose label doesn't occur in training counts as wrong."""
     answers = job.tagger.predict(each.words for each in job.parts.test)
     right = sum(
         answer == label
