@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 # COMPARE=1 also installs PyTorch, torchrecurrent, ONNX, ONNX Runtime and Keras, which some tests and benchmarks compare
-# with, and what studies may use (pandas, Dask); PyTorch is a large download, so without it those tests are skipped.
+# with, what studies may use (pandas, Dask), and xarray; PyTorch is a large download, so without it those tests are
+# skipped.
 COMPARE ?=
-WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare $(VENV)/.studies)
+WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare $(VENV)/.studies $(VENV)/.labels)
 # BROWSER=1 also installs playwright and Sphinx: tests open the notebooks and the site in Chromium (which they need:
 # apt-get install chromium, say).
 BROWSER ?=
@@ -103,7 +104,7 @@ $(BIN)/python:
 		*) echo "make: '$(PYTHON)' is Python $$version, and Python 3.11 to 3.14 is needed. Name one: make PYTHON=python3.12 ..." >&2; exit 1 ;; \
 	esac
 	@echo "Making $(VENV), once; the next calls are quick."
-	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare studies browser notebooks bench docs release)
+	@rm -f $(BIN)/python $(BIN)/python3* $(addprefix $(VENV)/.,where core test compare studies labels browser notebooks bench docs release)
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
@@ -111,7 +112,7 @@ $(VENV)/.core: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@
 
-$(VENV)/.test $(VENV)/.compare $(VENV)/.studies $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
+$(VENV)/.test $(VENV)/.compare $(VENV)/.studies $(VENV)/.labels $(VENV)/.browser $(VENV)/.notebooks $(VENV)/.bench $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml constraints.txt $(STALE) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$*]'
 	@printf '%s' '$(CURDIR)' > $(VENV)/.where
 	@touch $@ $(VENV)/.core

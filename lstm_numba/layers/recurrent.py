@@ -20,7 +20,7 @@ from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
 from lstm_numba.engine import buffers, pool, recurrence
 from lstm_numba.engine.vectors import VECTOR_BYTES
-from lstm_numba.layers import initial_weights
+from lstm_numba.layers import initial_weights, labelled
 from lstm_numba.layers.parameters import Parameters, are_drawn
 
 # Below this many multiply-adds a call is over before a second thread has started.
@@ -238,6 +238,35 @@ class Trace(_Rows):
         ends = ("", "_prev", "0", "_last")
         shown = [name for name, number in names.arrays.items() if number < len(self._named)]
         return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
+
+    def to_xarray(self) -> Any:
+        """Return all arrays as an ``xarray.Dataset``, with names for the dimensions.
+
+        The dimensions are time, batch and unit; of x time, batch and feature. The pre-activations of a cell with
+        several gates are one variable ``a`` with a dimension gate: ``trace.to_xarray().a.sel(gate="f")``. Where
+        sequences have lengths of their own, these are the coordinate ``length``. The arrays are not copied.
+
+        Raises
+        ------
+        ImportError
+            Without xarray.
+        """
+        return labelled.to_xarray(self)
+
+    def to_pandas(self) -> Any:
+        """Return the arrays of one sequence as a ``pandas.DataFrame``: a row a step, a column a name and unit.
+
+        ``trace.to_pandas()["f"]`` is the forget gates, with a column for each unit. Steps after the sequence's end are
+        left out; so are initial and last states.
+
+        Raises
+        ------
+        ValueError
+            If there are several sequences.
+        ImportError
+            Without pandas.
+        """
+        return labelled.to_pandas(self)
 
     def __dir__(self) -> list[str]:
         """List the arrays as well."""
