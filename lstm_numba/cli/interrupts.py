@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a command: one line on standard error, exit code 130 or 143, and never a traceback.
+"""Handle Ctrl-C and SIGTERM: one line on standard error, exit code 130 or 143, and never a traceback.
 
 SIGTERM goes the way of Ctrl-C, so that training keeps what it has learned. A second signal ends the process at once.
 
@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import suppress
 
-# As `typing` has it, which takes longer to import than this module: until then a Ctrl-C is a traceback.
+# `typing` has the same name, but is slow to import, and until then a Ctrl-C ends in a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _LINE = "lstm-numba: interrupted"
 _CTRL_C = 128 + signal.SIGINT
-_AGAIN = 0.05  # seconds until an interrupt that was lost is sent again
-_PATIENCE = 0.5  # seconds in which Python has to see a signal
+_AGAIN = 0.05  # seconds until a lost interrupt is sent again
+_PATIENCE = 0.5  # seconds within which Python must see a signal
 _UNWINDING = 5  # seconds from then on until it has to end; C code may forget an exception
 _KEEPING = "lstm-numba: finishing the step under way, to keep what was learned; once more stops at once"
 
@@ -53,7 +53,7 @@ class _Interrupts:
             print(_LINE, file=sys.stderr, flush=True)
 
     def ctrl_c(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, or end the process if that was done before."""
+        """Raise KeyboardInterrupt; end the process if it was raised before."""
         if self.raised:
             self._end(number)
         self.raised, self.code = True, self.code or _CTRL_C
@@ -66,7 +66,7 @@ class _Interrupts:
         os._exit(self.code or 128 + number)
 
     def terminate(self, number: int, frame: FrameType | None) -> None:
-        """Do what Ctrl-C does at this moment, and remember that it was SIGTERM."""
+        """Do the same as Ctrl-C, and remember that it was SIGTERM."""
         self.code = 128 + number
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
@@ -97,13 +97,13 @@ class _Interrupts:
             self._end(number)
 
     def _kept(self) -> bool:
-        """Whether a command handles Ctrl-C by itself."""
+        """Return whether a command handles Ctrl-C by itself."""
         return callable(handler := signal.getsignal(signal.SIGINT)) and handler != self.ctrl_c
 
     def lost(self, problem: Any) -> None:
-        """Raise an interrupt again that came where Python can only print it, as in a destructor or a callback."""
+        """Raise an interrupt again if Python could only print it, as in a destructor or a callback."""
         if not issubclass(problem.exc_type, KeyboardInterrupt):
-            if not self.raised:  # else of an object that the interrupt left half made
+            if not self.raised:  # otherwise it comes from an object that the interrupt left half made
                 self._hook(problem)
             return
         self.raised = False
@@ -113,7 +113,7 @@ class _Interrupts:
 
 
 def _signal_main_thread() -> None:
-    """Wake it up, too, where the system can: it may sleep."""
+    """Wake up the main thread if the system allows it, since it may be asleep."""
     if sys.platform == "win32":
         signal.raise_signal(signal.SIGINT)
     else:
@@ -121,7 +121,7 @@ def _signal_main_thread() -> None:
 
 
 def guarded(run: Callable[[], int], for_good: bool) -> int:
-    """Call ``run()`` and return its exit code, or that of the signal that stopped it.
+    """Call ``run()`` and return its exit code, or that of a signal that stopped it.
 
     Parameters
     ----------
@@ -137,16 +137,16 @@ def guarded(run: Callable[[], int], for_good: bool) -> int:
             _start_watch(interrupts)
         code = run()
     except BaseException as error:
-        # A library may turn an interrupt into an error of its own.
+        # A library may turn an interrupt into its own error.
         if interrupts.code is None and not isinstance(error, KeyboardInterrupt):
             raise
         interrupts.say()
-        if for_good:  # another thread may be compiling, which Python's own way to end doesn't survive
+        if for_good:  # another thread may be compiling, and then Python's normal exit would crash
             _flush()
             os._exit(interrupts.code or _CTRL_C)
         return interrupts.code or _CTRL_C
     finally:
-        interrupts.raised = True  # nothing is left that an exception could stop
+        interrupts.raised = True  # an exception has nothing left to stop
         if not for_good:
             _restore(before)
     # Training ends by itself when it is interrupted, says so, and returns this code.
@@ -154,7 +154,7 @@ def guarded(run: Callable[[], int], for_good: bool) -> int:
 
 
 def _listen(interrupts: _Interrupts) -> dict[Any, Any]:
-    """Set the handlers; return those from before. Only the main thread may, and who ignores a signal goes on to."""
+    """Set the handlers and return the old ones. This works only in the main thread; ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     before: dict[Any, Any] = {}
@@ -166,7 +166,7 @@ def _listen(interrupts: _Interrupts) -> dict[Any, Any]:
 
 
 def _start_watch(interrupts: _Interrupts) -> None:
-    """Have signals written to a pipe, too, and a thread wait for them; on Windows that would take a socket."""
+    """Also write signals to a pipe, and start a thread that reads it; on Windows this would take a socket."""
     if sys.platform == "win32":
         return
     pipe, end = os.pipe()
@@ -178,7 +178,7 @@ def _start_watch(interrupts: _Interrupts) -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # a reader who went away, a closed stream, none at all
+        with suppress(OSError, ValueError, AttributeError):  # the reader went away, or the stream is closed or missing
             stream.flush()
 
 
