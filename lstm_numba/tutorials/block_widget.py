@@ -30,7 +30,7 @@ _STEP, _DECIMALS = 0.05, 2  # of the sliders; a browser sends 0.7999999999999998
 
 
 class Setting(NamedTuple):
-    """Where the sliders stand: the gates, the input at every step, the state before the first step."""
+    """The positions of the sliders: the gates, the input at every step, the state before the first step."""
 
     i: float
     f: float

@@ -184,7 +184,7 @@ def _all_summed(delta: NDArray, x: NDArray) -> NDArray:
 
 
 def _input_squared(trace: NetworkTrace, number: int) -> NDArray:
-    """What stands for x² of a layer: above the first, h_F² + h_B² of the layer below."""
+    """Return the replacement of x² for a layer: above the first, h_F² + h_B² of the layer below."""
     if number == 0:
         return trace.layers[0][0].x ** 2
     return sum(below.h**2 for below in trace.layers[number - 1])
@@ -318,7 +318,7 @@ class Rule:
 
 @dataclass
 class History:
-    """What `train` saw, one value a step.
+    """The values that `train` recorded, one per step.
 
     Attributes
     ----------

@@ -162,7 +162,7 @@ def _title(name: str, place: int, view: str, words: Any, labels: Any) -> str:
 def _description(
     chosen: NDArray, place: int, view: str, texts: Sequence[str], labels: Sequence[object] | None, name: str
 ) -> str:
-    """What the picture says, in words and numbers."""
+    """Describe the picture in words and numbers."""
     most = np.argsort(-chosen, kind="stable")[:_MOST_WORDS_NAMED]
     ranked = ", ".join(f"“{texts[n]}” ({chosen[n]:.2g})" for n in most if chosen[n] > 0) or "none"
     tag = f", tagged {labels[place]}," if labels is not None else ""

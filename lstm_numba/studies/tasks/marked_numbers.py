@@ -17,7 +17,7 @@ from lstm_numba.studies.tasks.task import Criterion, Minibatch, Suggested, Task,
 
 @dataclass(frozen=True)
 class MarkedNumbers(Task):
-    """What both tasks have in common: a number and a mark at each step, two marks of 1.
+    """Base class of both tasks: a number and a mark at each step, two marks of 1.
 
         x = (number, mark)      mark 1 at two steps, -1 at the first and the last one, else 0
 

@@ -74,7 +74,7 @@ class NewsQueries(Task):
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """How many words and labels there are."""
+        """Numbers of words and of labels."""
         corpus = _corpus(self.source)
         return corpus.n_words, corpus.n_labels
 

@@ -57,7 +57,7 @@ def strings(rng: np.random.Generator, n: int) -> tuple[NDArray, NDArray]:
 
 @dataclass(frozen=True)
 class NextReberSymbol(Task):
-    """What both tasks have in common: read a symbol at a time, predict the next.
+    """Base class of both tasks: read a symbol at a time, predict the next.
 
         B T B P V V E T E        the symbol before the last is the second again
 

@@ -1,4 +1,4 @@
-"""What a task is: sequences without end, what counts as right, and when a run has solved it."""
+"""A task: sequences without end, what counts as right, and when a run has solved it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Minibatch(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """When a run has solved its task.
+    """The condition under which a run has solved its task.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ SYMBOLS = "EBabcdXY"
 
 @dataclass(frozen=True)
 class TemporalOrder(Task):
-    """What both tasks have in common: E, any of a b c d with some X or Y among them, B.
+    """Base class of both tasks: E, any of a b c d with some X or Y among them, B.
 
         E d c a X b b ... a d Y c ... b B  →  the class of "X Y"
 

@@ -16,7 +16,7 @@ from lstm_numba.studies.tasks.task import Criterion, Minibatch, Suggested, Task,
 
 @dataclass(frozen=True)
 class Spikes(Task):
-    """What both spike tasks have in common: spikes that come F, F + 1, ... steps after one another.
+    """Base class of both spike tasks: spikes that come F, F + 1, ... steps after one another.
 
     T(n) = T(n-1) + F + I(n),   T(0) = 0,   I(n) drawn from 0 ... `delays` - 1
     """

@@ -43,7 +43,7 @@ def memory_by_hand() -> LSTM:
 
 
 class Orders(NamedTuple):
-    """What happens when: steps from 1, as in the equations."""
+    """A schedule of events: steps from 1, as in the equations."""
 
     steps: int
     write: int
@@ -68,7 +68,7 @@ def orders_as_input(orders: Orders, value: float = 0.8, seed: int = 0) -> NDArra
 
 
 class CellGradient(NamedTuple):
-    """How much cᵗ depends on c⁰ for t = 1 ... T: by all paths, and along the cell alone."""
+    """The derivative of cᵗ with respect to c⁰ for t = 1 ... T: along all paths, and along the cell alone."""
 
     measured: NDArray
     along_cell: NDArray

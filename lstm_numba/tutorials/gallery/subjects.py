@@ -1,4 +1,4 @@
-"""What the figures show: untrained nets whose gradients vanish, or don't, and a tagger that has learned queries."""
+"""The subjects of the figures: untrained nets whose gradients vanish, or don't, and a tagger that has learned queries."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Data(NamedTuple):
 
 
 class Subjects:
-    """What several figures show, each part made when it is first asked for.
+    """The subjects of several figures, each made when it is first needed.
 
     Parameters
     ----------
