@@ -22,16 +22,16 @@ class Copying(Task):
     Saying blanks until the question and guessing then has a loss of n ln k, summed over the steps.
 
     Source: M. Arjovsky, A. Shah and Y. Bengio, *Unitary Evolution Recurrent Neural Networks* (ICML 2016), with
-    n = 10, k = 8 and T = 100 or more.
+    n = 10, k = 8 and T = 100 or more. Here T is 20 by default: longer pauses need many more sequences.
     """
 
     name = "copying"
     loss = "cross_entropy"
     tolerance = 0.5
     criterion = Criterion(1000)
-    suggested = Suggested(64, 0.005, 32, 500_000)
+    suggested = Suggested(64, 0.005, 32, 1_000_000, forget_bias=3)
 
-    lag: int = whole(100)
+    lag: int = whole(20)
     symbols: int = whole(10)
     alphabet: int = whole(8, least=2)
 
