@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "benchmarks").glob("*.md"), *DOCS]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LIBRARIES = ("torch", "onnx", "onnxruntime", "keras", "h5py")
+LIBRARIES = ("torch", "onnx", "onnxruntime", "keras", "h5py", "pandas", "xarray", "sklearn")
 
 
 def blocks(path: Path) -> list[tuple[str, str]]:
@@ -38,7 +38,7 @@ def run_page(path: Path) -> dict:
     names: dict = {}
     for number, (language, text) in enumerate(blocks(path)):
         for library in LIBRARIES:
-            if re.search(rf"\bimport {library}\b|\b(from|to)_{library}\b", text):
+            if re.search(rf"\bimport {library}\b|\bfrom {library}\b|\b(from|to)_{library}\b", text):
                 pytest.importorskip(library, reason=f"{library} is not installed")
         if language == "python":
             source = f"{path.name}_{number}.py"  # a cell's source is read, as from a file
