@@ -82,7 +82,7 @@ def softmax(z: NDArray, faulty: bool) -> NDArray:
 def derivatives(
     network: Network, trace: NetworkTrace, y: NDArray, faults: Iterable[int] = ALL, *, squared: bool = False
 ) -> Parameters:
-    """Gradients of a 2015 network by every parameter, as the program computes them.
+    """Gradients of a 2015 network with respect to every parameter, as the program computes them.
 
     The equations of the module `lstm_numba.layers.lstm`, mean over the batch, plus weight decay; faults 1, 2, 7 and 8
     are in them if asked for.

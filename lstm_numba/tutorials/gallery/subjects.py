@@ -1,4 +1,4 @@
-"""The subjects of the figures: untrained nets whose gradients vanish, or don't, and a tagger that has learned queries."""
+"""Subjects of the figures: untrained nets whose gradients vanish, or don't, and a tagger that has learned queries."""
 
 from __future__ import annotations
 
