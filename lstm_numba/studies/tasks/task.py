@@ -24,7 +24,7 @@ class Minibatch(NamedTuple):
     x : (T, B, I) float32
         Input; 0 after a sequence's end.
     targets : (T, B, O) float32, or (T, B) int64 with "cross_entropy"
-        What the network shall answer: numbers, probabilities, or classes. 0 wherever `mask` is 0.
+        The target output: numbers, probabilities, or classes. 0 wherever `mask` is 0.
     mask : (T, B) float32
         1 at the steps at which an error counts, else 0.
     lengths : (B,) int64, or None
