@@ -85,7 +85,8 @@ class Lag2b(NextSymbol):
     """Task 2b, without local regularities: p - 1 symbols drawn from a₁ ... aₚ₋₁ lie between the first and the last.
 
     Each step's prediction counts in training, but only the last can be right: a sequence is, if no error reaches 0.25
-    there. No trigger says that the end is near, so the network has to count, too. The task is solved when the last 10,000 were right. See `NextSymbol` for the sequences.
+    there. No trigger says that the end is near, so the network has to count, too. The task is solved when the last
+    10,000 were right. See `NextSymbol` for the sequences.
 
     The paper's figure for p = 100, mean of 18 runs: solved after 5,680 sequences.
     """
