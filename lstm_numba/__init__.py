@@ -1,4 +1,4 @@
-"""A peephole LSTM in Python and Numba that one can see into.
+"""Recurrent layers in Python and Numba that you can see into.
 
 >>> import numpy as np
 >>> import lstm_numba as ln
@@ -15,7 +15,7 @@ import importlib as _importlib
 
 from lstm_numba import _moved
 
-TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than all of this
+TYPE_CHECKING = False  # `typing` has the same name, but takes longer to import than all of this
 if TYPE_CHECKING:
     from lstm_numba import cells
     from lstm_numba.cells import Cell, cell
@@ -90,7 +90,7 @@ __all__ = [
     "widgets",
 ]
 
-# A module → the names of it that are public here. They are imported when the first of them is used: so the command
+# A module → its names that are public here. They are imported when the first of them is used, so that the command
 # line can answer --help at once, and catch a Ctrl-C while Numba is imported.
 _NAMES = {
     "cells": ("Cell", "cell"),
@@ -134,6 +134,6 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List what is public, used or not."""
+    """List all public names, used or not."""
     special = {name for name in globals() if name.startswith("__")}
     return sorted({*special, *__all__} - {"__getattr__", "__dir__"})

@@ -1,4 +1,4 @@
-"""Checks of arguments. Every error names the argument, what was expected, and what came."""
+"""Checks of arguments. Every error names the argument, what was expected, and what was given."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 
 def array_of(name: str, value: Any) -> NDArray:
-    """Return what numpy.asarray does; raise, with the argument's name, for what it can't read and for a mask."""
+    """Return `value` as an array; raise, naming the argument, if NumPy can't read it or it has a mask."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, got a masked array; fill it first (array.filled)")
     try:
         return np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
-    except (TypeError, RuntimeError) as error:  # a tensor that needs a gradient, or of a type that NumPy hasn't
+    except (TypeError, RuntimeError) as error:  # a tensor that needs a gradient, or has a type that NumPy lacks
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
 
 
@@ -81,7 +81,7 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
     """Return `value` as a C-contiguous array of `dtype`, or raise.
 
     shape
-        What each axis must be: a number, or a letter where any size of at least 1 will do.
+        The size of each axis: a number, or a letter for any size of at least 1.
     """
     array = array_of(name, value)
     if array.dtype.kind != "f":
@@ -98,7 +98,7 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype)
             raise ValueError(f"{name}: expected shape {wanted} with no empty axis, got {array.shape}")
     if array.dtype == dtype:
         return np.ascontiguousarray(array)
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite here, and `finite` says where
+    with np.errstate(over="ignore"):  # values that overflow float32 become infinite, and `finite` names their place
         return np.ascontiguousarray(array, dtype)
 
 

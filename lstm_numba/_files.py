@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # on Windows, where what a killed writer leaves stays
+except ImportError:  # on Windows, where the files of killed writers stay
     fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: str | os.PathLike[str], raw: bytes) -> None:
     """Write bytes to `path`, replacing what is there.
 
-    They go to a temporary file in the same folder, which then takes the name: another program, or this one after a
-    power cut, sees the old file or the new one, never half of one. The new file has the old one's mode. Temporary
-    files of the same target whose writers were killed are removed.
+    They go to a temporary file in the same folder, which is then renamed. So another program, or this one after a power
+    cut, sees the old file or the new one, never half of one. The new file has the old one's mode. Temporary files of
+    the same target whose writers were killed are removed.
 
     Raises
     ------
     OSError
-        Where the folder doesn't exist or can't be written, or the disk is full; the old file, if any, is as it was.
-        Also for a device, a pipe or a socket, which a file would take the place of.
+        If the folder doesn't exist or can't be written, or the disk is full; the old file, if any, is unchanged.
+        Also if the target is a device, a pipe or a socket, which a file would replace.
     """
     path = Path(path)
     mode = _mode_of(path)
@@ -48,21 +48,21 @@ def write_whole(path: str | os.PathLike[str], raw: bytes) -> None:
 
 
 def _mode_of(path: Path) -> int:
-    """Return the mode that a file has, or a new one gets; raise for what is no file."""
+    """Return the mode of a file, or the mode for a new one; raise if the path isn't a file."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return 0o666 & ~_umask()
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder the system speaks
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # for a folder, the system raises the error
         raise OSError(f"{path}: expected a file or a new name, got a device, a pipe or a socket; it stays as it is")
     return stat.S_IMODE(mode)
 
 
 def _temporary_beside(path: Path) -> tuple[int, str]:
-    """Make a temporary file for a target and lock it, as a sign that its writer lives; return descriptor and name."""
+    """Make a temporary file for a target, and lock it to show that its writer is alive; return descriptor and name."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # the file system has no locks
             if fcntl:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink or not fcntl:
@@ -71,7 +71,7 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove a target's temporary files that nobody holds a lock on: their writers were killed."""
+    """Remove a target's temporary files that aren't locked: their writers were killed."""
     if not fcntl:
         return
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")

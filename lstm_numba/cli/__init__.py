@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lstm_numba.cli import interrupts
 
-TYPE_CHECKING = False  # as `typing` has it; a Ctrl-C is caught only once this module is imported
+TYPE_CHECKING = False  # as in `typing`, whose import is slow, while a Ctrl-C isn't caught yet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
 """Handle Ctrl-C and SIGTERM: one line on standard error, exit code 130 or 143, and never a traceback.
 
-SIGTERM goes the way of Ctrl-C, so that training keeps what it has learned. A second signal ends the process at once.
+SIGTERM is treated like Ctrl-C, so that training keeps what it has learned. A second signal ends the process at once.
 
 Python sees a signal only between two of its own instructions, and the compiler may work for seconds without one. So a
-thread waits for signals, too (`_Interrupts.watch`), and ends the process where Python doesn't come back in time. That
-loses nothing: files are written whole or not at all.
+thread also waits for signals (`_Interrupts.watch`), and ends the process if Python doesn't react in time. Nothing is
+lost, since files are written whole or not at all.
 """
 
 from __future__ import annotations

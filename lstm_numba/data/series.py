@@ -115,7 +115,7 @@ def _check_header(path: Path) -> None:
 def _from_text(path: str | os.PathLike[str], chosen: list[str] | None) -> Series:
     rows = _rows(path)
     header = rows[0][1]
-    names = header if all(_number(cell) is None for cell in header) else None  # a row with a date in it is no header
+    names = header if all(_number(cell) is None for cell in header) else None  # a header has no number
     if names is not None and len(rows) == 1:
         raise file_error(path, rows[0][0], f"expected {_CONTENT}, got only a header")
     places = range(len(header)) if chosen is None else _places(path, chosen, names, len(header))

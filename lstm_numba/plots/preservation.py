@@ -143,7 +143,7 @@ def _connections(ax: Axes, steps: int) -> None:
 def _glyph(x: float, y: float, value: float, name: str) -> Ellipse:
     """Return the glyph of a gate: ○ at 1, — at 0, in between as high as it is open."""
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": _GATE_INK, "linewidth": 2.2, "zorder": 4}
-    halo = withStroke(linewidth=6, foreground=mpl.rcParams["axes.facecolor"])  # so that — stands out on an arrow
+    halo = withStroke(linewidth=6, foreground=mpl.rcParams["axes.facecolor"])  # make — visible on an arrow
     return Ellipse((x, y), _GLYPH, _GLYPH * float(value), gid=f"gate {name}", path_effects=[halo], **look)
 
 

@@ -114,7 +114,7 @@ def word_sensitivity(
     framed = _framed(targets, n_rows, steps)
     norm, scale = _colours(rows, signed, log, vmin, vmax)
     width = WIDTH if ax is None else _room(ax)
-    with style() if ax is None else contextlib.nullcontext():  # which says what the letters will be
+    with style() if ax is None else contextlib.nullcontext():  # the style sets the letters
         for size in _SIZES if ax is None else [points_of(mpl.rcParams["font.size"])]:
             margin = max(_points(name, size) for name in names) + 2.5 * _GAP if names else 0.0
             places, n_lines = _set_in_lines(texts, size, 72 * width - 24, margin)
