@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba.exchange._keras_layers import Described, Found, Node, Refused, hard_sigmoid_of, problem_of, walk
+from lstm_numba.exchange._sources import HDF5, ZIP, is_pickle
 
-HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 PARTS = ("kernel", "recurrent_kernel", "bias")
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 CELL_NAME = re.compile(r"(\w+_)?cell(_\d+)?$")
@@ -117,7 +117,7 @@ def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | Non
         return os.fspath(path), None, ""
     if head.startswith(ZIP):
         return _archive(path)
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if is_pickle(head):
         raise Refused(PICKLE)
     raise Refused("expected a .keras, .weights.h5 or .h5 file, got one of another kind, or the start of one")
 

@@ -22,7 +22,7 @@ from lstm_numba.layers.gru import GRU
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.simple_rnn import SimpleRNN
-from lstm_numba.layers.stack import Stack
+from lstm_numba.layers.stack import Stack, as_stack
 
 
 class Kind(NamedTuple):
@@ -102,6 +102,18 @@ def kind_of(stack: Stack, library: str) -> Kind:
             "lstm_numba.cells where the equations are the same"
         )
     raise ValueError(f"cell: {library} has no cell with the equations of {cell.name!r}; expected one of {names}")
+
+
+def without_states(model: Any, theirs: str) -> Stack:
+    """Return a model as a stack, or raise where it keeps states or lengths, which a library's layers don't."""
+    stack = as_stack(model)
+    for name in (*stack.initial_names, "lengths"):
+        if getattr(stack, name) is not None:
+            raise ValueError(
+                f"{name}: {theirs} keep none of their own; set the stack's {name} to None and give it to theirs at "
+                "each call"
+            )
+    return stack
 
 
 def fill(layer: Recurrent, gates: Sequence[str | None], arrays: Mapping[str, NDArray]) -> None:

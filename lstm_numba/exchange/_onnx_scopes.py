@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_numba.exchange._sources import existing
 from lstm_numba.layers.checkpoints import ModelFileError
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Model:
     if isinstance(source, onnx.ModelProto):
         model = Model(source, "model", None)
     elif isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such ONNX file")
+        path = existing(source)
         model = Model(_parse(path), str(path), path.parent)
     else:
         raise TypeError(f"source: expected the path of an ONNX file or an onnx.ModelProto, got {type(source).__name__}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_numba.exchange._kinds import kinds_of
+from lstm_numba.exchange._sources import HDF5, ZIP, existing, is_pickle
 from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ def stored(path: Path) -> Source:
     """Make a safetensors file readable, whichever program wrote it."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    path = existing(path)
     try:
         with safe_open(path, framework="numpy") as file:  # checks the header, and that no byte is missing
             metadata = file.metadata() or {}
@@ -140,10 +140,9 @@ def _foreign(path: Path) -> str | None:
     """Say what else a file is, by its first bytes or its ending; None where neither tells."""
     with path.open("rb") as file:
         magic = file.read(8)
-    if magic.startswith(b"\x89HDF") or path.suffix == ".keras":
+    if magic.startswith(HDF5) or path.suffix == ".keras":
         return "expected a safetensors file, got one of Keras' kinds: from_keras opens those"
-    pickled = magic[:1] == b"\x80" and magic[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    if pickled or magic.startswith(b"PK") or path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"):
+    if is_pickle(magic) or magic.startswith(ZIP) or path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"):
         return (
             "expected a safetensors file, got a pickle, such as torch.save writes: opening one can run any code, so it "
             "isn't opened here. With torch: from_torch(torch.load(path, weights_only=True)), or store the weights anew "

@@ -25,7 +25,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,10 +33,11 @@ from numpy.typing import DTypeLike, NDArray
 from lstm_numba import _checks
 from lstm_numba.exchange import _keras_files, _keras_layers
 from lstm_numba.exchange._keras_layers import ACTIVATIONS, Cell, Described, Found, Refused
-from lstm_numba.exchange._kinds import Kind, fill, kind_of, kinds_of, stacked
+from lstm_numba.exchange._kinds import Kind, fill, kind_of, kinds_of, stacked, without_states
+from lstm_numba.exchange._sources import existing, names_of, not_fed, several, warn_of_no_graph
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
-from lstm_numba.layers.stack import MERGES, Stack, as_stack, simplest
+from lstm_numba.layers.stack import MERGES, Stack, simplest
 
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
@@ -144,11 +144,7 @@ def from_keras(
             return _built(_chosen(_of_object(source), name), given, wanted)
         except Refused as error:
             raise ValueError(f"source: {error}") from None
-    path = Path(source)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: expected a file, got a folder; save the model with model.save('model.keras')")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    path = existing(source, "expected a file, such as model.save('model.keras') makes")
     try:
         with _keras_files.opened(path) as found:
             return _built(_chosen(found, name), given, wanted)
@@ -259,11 +255,8 @@ def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]
             raise Refused(f"it has no layer that can be loaded; {found[0].name!r} is {found[0].described.problem}")
         if len(usable) == 1 or _is_one_stack(found):
             return usable
-        raise ValueError(f"name: expected one of {_listed(found)}, as there are several, got None")
-    names = [name] if isinstance(name, str) else list(name)
-    if not names or not all(isinstance(each, str) for each in names):
-        raise ValueError(f"name: expected one or more of {_listed(found)}, got {name!r}")
-    chosen = [_named(found, each) for each in names]
+        raise several(_listed(found))
+    chosen = [_named(found, each) for each in names_of(name, _listed(found))]
     _check_chain(chosen)
     return chosen
 
@@ -272,17 +265,8 @@ def _check_chain(chosen: list[Found]) -> None:
     """Raise where a layer doesn't take the output of the one before; warn where the source doesn't tell."""
     for lower, upper in pairwise(chosen):
         if upper.below is not None and not _feeds(lower, upper):
-            raise ValueError(
-                f"name: expected layers of which each takes the output of the one before, got {upper.name!r}, which "
-                f"doesn't take {lower.name!r}'s as it is; load them one by one, and Stack.of stacks them"
-            )
-    unknown = [upper.name for upper in chosen[1:] if upper.below is None]
-    if unknown:
-        warnings.warn(
-            "name: the source holds no graph, so it can't be known whether each of these takes the output of the one "
-            f"named before it, and nothing else: {', '.join(map(repr, unknown))}",
-            stacklevel=4,
-        )
+            raise not_fed(upper.name, lower.name)
+    warn_of_no_graph([upper.name for upper in chosen[1:] if upper.below is None], stacklevel=4)
 
 
 def _is_one_stack(found: list[Found]) -> bool:
@@ -580,13 +564,7 @@ def _keras_arrays(layer: Recurrent, kind: Kind) -> list[NDArray]:
 
 def _expressible(model: Any) -> Stack:
     """Return the model as a stack, or raise where Keras has no such layers."""
-    stack = as_stack(model)
-    for option in (*stack.initial_names, "lengths"):
-        if getattr(stack, option) is not None:
-            raise ValueError(
-                f"{option}: Keras' layers keep none of their own; set the stack's {option} to None and give it to the "
-                "layer at each call"
-            )
+    stack = without_states(model, "Keras' layers")
     for number, directions in enumerate(stack.layers):
         where = f"layers[{number}]"
         if number < len(stack.layers) - 1 and [own.reverse for own in directions] == [True]:

@@ -19,6 +19,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from lstm_numba.exchange._onnx_layers import (
     recurrent_nodes,
 )
 from lstm_numba.exchange._onnx_scopes import Model, read_model, require_onnx, walk
+from lstm_numba.exchange._sources import names_of, not_fed, several
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
@@ -177,21 +179,14 @@ def _chosen(
     if name is None:
         if len(chains) == 1 and len(chains[0]) == len(nodes):
             return chains[0]
-        raise ValueError(f"name: expected one of {_listed(nodes, chains)}, as there are several; got none")
+        raise several(_listed(nodes, chains))
     if isinstance(name, str):
         known = {node.label for node in nodes} | {output for node in nodes for output in node.node.output}
-        names = [name] if name in known else [part.strip() for part in name.split(",")]
-    else:
-        names = list(name)
-    if not names or not all(isinstance(each, str) for each in names):
-        raise TypeError(f"name: expected a name or a list of names, got {name!r}")
-    chosen = [_named(nodes, chains, each) for each in names]
-    for upper, lower in zip(chosen[1:], chosen, strict=False):
+        name = [name] if name in known else [part.strip() for part in name.split(",")]
+    chosen = [_named(nodes, chains, each) for each in names_of(name, _listed(nodes, chains))]
+    for lower, upper in pairwise(chosen):
         if upper not in links or links[upper].lower is not lower:
-            raise ValueError(
-                f"name: expected nodes of which each takes the output of the one before, got {upper.label!r}, which "
-                f"doesn't take {lower.label!r}'s as it is; load them one by one, and Stack.of stacks them"
-            )
+            raise not_fed(upper.label, lower.label)
     return chosen
 
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lstm_numba.exchange._sources import HDF5, NUMPY, ZIP, existing, is_pickle
 from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, simplest
 
-_HDF5, _ZIP, _NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
 # A header longer than this is none: safetensors' own limit.
 _LONGEST_HEADER = 100_000_000
 _ENDINGS = {
@@ -80,11 +80,7 @@ def open_weights(
     >>> open_weights(path).hidden_sizes
     (3,)
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: {_EXPECTED}; got a folder")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    path = existing(path, _EXPECTED)
     kind = _kind(path)
     if nonlinearity is not None and kind != "torch":
         raise ValueError(
@@ -110,17 +106,17 @@ def _kind(path: Path) -> str:
     """Whose file it is: "own", "torch", "onnx" or "keras"."""
     with path.open("rb") as file:
         start = file.read(16)
-    if start.startswith(_HDF5):
+    if start.startswith(HDF5):
         return "keras"
-    if start.startswith(_ZIP):
+    if start.startswith(ZIP):
         return _kind_of_zip(path)
-    if start.startswith(_NUMPY):
+    if start.startswith(NUMPY):
         raise ModelFileError(f"{path}: {_EXPECTED}; got an .npy file, of which nobody knows what its numbers are")
     header = _safetensors_header(path, start)
     if header is not None:
         about = header.get("__metadata__")
         return "own" if isinstance(about, dict) and about.get("format") == FORMAT else "torch"
-    if _is_pickle(start):
+    if is_pickle(start):
         return "torch"  # which refuses it, and names the safe way
     if start[:1] == b"\x08" and path.suffix.lower() not in _ENDINGS:  # ModelProto's first field, ir_version
         return "onnx"
@@ -138,11 +134,6 @@ def _kind_of_zip(path: Path) -> str:
     if any(each.endswith(".npy") for each in names):
         raise ModelFileError(f"{path}: {_EXPECTED}; got an .npz archive, of which nobody knows what its arrays are")
     return "torch" if any(each.endswith(".pkl") for each in names) else "keras"
-
-
-def _is_pickle(start: bytes) -> bool:
-    """Whether a file begins as pickles of protocol 2 and later do."""
-    return len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5
 
 
 def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:

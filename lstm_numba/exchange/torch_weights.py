@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lstm_numba import _checks
-from lstm_numba.exchange._kinds import Kind, differing, fill, kind_of, kinds_of, stacked
+from lstm_numba.exchange._kinds import Kind, differing, fill, kind_of, kinds_of, stacked, without_states
+from lstm_numba.exchange._sources import names_of, several, warn_of_no_graph
 from lstm_numba.exchange._torch_sources import Source, listed, opened, stored
 from lstm_numba.layers.checkpoints import ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
-from lstm_numba.layers.stack import Stack, as_stack, simplest
+from lstm_numba.layers.stack import Stack, simplest
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,8 @@ def from_torch(
         needs no torch.
     name
         Which one, where there are several: the module's dotted name, which is also the beginning of its tensors' names.
-        A list of names makes one stack of them, in that order from the input up.
+        A list of names makes one stack of them, in that order from the input up. Weights don't tell whether each takes
+        the output of the one before: there the caller's word is taken, and a warning says so.
     nonlinearity
         φ of an ``nn.RNN``, "tanh" or "relu": needed for a state dict or a file, whose weights don't say. A module knows
         its own.
@@ -211,13 +213,7 @@ def torch_state_dict(model: Recurrent | Stack | Network, prefix: str = "") -> di
 
 def _expressible(model: Recurrent | Stack | Network) -> Stack:
     """Return the model as a stack, or raise where torch has no such module."""
-    stack = as_stack(model)
-    for name in (*stack.initial_names, "lengths"):
-        if getattr(stack, name) is not None:
-            raise ValueError(
-                f"{name}: torch's modules keep none of their own; set the stack's {name} to None and give it to the "
-                "module at each call"
-            )
+    stack = without_states(model, "torch's modules")
     kind = kind_of(stack, "torch")
     first, both = stack.layers[0][0], len(stack.layers[0])
     for number, directions in enumerate(stack.layers):
@@ -261,7 +257,9 @@ def _assemble(
 ) -> Recurrent | Stack:
     """Choose among what a source holds, and build it."""
     layers: list[list[Recurrent]] = []
-    for each in _chosen(source, name):
+    chosen = _chosen(source, name)
+    warn_of_no_graph(chosen[1:], stacklevel=3)
+    for each in chosen:
         own = source.nonlinearities.get(each)
         if own is not None and nonlinearity not in (None, own):
             raise ValueError(f"nonlinearity: expected {own!r}, which the module has, or None, got {nonlinearity!r}")
@@ -276,15 +274,13 @@ def _chosen(source: Source, name: str | Sequence[str] | None) -> list[str]:
         raise ValueError(source.nothing)
     if name is None:
         if len(there) > 1:
-            raise ValueError(f"name: expected one of {listed(there)}, as there are several, got None")
+            raise several(listed(there))
         return there
-    names = [name] if isinstance(name, str) else list(name)
-    if not names:
-        raise ValueError(f"name: expected one or more of {listed(there)}, got {name!r}")
+    names = [each.removesuffix(".") for each in names_of(name, listed(there))]
     for each in names:
-        if not isinstance(each, str) or each.removesuffix(".") not in there:
+        if each not in there:
             raise ValueError(f"name: expected one of {listed(there)}, got {each!r}")
-    return [each.removesuffix(".") for each in names]
+    return names
 
 
 def _modules(names: Iterable[str]) -> list[str]:

@@ -278,13 +278,16 @@ def test_several_names_make_one_stack(torch):
     with torch.no_grad():
         want = whole["b"](whole["a"](x)[0])[0].numpy()
     for source in (whole, whole.state_dict()):
-        stack = ln.from_torch(source, name=["a", "b"])
+        with pytest.warns(UserWarning, match="it can't be known whether each of these takes .* 'b'$") as seen:
+            stack = ln.from_torch(source, name=["a", "b"])
+        assert seen[0].filename == __file__
         assert stack.hidden_sizes == (4, 4, 5)
         np.testing.assert_allclose(stack.forward(x.numpy()).h, want, rtol=0, atol=1e-12)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError), pytest.warns(UserWarning):
         ln.from_torch(whole, name=["b", "a"])
-    with pytest.raises(ValueError, match="name: expected one or more of 'a', 'b'"):
-        ln.from_torch(whole, name=[])
+    for wrong, error in (([], ValueError), (3, TypeError), ([3], TypeError)):
+        with pytest.raises(error, match="name: expected one or more of 'a', 'b'"):
+            ln.from_torch(whole, name=wrong)
 
 
 def test_a_parametrized_module_gives_the_weights_it_computes_with(torch):
@@ -546,9 +549,10 @@ def test_what_is_no_source(source):
 
 
 def test_no_file(tmp_path):
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match="there is no such file"):
-            ln.from_torch(path)
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        ln.from_torch(tmp_path / "none.safetensors")
+    with pytest.raises(ln.ModelFileError, match="expected a file, got a folder"):
+        ln.from_torch(tmp_path)
 
 
 def test_half_a_file(tmp_path):
