@@ -178,8 +178,8 @@ def _say_gradients(say: Say) -> list[GradcheckResult]:
     say(
         _paragraph(
             "A network learns from its gradients. With wrong ones it still learns a little, so nobody notices."
-            " Here every weight is moved up and down, and the change of the loss is compared with what the backward"
-            " pass says."
+            " Here every weight is moved up and down, and the change of the loss is compared with the result of the"
+            " backward pass."
         )
     )
     checks = gradients()
@@ -194,9 +194,9 @@ def _say_vanishing(nets: Nets, folder: Path, say: Say) -> None:
     say("\n2. Why an LSTM? The vanishing gradient\n")
     say(
         _paragraph(
-            f"How much of the first input's influence is left after {STEPS} steps? Exactly computed: ‖∂hᵗ/∂x¹‖ at the"
-            f" last step over that at the first, the median of {SEEDS} untrained nets of {HIDDEN} units. A full bar:"
-            " all of it is left."
+            f"How much of the first input's influence is left after {STEPS} steps? Computed exactly: ‖∂hᵗ/∂x¹‖ at the"
+            f" last step divided by that at the first, the median of {SEEDS} untrained nets of {HIDDEN} units. The bars"
+            " are logarithmic: a full bar means that all of it is left."
         )
     )
     say("")
@@ -207,8 +207,7 @@ def _say_vanishing(nets: Nets, folder: Path, say: Say) -> None:
     say(
         _paragraph(
             "In the simple net the influence passes through all weights at every step and shrinks each time. In the"
-            " LSTM it can rest in the cell, where the forget gate decides: the further that is open, the longer it"
-            " stays"
+            " LSTM it can stay in the cell, and the forget gate decides for how long: the wider it is open, the longer"
             f"{' (more than 1: it has even grown)' if max(left.values()) > 1 else ''}."
             f" See {folder / 'vanishing_gradient.svg'}"
         )
@@ -259,7 +258,7 @@ def _say_query(trained: Trained, say: Say) -> None:
     means, lowest = gates.mean(axis=1), gates.min(axis=1)
     width = max(map(len, words))
     say("\n4. One query, and what its gates did\n")
-    say(_paragraph("A word, its label, and how far the forget gates were open there: the mean of all, and the lowest."))
+    say(_paragraph("Each word, its label, and how far the forget gates were open there: their mean, and the lowest."))
     say("")
     for n, (word, mine, label) in enumerate(zip(words, answer, true, strict=True)):
         wrong = "" if mine == label else f"   (should be {label})"
@@ -269,7 +268,7 @@ def _say_query(trained: Trained, say: Say) -> None:
     say(
         _paragraph(
             f"The {gates.shape[1]} cells of the forward layer forgot most at “{most}” and least at “{least}”. The"
-            " figures “gates” and “sensitivity_query” show all of it, unit by unit and word by word."
+            " figures “gates” and “sensitivity_query” show the details, unit by unit and word by word."
         )
     )
 
@@ -277,13 +276,13 @@ def _say_query(trained: Trained, say: Say) -> None:
 def _say_end(folder: Path, files: Sequence[str], data: Data, passed: bool, seconds: float, say: Say) -> None:
     say(f"   {len(FIGURES)} figures, with how to read them: {folder / 'README.md'}")
     say("\n".join(f"   {line}" for line in _next_steps(data)))
-    say(f"\n   {'All checks passed' if passed else 'A check FAILED, see above'}; {seconds:.0f} s in all.")
+    say(f"\n   {'All checks passed' if passed else 'A check FAILED, see above'}; {seconds:.0f} s in total.")
 
 
 def _next_steps(data: Data) -> Iterator[str]:
     root = Path(__file__).resolve().parents[2]
     if (root / "README.md").is_file() and (root / "pyproject.toml").is_file():
-        yield f"What all this is, and how to use it from Python: {root / 'README.md'}"
+        yield f"An overview, and how to use it from Python: {root / 'README.md'}"
         if (root / "notebooks").is_dir():
             yield f"The tutorials (make lab): {root / 'notebooks'}"
     yield "Commands to try:"
