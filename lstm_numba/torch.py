@@ -1,4 +1,4 @@
-"""Modules of PyTorch's that compute with this engine: `LSTM`, `GRU`, `RNN`, and `Recurrent` for any cell.
+"""PyTorch modules that compute with this engine: `LSTM`, `GRU`, `RNN`, and `Recurrent` for any cell.
 
 The first three have the arguments, shapes and names of ``torch.nn``'s; an `LSTM` can have peepholes, too. All show
 their gates:
@@ -6,10 +6,10 @@ their gates:
     import lstm_numba.torch
 
     lstm = lstm_numba.torch.LSTM(8, 16, peepholes=True)   # instead of torch.nn.LSTM(8, 16)
-    output, (h_n, c_n) = lstm(x)                          # autograd goes through it
-    trace = lstm.trace()                                  # of that input: trace.layers[0][0].f, .c, …
+    output, (h_n, c_n) = lstm(x)                          # autograd works
+    trace = lstm.trace()                                  # for that input: trace.layers[0][0].f, .c, …
 
-    net = lstm_numba.torch.Recurrent(leaky, 8, 16)        # with leaky a cell of your own (`lstm_numba.cell`)
+    net = lstm_numba.torch.Recurrent(leaky, 8, 16)        # leaky is your own cell (`lstm_numba.cell`)
     output, h_n = net(x)
 
 Each layer is one ``torch.autograd.Function``, which computes on as many threads as both ``torch.set_num_threads`` and
@@ -67,7 +67,7 @@ _PROCESS = os.getpid()
 
 
 class _Group(NamedTuple):
-    """Neighbouring rows of a parameter of PyTorch's that lie in one array of the engine's."""
+    """Neighbouring rows of a PyTorch parameter that lie in one array of the engine."""
 
     rows: slice
     shape: tuple[int, ...]  # with an axis for gates, if the array has one
@@ -79,7 +79,7 @@ class _Group(NamedTuple):
 
 
 class _Direction:
-    """A layer in one direction, without weights, and what PyTorch's parameters are made of.
+    """A layer in one direction, without weights, and the parts of PyTorch's parameters.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class _Direction:
         return layer
 
     def to_torch(self, gradients: Parameters, needed: Sequence[bool]) -> list[Tensor | None]:
-        """Return gradients as PyTorch has them, each in memory of its own; None where they aren't needed."""
+        """Return gradients in PyTorch's layout, each in its own memory; None for those that aren't needed."""
         found: list[Tensor | None] = []
         for (key, groups), need in zip(self.groups.items(), needed, strict=True):
             array = buffers.empty(self.shapes[key], self.layer.dtype) if need else None
@@ -128,7 +128,7 @@ class _Direction:
 
 
 def _groups(parts: Sequence[str], own: Parameters, seen: set[str]) -> list[_Group]:
-    """Group a parameter's parts by the engine's array that each lies in; `seen` are the parts of earlier parameters."""
+    """Group a parameter's parts by the engine's arrays; `seen` are the parts of earlier parameters."""
     found, start = [], 0
     for name, each in groupby(parts, lambda part: part.partition("_")[0]):
         group = list(each)
@@ -147,7 +147,7 @@ def _groups(parts: Sequence[str], own: Parameters, seen: set[str]) -> list[_Grou
 
 
 def _array(tensor: Tensor) -> NDArray:
-    """The tensor's memory as an array."""
+    """Return the tensor's memory as an array."""
     return tensor.detach().numpy()
 
 
@@ -199,7 +199,7 @@ _RECORDERS = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKe
 
 
 def _cannot(name: str, how: str) -> NotImplementedError:
-    """The refusal of what PyTorch would do with a module beside calling it."""
+    """Return the error for uses of a module other than calling it."""
     instead = "call it by itself, outside of that"
     if hasattr(nn, name):
         instead = (
@@ -210,7 +210,7 @@ def _cannot(name: str, how: str) -> NotImplementedError:
 
 
 def _refuse_recording(name: str) -> None:
-    """Raise where PyTorch records calls: the record would hold this call's result as a constant."""
+    """Raise if PyTorch records calls: the record would contain this call's result as a constant."""
     if torch.jit.is_tracing():
         raise _cannot(name, "traced by torch.jit")
     if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -225,8 +225,8 @@ def _not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _eagerly(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function; within torch.compile so that neither it nor what it calls is compiled."""
-    if torch.compiler.is_compiling():  # torch.compile then runs this as it is; torch.export hands the error on
+    """Call a function; within torch.compile, without compiling it or the functions it calls."""
+    if torch.compiler.is_compiling():  # torch.compile then runs this unchanged; torch.export passes the error on
         raise _cannot(name, "compiled or exported")
     if "torch._dynamo" in sys.modules:
         function = _not_compiled(function)
@@ -237,7 +237,7 @@ def _eagerly(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 class _Pass(NamedTuple):
-    """What a pass through one layer is about, beside its tensors.
+    """The data of a pass through one layer, apart from its tensors.
 
     Attributes
     ----------
@@ -254,29 +254,29 @@ class _Pass(NamedTuple):
     steps: Steps
 
     def each(self, things: Sequence[Any]) -> list[tuple[_Direction, Any]]:
-        """Each direction with its part of what lies in a row, one direction's after the other's."""
+        """Iterate over the directions, each with its part of a row that holds one direction after the other."""
         n = len(things) // len(self.directions)
         return [(each, things[d * n : (d + 1) * n]) for d, each in enumerate(self.directions)]
 
     def layers(self, weights: Sequence[Tensor]) -> list[recurrent.Recurrent]:
-        """The engine's layers with copies of PyTorch's weights."""
+        """Return the engine's layers with copies of PyTorch's weights."""
         return [direction.from_torch(part) for direction, part in self.each(weights)]
 
     def split(self, tensors: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Cut states, one for each that the cell has, from the weights behind them."""
+        """Separate the states of the cell from the weights that follow them."""
         n = len(self.directions[0].layer.states)
         return tensors[:n], tensors[n:]
 
 
 def _of_direction(tensors: Sequence[Tensor | None], direction: int) -> list[NDArray | None]:
-    """One direction's part (B, H) of states (D, B, H)."""
+    """Return one direction's part (B, H) of states (D, B, H)."""
     return [None if each is None else _array(each)[direction] for each in tensors]
 
 
 def _through(
     task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None]
 ) -> list[Trace]:
-    """Each direction's trace, with no more than the way back needs."""
+    """Return each direction's trace, with only the arrays that the backward pass needs."""
     options = {"from_zero": states[0] is None, "lean": True}
     tasks = [partial(layer.run, x, _of_direction(states, d), task.steps, **options) for d, layer in enumerate(layers)]
     with _borrowed():
@@ -284,7 +284,7 @@ def _through(
 
 
 def _output(traces: list[Trace]) -> Tensor:
-    """h, of both directions side by side; of a single one its own memory."""
+    """Return h, with both directions side by side; a single direction keeps its own memory."""
     if len(traces) == 1:
         return torch.from_numpy(traces[0].h)
     T, B, H = traces[0].h.shape
@@ -293,17 +293,17 @@ def _output(traces: list[Trace]) -> Tensor:
 
 
 def _stacked(arrays: list[NDArray]) -> Tensor:
-    """Each direction's state (B, H) in one tensor (D, B, H), in memory of its own."""
+    """Return each direction's state (B, H) in one new tensor (D, B, H)."""
     return torch.from_numpy(arrays[0][None].copy() if len(arrays) == 1 else np.stack(arrays))
 
 
 def _last_states(traces: list[Trace]) -> list[Tensor]:
-    """Each state after the last step (D, B, H)."""
+    """Return each state after the last step (D, B, H)."""
     return [_stacked([getattr(trace, f"{state}_last") for trace in traces]) for state in traces[0].layer.states]
 
 
 class _Layer(torch.autograd.Function):
-    """One layer in one direction or both, as PyTorch's autograd sees it: (task, x, *states, *weights) in."""
+    """One layer in one direction or both, for PyTorch's autograd; it takes (task, x, *states, *weights)."""
 
     @staticmethod
     def forward(ctx: Any, task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -313,7 +313,7 @@ class _Layer(torch.autograd.Function):
         traces = _through(task, layers, _array(x), states)
         output = _output(traces)
         kept = [array for trace in traces for array in (trace.layer.parameters().flat, *trace.for_backward())]
-        # PyTorch frees what is saved here after the way back, and says so if someone has written into x or the
+        # PyTorch frees these tensors after the backward pass, and raises an error if someone has written into x or the
         # output, which is h itself where there is one direction.
         ctx.save_for_backward(
             x if _needs_products(task, ctx.needs_input_grad) else None,
@@ -331,7 +331,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _needs_products(task: _Pass, needed: Sequence[bool]) -> bool:
-    """Whether the gradient of any U or W is needed: they are sums over x and h."""
+    """Return whether the gradient of any U or W is needed: these are sums over x and h."""
     _, of_weights = task.split(needed[2:])
     return any(
         need and groups[0].name in ("U", "W")
@@ -341,7 +341,7 @@ def _needs_products(task: _Pass, needed: Sequence[bool]) -> bool:
 
 
 def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Gradients of what `_Layer.forward` took, those that are needed."""
+    """Gradients of the inputs of `_Layer.forward`, as far as they are needed."""
     task: _Pass = ctx.task
     _refuse_recording(task.name)
     if any(each is not None and torch._C._functorch.is_legacy_batchedtensor(each) for each in incoming):
@@ -372,7 +372,7 @@ def _backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
 def _run_back(
     ctx: Any, x: Tensor | None, kept: Sequence[NDArray], incoming: Sequence[Tensor | None]
 ) -> list[recurrent.Gradients]:
-    """Each direction's gradients."""
+    """Return each direction's gradients."""
     task: _Pass = ctx.task
     dh, *last = incoming
     seen = np.empty((*ctx.shape[:2], 0), task.directions[0].layer.dtype) if x is None else _array(x)
@@ -396,7 +396,7 @@ def _run_back(
 
 
 class _Once(torch.autograd.Function):
-    """Gradients as they are, from which no way leads further back."""
+    """Return gradients unchanged; they can't be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, name: str, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -412,7 +412,7 @@ class _Once(torch.autograd.Function):
 
 
 def _refuse_second_derivatives(name: str, found: list[Tensor | None], sources: list[Tensor]) -> list[Tensor | None]:
-    """The gradients, tied to what they depend on by a node that refuses to be differentiated."""
+    """Return the gradients, tied to their inputs by a node that raises an error when it is differentiated."""
     there = [each for each in found if each is not None]
     anchor = torch.zeros((), requires_grad=True)
     tied = iter(_Once.apply(name, len(there), *there, *sources, anchor))
@@ -420,7 +420,7 @@ def _refuse_second_derivatives(name: str, found: list[Tensor | None], sources: l
 
 
 def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    """The same as `_Layer`, some steps at a time: what the others computed on the way needn't be kept."""
+    """Do the same as `_Layer`, a few steps at a time, without keeping intermediate values."""
     first, weights = task.split(tensors)
     values, layers = _array(x.contiguous()), task.layers(weights)
     T, B, _ = values.shape
@@ -440,7 +440,7 @@ def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple
             trace = layer.run(values[lo:hi], states, steps, from_zero=states[0] is None, lean=True)
             output[lo:hi, :, d * H : (d + 1) * H] = trace.h
             states = [getattr(trace, f"{state}_last").copy() for state in layer.states]
-            del trace  # so that the next one has its memory
+            del trace  # free its memory for the next one
         return states
 
     with _borrowed():
@@ -449,7 +449,7 @@ def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple
 
 
 def _part(steps: Steps, lo: int, hi: int) -> Steps:
-    """The steps lo … hi; sequences that end before have none of them."""
+    """Return the steps lo … hi; sequences that end earlier have none of them."""
     given = None if steps.given is None else np.clip(steps.given - lo, 0, hi - lo)
     return Steps(hi - lo, steps.B, given)
 
@@ -458,7 +458,7 @@ def _part(steps: Steps, lo: int, hi: int) -> Steps:
 
 
 class RecurrentModule(nn.Module):
-    """What `LSTM`, `GRU`, `RNN` and `Recurrent` have in common: ``torch.nn.GRU``'s arguments and shapes, for any cell.
+    """Base class of `LSTM`, `GRU`, `RNN` and `Recurrent`: arguments and shapes of ``torch.nn.GRU``, for any cell.
 
     Parameters
     ----------
@@ -486,9 +486,9 @@ class RecurrentModule(nn.Module):
         For a size below 1, a dropout outside 0 … 1, another dtype; the text names the argument.
     """
 
-    # Name of a parameter, without layer and direction → what lies stacked in it; as the engine has them if empty.
+    # Name of a parameter, without layer and direction → the stacked parts; empty: as in the engine.
     _parts: ClassVar[dict[str, Sequence[str]]] = {}
-    _lowest = "_l0"  # behind the names of the lowest layer's parameters
+    _lowest = "_l0"  # suffix of the lowest layer's parameters
     _usual: ClassVar[dict[str, Any]] = {
         "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False
     }  # fmt: skip
@@ -519,7 +519,7 @@ class RecurrentModule(nn.Module):
         self._known: dict[torch.dtype, list[list[_Direction]]] = {}
         self._seen: tuple[Tensor | PackedSequence, Any] | None = None
         self._states = self._directions(dtype)[0][0].layer.states
-        self._names: list[list[str]] = []  # each layer's parameters, direction after direction
+        self._names: list[list[str]] = []  # each layer's parameters, one direction after the other
         for number, directions in enumerate(self._directions(dtype)):
             own: list[str] = []
             for direction, way in zip(directions, ("", "_reverse"), strict=False):
@@ -530,7 +530,7 @@ class RecurrentModule(nn.Module):
         self.reset_parameters()
 
     def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
-        """Make a layer of the engine's, with these options beside the module's own."""
+        """Make a layer of the engine, with these options in addition to the module's own."""
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
@@ -542,26 +542,26 @@ class RecurrentModule(nn.Module):
 
     @property
     def all_weights(self) -> list[list[Tensor]]:
-        """The parameters of each layer in each direction, a list for each, as ``torch.nn.LSTM`` has them."""
+        """The parameters of each layer in each direction, a list for each, as in ``torch.nn.LSTM``."""
         D = 1 + self.bidirectional
         cut = [(names, len(names) // D) for names in self._names]
         return [[getattr(self, name) for name in names[d * n : (d + 1) * n]] for names, n in cut for d in range(D)]
 
     def flatten_parameters(self) -> None:
-        """Do nothing: ``torch.nn.LSTM`` arranges weights for GPUs by it, and programs call it."""
+        """Do nothing: ``torch.nn.LSTM`` arranges weights for GPUs here, and programs call it."""
 
     def extra_repr(self) -> str:
-        """Return the arguments, those that are not as usual."""
+        """Return the arguments that differ from the defaults."""
         values = [(name, getattr(self, name), usual) for name, usual in self._usual.items()]
         changed = [f"{name}={value}" for name, value, usual in values if value != usual]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and pickles take along: all but the last input."""
+        """Copy and pickle everything except the last input."""
         return self.__dict__ | {"_seen": None, "_known": {}}
 
     def __prepare_scriptable__(self) -> None:
-        """Refuse torch.jit.script, which asks for this before it reads the source."""
+        """Raise for torch.jit.script, which asks for this attribute before it reads the source."""
         raise _cannot(type(self).__name__, "scripted by torch.jit")
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -614,7 +614,7 @@ class RecurrentModule(nn.Module):
     def _checked(
         self, input: Any, hx: Any
     ) -> tuple[list[list[Tensor]], Tensor, Tensor | None, list[Tensor | None]]:
-        """(weights of each layer, x (T, B, I), lengths, states), where the engine can compute with them; or raise."""
+        """Return (weights of each layer, x (T, B, I), lengths, states) if the engine can use them, or raise."""
         if isinstance(input, torch.fx.Proxy):
             raise _cannot(type(self).__name__, "traced by torch.fx")
         _refuse_recording(type(self).__name__)
@@ -632,14 +632,14 @@ class RecurrentModule(nn.Module):
     def _time_major(
         self, input: Any, hx: Any, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-        """(x (T, B, I), lengths, states), checked; a packed batch in its own order, the longest sequence first."""
+        """Return checked (x (T, B, I), lengths, states); a packed batch keeps its order, the longest sequence first."""
         lengths, I = None, self.input_size
         packed = isinstance(input, PackedSequence)
         x = _check_kind("input", input.data if packed else input, dtype)
         single = not packed and x.dim() == 2
         if packed:
             _check_shape("input", x, ("N", I))
-            # Without the indices, so that nothing is put back into the caller's order.
+            # Drop the indices, so that nothing is put back into the caller's order.
             x, lengths = pad_packed_sequence(PackedSequence(x, input.batch_sizes))
         elif single:
             x = _check_shape("input", x, ("T", I)).unsqueeze(1)
@@ -659,7 +659,7 @@ class RecurrentModule(nn.Module):
         return x, lengths, states
 
     def _initial(self, hx: Any, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor | None]:
-        """Each of the cell's states, checked; None where they are zero."""
+        """Return each of the cell's states, checked; None if they are zero."""
         names = [f"{state}_0" for state in self._states]
         if hx is None:
             return [None] * len(names)
@@ -676,9 +676,9 @@ class RecurrentModule(nn.Module):
     def _layers(
         self, x: Tensor, lengths: Tensor | None, states: list[Tensor | None], weights: list[list[Tensor]]
     ) -> tuple[Tensor, ...]:
-        """(output (T, B, D·H), *last states) of time-major sequences."""
+        """Return (output (T, B, D·H), *last states) for time-major sequences."""
         D, name, steps = 1 + self.bidirectional, type(self).__name__, _steps(x, lengths)
-        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # which autograd will refuse
+        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0  # autograd raises an error then
         run: Callable[..., tuple[Tensor, ...]]
         run = _Layer.apply if torch.is_grad_enabled() or forward_mode else _without_gradients
         ends = []
@@ -695,7 +695,7 @@ class RecurrentModule(nn.Module):
         return x, *(torch.cat(each) for each in zip(*ends, strict=True))
 
     def _directions(self, dtype: torch.dtype) -> list[list[_Direction]]:
-        """Each layer in each of its directions."""
+        """Return each layer in each of its directions."""
         found = self._known.get(dtype)
         if found is None:
             H, D = self.hidden_size, 1 + self.bidirectional
@@ -709,7 +709,7 @@ class RecurrentModule(nn.Module):
     # -- a look inside ------------------------------------------------------------------------------------------------
 
     def stack(self) -> Stack:
-        """Return the layers as this package has them, with copies of the present weights.
+        """Return the layers as layers of this package, with copies of the present weights.
 
         Returns
         -------
@@ -725,7 +725,7 @@ class RecurrentModule(nn.Module):
         return Stack.of(layers)
 
     def trace(self, input: Tensor | PackedSequence | None = None, hx: Any = None) -> StackTrace:
-        """Every gate and state, as NumPy arrays: one forward pass with the present weights.
+        """Return every gate and state as NumPy arrays, from one forward pass with the present weights.
 
         Nothing is dropped in it, whatever `dropout` is, and no gradient goes through it.
 
@@ -765,16 +765,16 @@ class RecurrentModule(nn.Module):
             states = [None if each is None else each.index_select(1, back) for each in states]
         stack, values, steps = self.stack(), _array(x).copy(), _steps(x, lengths)
         first = [] if hx is None else [list(_array(each)) for each in states if each is not None]
-        traces, h = stack.run(values, steps, first)  # forward's checks would refuse NaN and infinity
+        traces, h = stack.run(values, steps, first)  # forward would raise an error for NaN and infinity
         return StackTrace(stack, values, traces, h, steps)
 
 
 class _NoStepsError(ValueError, RuntimeError):
-    """A sequence without steps: a wrong shape like others here, and a RuntimeError in PyTorch."""
+    """A sequence has no steps: a ValueError like other wrong shapes here, and a RuntimeError as in PyTorch."""
 
 
 def _check_kind(name: str, tensor: Any, dtype: torch.dtype) -> Tensor:
-    """The tensor, if it is one that the engine can compute with; in a region of autocast, converted."""
+    """Return a tensor that the engine can compute with, or raise; within autocast, convert it."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -789,7 +789,7 @@ def _check_kind(name: str, tensor: Any, dtype: torch.dtype) -> Tensor:
 
 
 def _check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> Tensor:
-    """The tensor, if its shape is right: a number, or a letter where any size will do."""
+    """Return the tensor if its shape is right: each axis a number, or a letter for any size."""
     have = tensor.shape
     sizes = zip(have, shape, strict=False)
     if len(have) != len(shape) or not all(isinstance(want, str) or n == want for n, want in sizes):
@@ -802,7 +802,7 @@ def _steps(x: Tensor, lengths: Tensor | None) -> Steps:
 
 
 def _copied(given: Any) -> Any:
-    """A copy of what a call was given: a tensor, a packed batch, states, or nothing."""
+    """Return a copy of a call's argument: a tensor, a packed batch, states, or None."""
     if isinstance(given, PackedSequence):
         return PackedSequence(_copied(given.data), *given[1:])
     if isinstance(given, tuple | list):
@@ -811,12 +811,12 @@ def _copied(given: Any) -> Any:
 
 
 def _gates(kind: str, gates: str) -> list[str]:
-    """Names of a parameter's parts: ("U", "if") → ["U_i", "U_f"]."""
+    """Return the names of a parameter's parts: ("U", "if") → ["U_i", "U_f"]."""
     return [f"{kind}_{gate}" for gate in gates]
 
 
 class LSTM(RecurrentModule):
-    """``torch.nn.LSTM``, computed by this engine on the CPU, with peepholes if wanted and with a look inside.
+    """``torch.nn.LSTM``, computed by this engine on the CPU, with optional peepholes and with access to all gates.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways.
     weight_ih is U and weight_hh is W, their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c).
@@ -878,7 +878,7 @@ class LSTM(RecurrentModule):
 
 
 class GRU(RecurrentModule):
-    """``torch.nn.GRU``, computed by this engine on the CPU, with a look inside; the arguments are `RecurrentModule`'s.
+    """``torch.nn.GRU``, computed by this engine on the CPU, with access to its gates; arguments as `RecurrentModule`.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.GRU``, and state dicts go both ways.
     weight_ih is U and weight_hh is W, their gates stacked r, z, n. Of r and z, b is the sum of bias_ih and bias_hh; of
@@ -902,7 +902,7 @@ class GRU(RecurrentModule):
 
 
 class RNN(RecurrentModule):
-    """``torch.nn.RNN``, computed by this engine on the CPU, with a look inside.
+    """``torch.nn.RNN``, computed by this engine on the CPU, with access to all states.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.RNN``, and state dicts go both ways.
     weight_ih is U, weight_hh is W, and b is the sum of bias_ih and bias_hh. The equation is on the page of
@@ -943,7 +943,7 @@ class RNN(RecurrentModule):
 
 
 class Recurrent(RecurrentModule):
-    """Layers of any cell: your own equations in a training loop of PyTorch's, at this engine's speed.
+    """Layers of any cell: your own equations in a PyTorch training loop, at this engine's speed.
 
     Parameters
     ----------
@@ -1008,6 +1008,6 @@ class Recurrent(RecurrentModule):
                     next(parameters).data.copy_(torch.from_numpy(array))
 
     def extra_repr(self) -> str:
-        """Return the cell and the arguments, those that are not as usual."""
+        """Return the cell and the arguments that differ from the defaults."""
         chosen = [f"{name}={value}" for name, value in self.options.items() if value != self.cell.options[name]]
         return ", ".join([self.cell.name, super().extra_repr(), *chosen])

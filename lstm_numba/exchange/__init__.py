@@ -39,12 +39,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a format's module when one of its functions is first used."""
+    """Import the module of a format when one of its functions is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"lstm_numba.exchange.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lstm_numba.exchange' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List what is there before it was used, too."""
+    """List all public names, used or not."""
     return sorted({*globals(), *__all__})

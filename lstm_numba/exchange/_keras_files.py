@@ -38,7 +38,7 @@ from lstm_numba.exchange._sources import HDF5, ZIP, is_pickle
 PARTS = ("kernel", "recurrent_kernel", "bias")
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 CELL_NAME = re.compile(r"(\w+_)?cell(_\d+)?$")
-# Up to this size what is packed is unpacked however small it is packed, and beyond it up to so many times its bytes.
+# Compressed data is always unpacked up to this size, and beyond it only up to this multiple of its bytes.
 SMALL, MOST_PACKED = 1 << 24, 20
 PICKLE = (
     "expected a Keras file, got a pickle, which can run any program when it is loaded; load it where you trust it and "
@@ -47,13 +47,13 @@ PICKLE = (
 
 
 class Stored(NamedTuple):
-    """The weights of one direction in a file: which layer they belong to, and which datasets they are."""
+    """The weights of one direction in a file: their layer and their datasets."""
 
     layer: tuple[str, ...]  # the layer's path
     direction: int | None  # 0 forward, 1 backward of a Bidirectional
-    label: str  # the layer's name, as far as the file tells it
+    label: str  # the layer's name, if the file has it
     group: Any
-    keys: dict[str, str]  # part → name of its dataset; those that the file has or says it has
+    keys: dict[str, str]  # part → name of its dataset, for parts that the file has or claims to have
     problem: str = ""
 
 
@@ -83,7 +83,7 @@ def opened(path: Path) -> Iterator[list[Found]]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Say of whatever h5py raises that the file is damaged; it has no class of errors of its own."""
+    """Turn any error of h5py into one that says the file is damaged; h5py has no error class of its own."""
     try:
         yield
     except Refused:
@@ -96,10 +96,10 @@ def _readable() -> Iterator[None]:
 
 
 def _refuse_links(file: Any) -> None:
-    """Refuse a file whose groups link to other files; none of the links is followed."""
+    """Raise if groups of a file link to other files; no link is followed."""
     h5py = _h5py()
 
-    def outside(name: str, link: Any) -> str | None:  # what is returned ends the visit
+    def outside(name: str, link: Any) -> str | None:  # a result ends the visit
         if isinstance(link, h5py.HardLink | h5py.SoftLink):
             return None
         return f"{name}: expected what lies in this file, got a link to {getattr(link, 'filename', link)!r:.200}"
@@ -110,7 +110,7 @@ def _refuse_links(file: Any) -> None:
 
 
 def _weights_file(path: Path) -> tuple[str | io.BytesIO, Mapping[str, Any] | None, str]:
-    """(what h5py shall open, the model's configuration or None, the version of Keras or "")."""
+    """Return (what h5py opens, the model's configuration or None, the version of Keras or "")."""
     with open(path, "rb") as file:
         head = file.read(len(HDF5))
     if head == HDF5:
@@ -141,7 +141,7 @@ def _archive(path: Path) -> tuple[io.BytesIO, Mapping[str, Any], str]:
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member's content, unless it claims to be far larger than weights are that were packed so small."""
+    """Return a member's content, unless its claimed size is far too large for weights of its compressed size."""
     member = archive.getinfo(name)
     if member.file_size > SMALL + MOST_PACKED * member.compress_size:
         claim = f"got one that claims {member.file_size:,} bytes out of {member.compress_size:,}"
@@ -186,17 +186,17 @@ def _root(file: Any) -> Any:
 
 
 def _is_of_keras_2(file: Any) -> bool:
-    """Tell Keras 2's layout, in which later versions can write, too."""
+    """Return whether the file has Keras 2's layout, which later versions can also write."""
     return any(name.startswith("layer_names") for name in _root(file).attrs)
 
 
 def _version_in(file: Any) -> str:
-    """Return the version of Keras that an HDF5 file names, "" for none."""
+    """Return the version of Keras that an HDF5 file names, or ""."""
     return _text(_root(file).attrs.get("keras_version", file.attrs.get("keras_version", "")))
 
 
 def _doubtful(found: Found, file: Any) -> Found:
-    """Say that a layer without a description may have gates of another kind, where an older Keras wrote it."""
+    """Note that a layer without a description may have other gates, if an older Keras wrote it."""
     version = _version_in(file)
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) >= (2, 3):
@@ -210,7 +210,7 @@ def _doubtful(found: Found, file: Any) -> Found:
 
 
 def _joined(stored: list[Stored], nodes: list[Node], owner: Any) -> list[Found]:
-    """What the file says of its layers, and where it keeps their weights; layers without a description at the end."""
+    """Join the descriptions of layers with the places of their weights; layers without a description come last."""
     weights: dict[int, list[Stored]] = {}
     found, unknown = [], []
     for each in stored:
@@ -247,7 +247,7 @@ def _owner_by_name(stored: Stored, nodes: list[Node]) -> int | None:
 
 
 def _undescribed(stored: list[Stored]) -> list[Found]:
-    """Layers of which only the weights are known."""
+    """Return the layers of which only the weights are known."""
     layers: dict[tuple[str, ...], list[Stored]] = {}
     for each in stored:
         layers.setdefault(each.layer, []).append(each)
@@ -276,12 +276,12 @@ def _reader(stored: list[Stored], n_directions: int) -> Any:
 
 
 def _stored(file: Any) -> Iterator[Stored]:
-    """Every cell's weights in the layout of Keras 3."""
+    """Find every cell's weights in the layout of Keras 3."""
     groups: list[str] = []
     file.visit(lambda name: groups.append(name) if name.rpartition("/")[2] == "vars" else None)
     for name in groups:
         *path, _ = name.split("/")
-        if path and path[0] == "_layer_checkpoint_dependencies":  # as TensorFlow 2.12 and 2.13 called it
+        if path and path[0] == "_layer_checkpoint_dependencies":  # its name in TensorFlow 2.12 and 2.13
             path[0] = "layers"
         group = file[name]
         called = _text(group.attrs.get("name", ""))
@@ -301,7 +301,7 @@ def _stored(file: Any) -> Iterator[Stored]:
 
 
 def _stored_problem(above: Any, path: list[str], called: str) -> str:
-    """Say what the names in a file tell of a cell: that it is another kind, or has a layer as its non-linearity."""
+    """Return what the names in a file reveal of a cell: another kind, or a layer as its non-linearity."""
     for name in (called, path[-1]):
         if re.match(r"conv_lstm_cell(_\d+)?$", name):
             return problem_of("ConvLSTM")
@@ -316,7 +316,7 @@ def _label(file: Any, path: str) -> str:
 
 
 def _stored_by_keras_2(root: Any) -> Iterator[Stored]:
-    """Every cell's weights in the layout of Keras 2."""
+    """Find every cell's weights in the layout of Keras 2."""
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for top in root:
         if root.get(top, getclass=True, getlink=True) is not _h5py().HardLink:

@@ -1,4 +1,4 @@
-"""Which layer of a Keras model takes which one's output, as its configuration says.
+"""Find out from a Keras model's configuration which layer takes the output of which other layer.
 
 A Sequential's layers follow each other. A functional model names for each layer the tensors it is called on, in
 ``inbound_nodes``: (layer, call, number of its output). A model in a model stands for its layers: the first of them take
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-# How Keras' own classes are known: by the package that they come from.
+# Keras' own classes are recognised by the package that they come from.
 PACKAGES = ("keras", "tf_keras", "tensorflow", "keras_core")
 # Layers whose output, in inference, is their input.
 _PASSING = frozenset(
@@ -30,7 +30,7 @@ Links = dict[str, str | None]
 
 
 def read_node(node: Mapping[str, Any]) -> tuple[str, bool, Mapping[str, Any]]:
-    """(class name, whether it is Keras' own, configuration) of a layer as configurations nest them."""
+    """Return (class name, whether it is Keras' own, configuration) of a layer in a configuration."""
     kind, module, registered = str(node.get("class_name")), node.get("module"), node.get("registered_name")
     own = registered in (None, kind) and (module is None or str(module).partition(".")[0] in PACKAGES)
     config = node.get("config")
@@ -40,7 +40,7 @@ def read_node(node: Mapping[str, Any]) -> tuple[str, bool, Mapping[str, Any]]:
 
 
 def layer_name(node: Mapping[str, Any]) -> str:
-    """Return what a configuration calls a layer."""
+    """Return a layer's name in a configuration."""
     config = node.get("config")
     own = config.get("name") if isinstance(config, Mapping) else None
     return str(node.get("name") or own or "")
@@ -58,7 +58,7 @@ def joined(place: str, name: str) -> str:
 
 
 def layers_below(node: Mapping[str, Any], place: str = "", source: str | None = "") -> tuple[Links, str | None]:
-    """Return which layer stands on which in a layer's configuration, and the place of the one whose output is its own.
+    """Return which layer is above which in a layer's configuration, and the place of the one whose output is its own.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def layers_below(node: Mapping[str, Any], place: str = "", source: str | None = 
 
 
 class _Graph:
-    """A functional model's layers, each looked at when what stands below it is known."""
+    """The layers of a functional model, each processed once the layers below it are known."""
 
     def __init__(self, config: Mapping[str, Any], place: str, source: str | None) -> None:
         self.place = place
@@ -117,13 +117,13 @@ class _Graph:
 
 
 def _source(inbound: Any) -> str:
-    """Return the layer whose first output is all that a layer is called on; "" where it isn't so."""
+    """Return the layer whose first output is the only input of a layer, or ""."""
     calls = inbound if isinstance(inbound, list) else []
     return _only(calls[0]) if len(calls) == 1 else ""  # else called nowhere, or on one input after the other
 
 
 def _only(value: Any) -> str:
-    """Return the layer whose first output is the only tensor in the arguments of a call; "" where it isn't so."""
+    """Return the layer whose first output is the only tensor in the arguments of a call, or ""."""
     tensors = list(_tensors(value))
     if len(tensors) != 1 or len(tensors[0]) < 3 or tensors[0][2] != 0:
         return ""
@@ -131,7 +131,7 @@ def _only(value: Any) -> str:
 
 
 def _tensors(value: Any) -> Iterator[Sequence[Any]]:
-    """Every [layer, call, output, ...] in the arguments of a call, as Keras 2 and 3 write them."""
+    """Iterate over every [layer, call, output, ...] in the arguments of a call, as Keras 2 and 3 write them."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             config = value.get("config")

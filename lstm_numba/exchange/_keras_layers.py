@@ -1,4 +1,4 @@
-"""What Keras says of its recurrent layers, in a configuration or of a live object.
+"""Read descriptions of Keras' recurrent layers from a configuration or from a live object.
 
 Keras' words and ours:
 
@@ -41,7 +41,7 @@ ACTIVATIONS = {
     "hard_sigmoid": "hard_sigmoid",
     "hard_sigmoid_6": "hard_sigmoid_6",
 }
-# Classes of layers and of cells → the layer's.
+# Classes of layers and of cells → the class of the layer.
 CELLS = {f"{kind.keras_name}{end}": kind.keras_name for kind in kinds_of("keras") for end in ("", "Cell")}
 CELLS |= {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}  # Keras 2's, with the weights in cuDNN's layout
 # Recurrent layers of Keras with other equations.
@@ -49,11 +49,11 @@ OTHERS = re.compile(r"(ConvLSTM[123]D|ConvLSTM)(Cell)?$")
 
 
 class Refused(ValueError):
-    """Something that can't be loaded; the text doesn't name the source yet."""
+    """Something can't be loaded; the message doesn't name the source yet."""
 
 
 class Cell(NamedTuple):
-    """One direction of a layer, in Keras' words; None where the source doesn't say."""
+    """One direction of a layer, in Keras' words; None for what the source doesn't say."""
 
     kind: str | None = None  # "LSTM", "GRU" or "SimpleRNN"
     activation: str | None = None
@@ -64,12 +64,12 @@ class Cell(NamedTuple):
 
 
 class Described(NamedTuple):
-    """One recurrent layer: a cell for each direction, or why it can't be loaded."""
+    """One recurrent layer: a cell for each direction, or the reason why it can't be loaded."""
 
     cells: tuple[Cell, ...] = ()
     merge_mode: str | None = "concat"
     problem: str = ""
-    gates_unknown: str = ""  # why the caller has to say what the gates' non-linearity is, where the source doesn't
+    gates_unknown: str = ""  # why the caller must give the gates' non-linearity, if the source doesn't
 
 
 class Found(NamedTuple):
@@ -85,7 +85,7 @@ class Found(NamedTuple):
 
 
 def hard_sigmoid_of(version: str) -> str | None:
-    """Return which of `ACTIVATIONS` a version of Keras calls "hard_sigmoid"; None for no version."""
+    """Return the name in `ACTIVATIONS` for what a version of Keras calls "hard_sigmoid"; None for no version."""
     major = re.match(r"\d+", version)
     if major is None:
         return None
@@ -93,7 +93,7 @@ def hard_sigmoid_of(version: str) -> str | None:
 
 
 def activation_name(value: Any) -> str:
-    """Return the name of a non-linearity as configurations write it: a name, a function, a layer."""
+    """Return the name of a non-linearity that a configuration gives as a name, a function or a layer."""
     if value is None:
         return "linear"
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def activation_name(value: Any) -> str:
 
 
 def problem_of(kind: str) -> str:
-    """Say why a layer of this class can't be loaded."""
+    """Return why a layer of this class can't be loaded."""
     if OTHERS.match(kind):
         return f"a {kind}, whose equations are others; LSTM, GRU and SimpleRNN can be loaded"
     return (
@@ -113,7 +113,7 @@ def problem_of(kind: str) -> str:
 
 
 def describe(kind: str, own: bool, config: Mapping[str, Any]) -> Described | None:
-    """Return what a layer's class name and configuration say; None where it isn't a recurrent layer.
+    """Return a description from a layer's class name and configuration; None if it isn't a recurrent layer.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class Node(NamedTuple):
 
 
 def walk(model: Mapping[str, Any]) -> Iterator[Node]:
-    """Every layer in a model's configuration.
+    """Iterate over every layer in a model's configuration.
 
     The path is where Keras 3 files keep its weights: below "layers", each under its class's name and, from the second
     of a class, a number.
@@ -224,7 +224,7 @@ def _walk(node: Mapping[str, Any], path: str, place: str, links: Links) -> Itera
 
 
 def of_object(source: Any) -> Iterator[Found]:
-    """Every recurrent layer of a Keras layer or model, without importing Keras."""
+    """Iterate over the recurrent layers of a Keras layer or model, without importing Keras."""
     yield from _objects(source, "", set(), {})
 
 
@@ -255,7 +255,7 @@ def _objects(layer: Any, outer: str, seen: set[int], links: Links) -> Iterator[F
 
 
 def _function_of_ones_own(layer: Any) -> str:
-    """Return the name of a non-linearity that isn't Keras', which configurations may call as Keras' are called."""
+    """Return the name of a non-linearity that isn't Keras' own, although it may have the name of one."""
     inner = [getattr(layer, name, None) for name in ("cell", "forward_layer", "backward_layer")]
     for name in ("activation", "recurrent_activation"):
         module = getattr(getattr(layer, name, None), "__module__", None) or "keras"
@@ -265,7 +265,7 @@ def _function_of_ones_own(layer: Any) -> str:
 
 
 def _version_of(layer: Any) -> str:
-    """Return the version of the Keras that a layer is of."""
+    """Return the version of Keras that a layer comes from."""
     package = type(layer).__module__.partition(".")[0]
     versions = {"tensorflow": "2", "keras_core": "3"}  # whose own numbers are others
     return versions.get(package) or str(getattr(sys.modules.get(package), "__version__", ""))

@@ -1,4 +1,4 @@
-"""The cells that other libraries have too: what each calls them, and in which order it keeps their gates.
+"""The cells that other libraries have as well, with their names and orders of gates there.
 
 One entry of `KINDS` is all that a further cell needs. The libraries stack the weights of the gates one below the other;
 `fill` and `stacked` move them between such stacks and a layer's parameters.
@@ -26,7 +26,7 @@ from lstm_numba.layers.stack import Stack, as_stack
 
 
 class Kind(NamedTuple):
-    """A cell of ours under other names.
+    """One of our cells under the names of other libraries.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Kind(NamedTuple):
 
     @property
     def two_biases(self) -> bool:
-        """Whether it matters on which side a bias stands."""
+        """Whether the two biases have different effects."""
         return bool(self.cell.arguments.w)
 
 
@@ -89,7 +89,7 @@ def kinds_of(library: str) -> list[Kind]:
 
 
 def kind_of(stack: Stack, library: str) -> Kind:
-    """Return what a library calls the cell of a stack, or raise ValueError where it hasn't the cell."""
+    """Return a library's name for the cell of a stack, or raise ValueError if it doesn't have the cell."""
     cell = stack.layers[0][0].cell
     known = kinds_of(library.lower())
     for kind in known:
@@ -151,14 +151,14 @@ def fill(layer: Recurrent, gates: Sequence[str | None], arrays: Mapping[str, NDA
 
 
 def _sum(one: NDArray, other: NDArray, dtype: np.dtype) -> NDArray:
-    """Return one + other; exactly the one, down to the sign of a zero, where the other is all zero."""
+    """Return one + other; if the other is all zero, return the one exactly, including signs of zeros."""
     if not other.any():
         return one
     return np.add(one, other, dtype=dtype) if one.any() else other
 
 
 def stacked(layer: Recurrent, gates: Sequence[str | None]) -> dict[str, NDArray]:
-    """Return a layer's weights as a library stacks them, under the names that `fill` takes; "bw" is always there."""
+    """Return a layer's weights in a library's order, under the names that `fill` takes; "bw" is always included."""
     names = layer.parameters()
     H = layer.hidden_size
     shapes = {"U": (H, layer.input_size), "W": (H, H)}

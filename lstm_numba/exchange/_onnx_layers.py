@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN nodes of ONNX as layers, and how one node's output becomes the next one's input.
+"""Read LSTM, GRU and RNN nodes of ONNX as layers, and follow the output of one node to the input of the next.
 
     here                ONNX                                              shapes (D directions, G gates)
     U_k, W_k            W, R: an LSTM's gates i, o, f, c; a GRU's z, r, h (D, G·H, I), (D, G·H, H)
@@ -37,7 +37,7 @@ FUNCTIONS = {
     "hard_sigmoid": "HardSigmoid",
     "hard_sigmoid_6": "HardSigmoid",
 }
-# Of alpha x + beta, which HardSigmoid clips to between 0 and 1.
+# alpha and beta in alpha x + beta, which HardSigmoid clips to between 0 and 1.
 SCALES = {"identity": (1.0, 0.0), "hard_sigmoid": (0.2, 0.5), "hard_sigmoid_6": (1 / 6, 0.5)}
 # What a program takes where a node gives neither; of Affine's alpha, programs differ.
 _DEFAULT_SCALES = {"affine": (None, 0.0), "hardsigmoid": (0.2, 0.5)}
@@ -45,11 +45,11 @@ _OURS = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items() if ours not 
 _KINDS = kinds_of("onnx")
 _NAMES = {kind.name for kind in _KINDS}
 _READ = {"activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout"}
-_HARMLESS = {"output_sequence"}  # of version 1: whether Y is wanted
+_HARMLESS = {"output_sequence"}  # an attribute of version 1: whether Y is wanted
 
 
 def _filled(values: list[float], defaults: list[float | None]) -> list[float | None] | None:
-    """Return a number for each function, None where it can't be known which function a number is for.
+    """Return a number for each function, or None if it is unclear which function a number belongs to.
 
     Programs count them in different ways: one for each function that reads them, or one for each function.
     """
@@ -61,7 +61,7 @@ def _filled(values: list[float], defaults: list[float | None]) -> list[float | N
 
 
 def _close(values: Sequence[float | None], others: Sequence[float | None]) -> bool:
-    """Tell whether numbers, of which one lot has been float32, are the same."""
+    """Return whether numbers are the same, allowing that some were rounded to float32."""
     pairs = zip(values, others, strict=True)
     return all(a is not None and b is not None and abs(a - b) <= 1e-6 * abs(b) for a, b in pairs)
 
@@ -75,7 +75,7 @@ def inputs_of(kind: Kind) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class RecurrentNode:
-    """An LSTM, GRU or RNN node where it stands.
+    """An LSTM, GRU or RNN node and its place in the model.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class RecurrentNode:
         return self.kind.cell.arguments.states
 
     def input(self, what: str) -> str:
-        """The name of the tensor that the node takes as W, R, …; "" where it takes none."""
+        """Return the name of the tensor that the node takes as W, R, …, or ""."""
         position = inputs_of(self.kind).index(what)
         return self.node.input[position] if position < len(self.node.input) else ""
 
@@ -149,12 +149,12 @@ class RecurrentNode:
         return layout
 
     def functions(self) -> list[list[str]]:
-        """Our names of the non-linearities, a list for each direction."""
+        """Our names for the non-linearities, a list for each direction."""
         found = self._attribute("activations", "STRINGS")
         D, default = len(self.directions), [FUNCTIONS[name] for name in self.kind.functions.values()]
         names = default * D if found is None else [each.decode("utf-8", "replace") for each in found.strings]
         if len(default) == 1 and D == 1 and len(names) == 2:
-            names = names[:1]  # the operator's own default has one for a second direction too
+            names = names[:1]  # the operator's own default also has one for a second direction
         if len(names) != D * len(default):
             raise self.refuse(f"activations: expected {D * len(default)} names, got {len(names)}: {', '.join(names)}")
         scaled = self._scaled([name for name in names if name.lower() in _DEFAULT_SCALES])
@@ -168,7 +168,7 @@ class RecurrentNode:
         return [ours[d * len(default) : (d + 1) * len(default)] for d in range(D)]
 
     def _scaled(self, names: list[str]) -> list[str]:
-        """Return our names of the functions that read activation_alpha and activation_beta, in their order."""
+        """Return our names for the functions that use activation_alpha and activation_beta, in their order."""
         found = [self._attribute(f"activation_{name}", "FLOATS") for name in ("alpha", "beta")]
         given = [[] if each is None else list(each.floats) for each in found]
         filled = [_filled(values, [_DEFAULT_SCALES[name.lower()][n] for name in names])
@@ -188,7 +188,7 @@ class RecurrentNode:
         return ours
 
     def leave_out_clip(self) -> None:
-        """Note what a reader has to look at, where the node clips what enters its non-linearities."""
+        """Warn if the node clips the arguments of its non-linearities."""
         found = self._attribute("clip", "FLOAT")
         if found is not None:
             self.notes.append(
@@ -198,7 +198,7 @@ class RecurrentNode:
             )
 
     def check_attributes(self, clips: bool) -> None:
-        """Refuse by name what the engine hasn't, and what the operator hasn't; clip only where it is not left out."""
+        """Raise an error that names features that the engine or the operator lacks; ignore clip if asked to."""
         _ = self.layout
         names = inputs_of(self.kind)
         for each in self.node.attribute:
@@ -216,7 +216,7 @@ class RecurrentNode:
     # -- tensors ------------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, NDArray]:
-        """W, R and those of B, P that there are, in float32 or float64, shapes checked."""
+        """Return W, R and, if present, B and P, in float32 or float64, with checked shapes."""
         gates, D = len(self.kind.gates["onnx"]), len(self.directions)
         names = [name for name in inputs_of(self.kind) if name in ("W", "R", "B", "P")]
         found = {name: self._weight(name, name in "WR") for name in names}
@@ -259,7 +259,7 @@ class RecurrentNode:
         return array
 
     def state(self, what: str, H: int) -> NDArray | None:
-        """initial_h or initial_c (D, B or 1, H) where it is constant and not zero; else None."""
+        """Return initial_h or initial_c (D, B or 1, H) if it is constant and not zero, else None."""
         if not self.input(what):
             return None
         name = self.input(what)
@@ -277,7 +277,7 @@ class RecurrentNode:
             array = array.swapaxes(0, 1)
         D = len(self.directions)
         if array.ndim != 3 or array.shape[0] != D or array.shape[2] != H or not array.shape[1]:
-            if open_batch and not array.any():  # a zero that is made as wide as it has to be
+            if open_batch and not array.any():  # a zero state that fits any batch
                 return None
             wanted = f"({D}, B, {H})" if self.layout == 0 else f"(B, {D}, {H})"
             got = array.swapaxes(0, 1).shape if self.layout == 1 and array.ndim == 3 else array.shape
@@ -287,7 +287,7 @@ class RecurrentNode:
         return array if array.any() else None
 
     def lengths(self) -> NDArray | None:
-        """sequence_lens (B,) where they are constant, else None."""
+        """Return sequence_lens (B,) if they are constant, else None."""
         name = self.input("sequence_lens")
         if not name:
             return None
@@ -313,7 +313,7 @@ class RecurrentNode:
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def layers(self, dtype: np.dtype | None, clips: bool = True) -> list[Recurrent]:
-        """One layer for each direction, with the node's weights; without `clips` an attribute clip is left out."""
+        """Return a layer for each direction, with the node's weights; without `clips`, clip is ignored."""
         self.check_attributes(clips)
         self.leave_out_clip()
         kind, functions, weights = self.kind, self.functions(), self.weights()
@@ -338,7 +338,7 @@ class RecurrentNode:
         return result
 
     def _chosen(self, functions: list[str]) -> dict[str, str]:
-        """Return the cell's options that are non-linearities; refuse others where the cell has no choice."""
+        """Return the cell's options that are non-linearities; raise for others if the cell offers no choice."""
         kind = self.kind
         chosen = dict(zip(kind.functions, functions, strict=True))
         fixed = {option: default for option, default in kind.functions.items() if option not in kind.cell.options}
@@ -349,7 +349,7 @@ class RecurrentNode:
 
 
 def recurrent_nodes(model: Model) -> list[RecurrentNode]:
-    """Return the LSTM, GRU and RNN nodes of all graphs in the model, each with a label of its own."""
+    """Return the LSTM, GRU and RNN nodes of all graphs in the model, each with a unique label."""
     found = [(node, scope, path) for node, scope, path in walk(model) if node.op_type in _NAMES and _is_standard(node)]
     names = [path + node.name for node, _, path in found]
     result: list[RecurrentNode] = []
@@ -376,14 +376,14 @@ def _is_standard(node: NodeProto) -> bool:
 
 @dataclass(frozen=True)
 class Link:
-    """The node whose output another one takes as its input, and how directions are joined (None: there is one)."""
+    """A node whose output is another one's input, and how directions are joined (None: there is only one)."""
 
     lower: RecurrentNode
     merge: str | None
 
 
 def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
-    """The node that `upper` stands on directly, as a layer of a stack does on the one below; None if there is none.
+    """Return the node directly below `upper`, as in a stack of layers; None if there is none.
 
     What lies between may only move axes: Y (T, D, B, H), or (B, T, D, H) with layout 1, becomes X (T, B, D H) with
     both directions side by side, or their sum (T, B, H).
@@ -416,7 +416,7 @@ def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
 
 
 def _alike(lower: RecurrentNode, upper: RecurrentNode) -> bool:
-    """Tell whether both are nodes of one kind that take the same lengths."""
+    """Return whether both nodes are of the same kind and take the same lengths."""
     given = [each.input("sequence_lens") for each in (lower, upper)]
     if lower.kind is not upper.kind or (given[0] == "") != (given[1] == ""):
         return False
@@ -427,7 +427,7 @@ def _alike(lower: RecurrentNode, upper: RecurrentNode) -> bool:
 
 
 def _numbers(node: NodeProto, scope: Scope, name: str) -> list[int] | None:
-    """Whole numbers that a node takes as its second input or, in older versions, as an attribute."""
+    """Return the whole numbers that a node takes as its second input or, in older versions, as an attribute."""
     found = attribute(node, name)
     if found is not None:
         return list(found.ints)
@@ -436,10 +436,10 @@ def _numbers(node: NodeProto, scope: Scope, name: str) -> list[int] | None:
 
 
 def _moved(axes: list[str], node: NodeProto, scope: Scope, lower: RecurrentNode) -> list[str] | None:
-    """The axes after a node that does no arithmetic; None after any other."""
+    """Return the axes after a node that does no arithmetic; None for any other node."""
     if node.op_type == "Identity":
         return axes
-    if node.op_type == "Dropout":  # in inference it leaves all as it is
+    if node.op_type == "Dropout":  # in inference it changes nothing
         training = node.input[2] if len(node.input) > 2 else ""
         return axes if not training or scope.origin(training) == "zero" else None
     if node.op_type == "Transpose":
@@ -456,7 +456,7 @@ def _moved(axes: list[str], node: NodeProto, scope: Scope, lower: RecurrentNode)
 
 
 def _summed(axes: list[str], node: NodeProto, scope: Scope) -> list[str] | None:
-    """The axes after the directions were added up; None where something else was."""
+    """Return the axes after a sum of the directions; None if something else was added."""
     over, keep = _numbers(node, scope, "axes"), attribute(node, "keepdims")
     one = over is not None and len(over) == 1 and -len(axes) <= over[0] < len(axes)
     if not one or over is None or axes[over[0]] != "D" or keep is None or keep.i:
@@ -465,7 +465,7 @@ def _summed(axes: list[str], node: NodeProto, scope: Scope) -> list[str] | None:
 
 
 def _reshaped(axes: list[str], node: NodeProto, scope: Scope, lower: RecurrentNode) -> list[str] | None:
-    """The axes after a Reshape that puts D and H together, or drops a D of 1; None after any other."""
+    """Return the axes after a Reshape that joins D and H or drops a D of 1; None for any other Reshape."""
     shape, zero = _numbers(node, scope, "shape"), attribute(node, "allowzero")
     D, H = len(lower.directions), lower.integer("hidden_size", 0) or _units(lower)
     if D == 1:

@@ -1,4 +1,4 @@
-"""What an ONNX model holds before it runs: its graphs one inside the other, and the tensors in them that are constant.
+"""Look into an ONNX model without running it: its nested graphs, and their constant tensors.
 
 A weight is seldom an initializer alone. Exporters put it through Unsqueeze, Concat or Slice, or in a Constant node, or
 in a file beside the model. Here every tensor that follows from constants by such nodes has a value.
@@ -30,12 +30,12 @@ STANDARD = ("", "ai.onnx")
 _MOVES = frozenset(
     "Identity Cast Concat Expand Gather Reshape Slice Split Squeeze Tile Transpose Unsqueeze Flatten".split()
 )
-# Nodes that weights may come through: those, and what makes or unpacks numbers.
+# Nodes that weights may come through: these, and nodes that create or unpack numbers.
 _EVALUATED = _MOVES | {"Constant", "ConstantOfShape", "DequantizeLinear"}
-# Nodes may make so many numbers out of constants, and so many more for each byte that is there.
+# How many numbers nodes may make from constants, plus how many more for each byte of the file.
 _MADE_OF_NOTHING = 2**24
 _MADE_OF_A_BYTE = 16
-# More nodes than any model has: a file whose functions call each other so often is not to be trusted.
+# More nodes than any model has: a file whose functions expand to more is not trusted.
 _MOST_NODES = 10**6
 
 
@@ -49,7 +49,7 @@ def require_onnx(asked: str) -> Any:
 
 
 class Model:
-    """An ONNX model and where it came from.
+    """An ONNX model and its origin.
 
     Attributes
     ----------
@@ -68,11 +68,11 @@ class Model:
         self._may_be_made = _MADE_OF_NOTHING + _MADE_OF_A_BYTE * proto.ByteSize()
 
     def found(self, n_bytes: int) -> None:
-        """Take note of weights in a file beside the model."""
+        """Note weights in a file beside the model."""
         self._may_be_made += _MADE_OF_A_BYTE * n_bytes
 
     def make(self, name: str, numbers: int) -> None:
-        """Refuse a tensor that, with all before it, would have far more numbers than the file bears out."""
+        """Raise if a tensor, with all earlier ones, would have far more numbers than the file can justify."""
         self._may_be_made -= numbers
         if self._may_be_made < 0:
             raise self.refuse(f"tensor {name!r}: expected sizes that the weights in the file bear out, got {numbers:,}")
@@ -109,13 +109,13 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Model:
         _check_functions(model)
         try:
             model.proto = importlib.import_module("onnx.inliner").inline_local_functions(proto)
-        except Exception as error:  # a C++ library's, of any type
+        except Exception as error:  # a C++ library raises errors of any type
             raise model.refuse(f"its functions can't be put in the place of their calls ({error})") from None
     return model
 
 
 def _check_functions(model: Model) -> None:
-    """Refuse functions that would be too many nodes in the place of their calls, or that call themselves."""
+    """Raise if functions expand to too many nodes, or call themselves."""
     functions = {(each.domain, each.name): each for each in model.proto.functions}
     known: dict[tuple[str, str], int] = {}
 
@@ -128,7 +128,7 @@ def _check_functions(model: Model) -> None:
         if key not in functions:
             return 1
         if key not in known:
-            known[key] = _MOST_NODES + 1  # should it call itself
+            known[key] = _MOST_NODES + 1  # in case it calls itself
             known[key] = size(functions[key].node)
         return known[key]
 
@@ -146,12 +146,12 @@ def _parse(path: Path) -> ModelProto:
     raw = path.read_bytes()
     try:
         return load_model_from_string(raw)
-    except Exception:  # protobuf's own, which its implementations name differently
+    except Exception:  # protobuf's own error, whose name depends on the implementation
         raise ModelFileError(f"{path}: expected an ONNX model, got a file of another kind or one cut short") from None
 
 
 def _check_texts(model: Model, graph: GraphProto) -> None:
-    """Refuse names that aren't UTF-8: protobuf gives them as bytes."""
+    """Raise for names that aren't UTF-8: protobuf returns them as bytes."""
     for node in graph.node:
         own = [node.name, node.op_type, node.domain, *node.input, *node.output]
         _check_text(model, [*own, *(each.name for each in node.attribute)])
@@ -178,24 +178,24 @@ class Scope:
         self._known: dict[str, NDArray | None] = {}
 
     def home(self, name: str) -> Scope | None:
-        """The graph that a name belongs to, this one or one around it; None where nobody has it."""
+        """Return the graph that a name belongs to, this one or one around it; None if there is none."""
         scope: Scope | None = self
         while scope and not (name in scope.initializers or name in scope.makers or name in scope.inputs):
             scope = scope.outer
         return scope
 
     def maker(self, name: str) -> NodeProto | None:
-        """The node of this graph that makes a tensor."""
+        """Return the node of this graph that makes a tensor."""
         return self.makers.get(name)
 
     def size(self, name: str, axis: int) -> int | None:
-        """The size of an axis as the file declares it, where it does."""
+        """Return the size of an axis, if the file declares it."""
         value = self._values.get(name)
         dims = value.type.tensor_type.shape.dim if value else []
         return dims[axis].dim_value or None if -len(dims) <= axis < len(dims) else None
 
     def last_size(self, name: str) -> int | None:
-        """The size of a tensor's last axis where the graph fixes it, also beside a batch that is open."""
+        """Return the size of a tensor's last axis, if the graph fixes it, even with an open batch axis."""
         home = self.home(name)
         if home is None:
             return None
@@ -210,12 +210,12 @@ class Scope:
         return None if value is None or not value.size else int(value.ravel()[-1])
 
     def constant(self, name: str) -> NDArray | None:
-        """The value of a tensor that doesn't depend on the graph's inputs, or None."""
+        """Return the value of a tensor that doesn't depend on the graph's inputs, or None."""
         home = self.home(name)
         if home is not self:
             return home.constant(name) if home else None
         if name not in self._known:
-            self._known[name] = None  # so that what depends on itself is no constant
+            self._known[name] = None  # a tensor that depends on itself is not constant
             if name in self.initializers:
                 self._known[name] = self._array(self.initializers[name])
             elif name in self.makers:
@@ -225,7 +225,7 @@ class Scope:
 
     @contextmanager
     def _not_too_deep(self, name: str) -> Iterator[None]:
-        """Refuse a tensor that comes through more nodes than Python can follow."""
+        """Raise if a tensor comes through more nodes than Python can follow."""
         try:
             yield
         except RecursionError:
@@ -235,7 +235,7 @@ class Scope:
         raise self.model.refuse(f"tensor {name!r}: expected a few nodes between weights and layers, got a long chain")
 
     def origin(self, name: str, above: tuple[str, ...] = ()) -> str:
-        """Where a tensor's numbers come from: "zero", "constant", "input" (the whole model's), "computed", "nowhere".
+        """Return the origin of a tensor's numbers: "zero", "constant", "input" (the model's), "computed", "nowhere".
 
         `above` are the tensors that are made of it.
         """
@@ -259,7 +259,7 @@ class Scope:
         return parts.pop() if len(parts) == 1 else "input" if parts == {"zero", "input"} else "computed"
 
     def before_widening(self, name: str) -> NDArray | None:
-        """The constant that Expand or Tile makes as wide as the batch to come, or None if it isn't so."""
+        """Return the constant that Expand or Tile repeats for every sequence of a batch, or None."""
         home = self.home(name)
         node = home.maker(name) if home else None
         if home is None or node is None or node.op_type not in ("Expand", "Tile") or node.domain not in STANDARD:
@@ -275,14 +275,14 @@ class Scope:
             )
         try:
             array = numpy_helper.to_array(tensor, str(self.model.folder or ""))
-        except Exception as error:  # the file may hold anything, and onnx raises as many kinds of error
+        except Exception as error:  # the file may hold anything, and onnx raises many kinds of errors
             raise self.model.refuse(f"tensor {tensor.name!r} can't be read ({error})") from None
         if external_data_helper.uses_external_data(tensor):
             self.model.found(array.nbytes)
         return array
 
     def _evaluated(self, node: NodeProto, name: str) -> NDArray | None:
-        """The value of an output of a node whose inputs are all constant."""
+        """Return the value of an output of a node whose inputs are all constant."""
         if node.op_type not in _EVALUATED or node.domain not in STANDARD:
             return None
         value = attribute(node, "value")
@@ -299,12 +299,12 @@ class Scope:
             return _run(node, inputs, self.model.proto)[name]
         except RecursionError:
             raise
-        except Exception as error:  # an interpreter's, on what may be any bytes
+        except Exception as error:  # the interpreter may fail on arbitrary bytes
             raise self.model.refuse(f"tensor {name!r}: its {node.op_type} node can't be evaluated ({error})") from None
 
 
 def _numbers_of(node: NodeProto, inputs: list[NDArray]) -> int:
-    """Return how many numbers a node makes of constant inputs, or a bound for it."""
+    """Return how many numbers a node makes from constant inputs, or an upper bound."""
     sizes = [each.size for each in inputs]
     if node.op_type in ("ConstantOfShape", "Expand", "Tile") and inputs:
         shape = [max(1, abs(int(size))) for size in np.ravel(inputs[-1]).tolist()]
@@ -318,7 +318,7 @@ def _numbers_of(node: NodeProto, inputs: list[NDArray]) -> int:
 
 
 def _run(node: NodeProto, inputs: dict[str, NDArray], proto: ModelProto) -> dict[str, NDArray]:
-    """The outputs of one node, by the interpreter that ONNX defines its operators with."""
+    """Return the outputs of one node, computed by ONNX' reference interpreter."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
@@ -337,12 +337,12 @@ def _run(node: NodeProto, inputs: dict[str, NDArray], proto: ModelProto) -> dict
 
 
 def attribute(node: NodeProto, name: str) -> Any:
-    """The attribute of that name, or None."""
+    """Return the attribute of that name, or None."""
     return next((each for each in node.attribute if each.name == name), None)
 
 
 def walk(model: Model) -> Iterator[tuple[NodeProto, Scope, str]]:
-    """Every node of the model, with its scope and the path to its graph ("If_1.then_branch." or "")."""
+    """Iterate over every node of the model, with its scope and the path to its graph ("If_1.then_branch." or "")."""
     yield from _walk(model.proto.graph, Scope(model, model.proto.graph), "")
 
 

@@ -1,4 +1,4 @@
-"""What all readers ask of a source: what kind of file it is, and which of its layers are meant."""
+"""Shared by all readers of sources: find the kind of a file, and choose among its layers."""
 
 from __future__ import annotations
 

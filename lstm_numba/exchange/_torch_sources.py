@@ -1,4 +1,4 @@
-"""Where torch's weights come from: a module, a state dict, or a safetensors file, which is read without torch."""
+"""Sources of torch's weights: a module, a state dict, or a safetensors file, which is read without torch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     import torch
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-# A safetensors file's names of them, and how their bytes are read; bfloat16 is the upper half of a float32.
+# Their names in a safetensors file, and the types to read their bytes with; bfloat16 is the upper half of a float32.
 _STORED = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 class Source(NamedTuple):
-    """Names of tensors, a way to read one, and what modules say of themselves."""
+    """Names of tensors, a way to read one, and the options of modules."""
 
     names: list[str]
     read: Callable[[str], NDArray]
     nonlinearities: Mapping[str, str]
-    nothing: str  # what to say where there is no recurrent layer
+    nothing: str  # the message if there is no recurrent layer
 
 
 def opened(source: Any) -> Source:
-    """Make a module or a state dict readable."""
-    torch = sys.modules.get("torch")  # who has a module of torch's has imported it
+    """Return a module or a state dict as a source."""
+    torch = sys.modules.get("torch")  # a caller with a torch module has imported torch
     if torch is not None and isinstance(source, torch.nn.Module):
         return _module(source)
     if isinstance(source, Mapping):
@@ -102,7 +102,7 @@ def _not_floats(name: str, kind: str) -> TypeError:
 
 
 def stored(path: Path) -> Source:
-    """Make a safetensors file readable, whichever program wrote it."""
+    """Return a safetensors file as a source, whichever program wrote it."""
     from safetensors import SafetensorError, safe_open
 
     path = existing(path)
@@ -137,7 +137,7 @@ def stored(path: Path) -> Source:
 
 
 def _foreign(path: Path) -> str | None:
-    """Say what else a file is, by its first bytes or its ending; None where neither tells."""
+    """Return what kind of file it is, by its first bytes or its suffix; None if neither tells."""
     with path.open("rb") as file:
         magic = file.read(8)
     if magic.startswith(HDF5) or path.suffix == ".keras":
@@ -152,7 +152,7 @@ def _foreign(path: Path) -> str | None:
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
-    """Name the first of them, in quotes."""
+    """Name the first few, in quotes."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more

@@ -1,4 +1,4 @@
-"""Weights in from Keras, and out to it.
+"""Read weights from Keras, and write them for Keras.
 
 Keras has time behind the batch and multiplies from the other side, so that its matrices are the transposes of ours; an
 LSTM's four are side by side in the order i, f, c, o:
@@ -41,14 +41,14 @@ from lstm_numba.layers.stack import MERGES, Stack, simplest
 
 _OURS = {ours: keras for keras, ours in ACTIVATIONS.items()}
 _DEFAULTS = Cell(None, "tanh", "sigmoid", None, False)
-_CUDNN = Cell(None, "tanh", "sigmoid", None, None)  # it has no others
+_CUDNN = Cell(None, "tanh", "sigmoid", None, None)  # cuDNN has no other functions
 _ACTIVATED = ("activation", "recurrent_activation")
 _KINDS = kinds_of("keras")
 _BY_GATES = {len(kind.gates["keras"]): kind.keras_name for kind in _KINDS}
 
 
 class _Given(NamedTuple):
-    """What the caller says of a layer, for sources that don't."""
+    """The caller's description of a layer, for sources that don't have one."""
 
     activation: str | None
     recurrent_activation: str | None
@@ -66,7 +66,7 @@ def from_keras(
     go_backwards: bool | None = None,
     reset_after: bool | None = None,
 ) -> Recurrent | Stack:
-    """Return a Keras layer's weights as a layer, or as a stack where it runs in both directions.
+    """Return a Keras layer's weights as a layer, or as a stack if it runs in both directions.
 
     Arrays here are time-major: Keras' input (B, T, I) goes in as ``x.swapaxes(0, 1)``. Every array keeps its own time
     index, also in a layer with ``go_backwards=True`` (here: ``reverse=True``), while Keras hands such a layer's outputs
@@ -239,7 +239,7 @@ def _warn_of_two_hard_sigmoids(given: _Given) -> None:
 
 
 def _named_in_errors(found: Found, make: Any, *arguments: Any) -> Any:
-    """Return ``make(found, *arguments)``, and name the layer in what is refused."""
+    """Return ``make(found, *arguments)``, and name the layer in errors."""
     try:
         return make(found, *arguments)
     except Refused as error:
@@ -262,7 +262,7 @@ def _chosen(found: list[Found], name: str | Sequence[str] | None) -> list[Found]
 
 
 def _check_chain(chosen: list[Found]) -> None:
-    """Raise where a layer doesn't take the output of the one before; warn where the source doesn't tell."""
+    """Raise if a layer doesn't take the output of the one before; warn if the source doesn't tell."""
     for lower, upper in pairwise(chosen):
         if upper.below is not None and not _feeds(lower, upper):
             raise not_fed(upper.name, lower.name)
@@ -270,14 +270,14 @@ def _check_chain(chosen: list[Found]) -> None:
 
 
 def _is_one_stack(found: list[Found]) -> bool:
-    """Tell whether these are layers of one kind of which each takes the output of the one before."""
+    """Return whether these layers are of the same kind and each takes the output of the one before."""
     kinds = {cell.kind for each in found for cell in each.described.cells}
     known = not any(each.described.problem for each in found)
     return known and len(kinds) == 1 and all(_feeds(lower, upper) for lower, upper in pairwise(found))
 
 
 def _feeds(lower: Found, upper: Found) -> bool:
-    """Tell whether the source says that one layer takes the other's output."""
+    """Return whether the source says that one layer takes the other's output."""
     return bool(lower.place) and upper.below == lower.place
 
 
@@ -292,7 +292,7 @@ def _named(found: list[Found], name: str) -> Found:
 
 
 def _listed(found: list[Found]) -> str:
-    """Return what each layer is called, by its path where several have one name."""
+    """Return the name of each layer, or its path if several have the same name."""
     names = [each.name for each in found]
     return ", ".join(repr(each.path if names.count(each.name) > 1 else each.name) for each in found)
 
@@ -319,7 +319,7 @@ def _merge(chosen: list[Found], layers: list[list[Any]]) -> str:
 
 
 def _mode_between(found: Found, layer: Recurrent, above: Recurrent) -> str:
-    """Return how a layer's directions go into the one above: as the source says, or as sizes do."""
+    """Return how a layer's directions are joined for the one above, from the source or from the sizes."""
     mode = found.described.merge_mode
     if not found.described.cells:
         if above.input_size != layer.hidden_size:
@@ -342,7 +342,7 @@ def _mode_between(found: Found, layer: Recurrent, above: Recurrent) -> str:
 
 
 def _checked(found: Found) -> list[list[NDArray]]:
-    """Read a layer's arrays: float32 or float64, and of shapes that fit together."""
+    """Read a layer's arrays as float32 or float64, and check that their shapes fit together."""
     directions = [[_floats(array) for array in direction] for direction in found.read()]
     for direction in directions:
         _check_shapes(direction)
@@ -415,7 +415,7 @@ def _of_version(cell: Cell, hard_sigmoid: str | None) -> Cell:
 
 
 def _given_for_version(given: _Given, hard_sigmoid: str | None) -> _Given:
-    """Return what the caller says, with the hard sigmoid of the Keras that the source comes from, if that is known."""
+    """Return the caller's description, with the hard sigmoid of the source's version of Keras, if that is known."""
     meant = {"hard_sigmoid": hard_sigmoid or "hard_sigmoid"}
     return given._replace(
         activation=meant.get(str(given.activation), given.activation),
@@ -424,7 +424,7 @@ def _given_for_version(given: _Given, hard_sigmoid: str | None) -> _Given:
 
 
 def _is_cudnn(arrays: list[NDArray]) -> bool:
-    """Tell the layout of Keras 2's CuDNNLSTM and CuDNNGRU, which always have two biases one behind the other."""
+    """Return whether the layout is that of Keras 2's CuDNNLSTM and CuDNNGRU, which always store two biases in a row."""
     columns = arrays[1].shape[1]
     return len(arrays) == 3 and columns > len(arrays[1]) and arrays[2].shape == (2 * columns,)
 
@@ -444,7 +444,7 @@ def _from_cudnn(arrays: list[NDArray]) -> list[NDArray]:
 
 
 def _settled(cell: Cell, given: _Given, arrays: list[NDArray], doubt: str) -> tuple[Kind, Cell]:
-    """Fill in what the source doesn't say, and compare what it does with the caller's and with its arrays."""
+    """Complete the source's description, and compare it with the caller's and with the arrays."""
     name = _BY_GATES[arrays[1].shape[1] // arrays[1].shape[0]]
     if cell.kind not in (None, name):
         shapes = [array.shape for array in arrays]
@@ -467,13 +467,13 @@ def _settled(cell: Cell, given: _Given, arrays: list[NDArray], doubt: str) -> tu
 
 
 def _filled(cell: Cell, source: _Given | Cell) -> Cell:
-    """Return a cell with what it doesn't say from another source."""
+    """Return a cell whose missing entries are filled from another source."""
     missing = [option for option in _Given._fields if getattr(cell, option) is None]
     return cell._replace(**{option: getattr(source, option) for option in missing})
 
 
 def _kind(kinds: list[Kind], reset_after: bool | None, arrays: list[NDArray]) -> Kind:
-    """Tell a GRU whose reset acts after the product from the other; both have the same shapes but for the bias."""
+    """Return whether a GRU's reset gate acts after the product; the two kinds differ only in the shape of the bias."""
     if len(arrays) == 3:
         kinds = [kind for kind in kinds if kind.two_biases == (arrays[2].ndim == 2)]
     kinds = [kind for kind in kinds if reset_after in (None, kind.keras.get("reset_after", reset_after))]
@@ -511,7 +511,7 @@ def _ours(option: str, keras_name: str | None) -> str:
 
 
 def to_keras(model: Any, *, layer: bool = False) -> Any:
-    """Return a model's weights as Keras has them, or a Keras layer that holds them.
+    """Return a model's weights in Keras' layout, or a Keras layer that holds them.
 
     Parameters
     ----------
@@ -563,7 +563,7 @@ def _keras_arrays(layer: Recurrent, kind: Kind) -> list[NDArray]:
 
 
 def _expressible(model: Any) -> Stack:
-    """Return the model as a stack, or raise where Keras has no such layers."""
+    """Return the model as a stack, or raise if Keras has no such layers."""
     stack = without_states(model, "Keras' layers")
     for number, directions in enumerate(stack.layers):
         where = f"layers[{number}]"
@@ -626,7 +626,7 @@ def _one_direction(keras: Any, layer: Recurrent, kind: Kind) -> Any:
 
 
 def _keras_word(keras: Any, option: str, ours: str) -> str:
-    """Return what the Keras that is installed calls a non-linearity."""
+    """Return the installed Keras' name for a non-linearity."""
     if ours not in ("hard_sigmoid", "hard_sigmoid_6"):
         return _OURS[ours]
     version = str(keras.__version__)

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN nodes of ONNX models as layers that one can see into, and layers as ONNX models.
+"""Read LSTM, GRU and RNN nodes of ONNX models as layers, and write layers as ONNX models.
 
     aᵗ of gate k    X Wₖᵀ + Hᵗ⁻¹ Rₖᵀ + Pₖ ⊙ C + Wbₖ + Rbₖ        ONNX
                     Uₖ xᵗ + Wₖ hᵗ⁻¹ + Vₖ ⊙ c + bₖ                 here
@@ -46,9 +46,9 @@ from lstm_numba.layers.stack import Stack, as_stack, simplest
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OPSET, IR_VERSION = 14, 8  # the first with `layout`, and what goes with it: older programs read it too
+OPSET, IR_VERSION = 14, 8  # the first version with `layout`, which older programs can also read
 _OTHERS = ("DynamicQuantizeLSTM", "AttnLSTM", "QLSTM", "QGRU")
-# What a layer is made of where an exporter writes it out.
+# The nodes of a layer that an exporter has written out.
 _PRODUCTS, _GATES, _LOOPS = ("Gemm", "MatMul"), ("Sigmoid", "HardSigmoid", "Tanh", "Relu"), ("Loop", "Scan")
 _WRITTEN_OUT = """\
 a recurrent layer may be written out in them, as exporters do with nn.LSTMCell, nn.RNN and Keras' layers, and
@@ -154,13 +154,13 @@ def _nothing_found(model: Model) -> ValueError:
 
 
 def _links(nodes: list[RecurrentNode]) -> dict[RecurrentNode, Link]:
-    """For each node that stands directly on another, what it stands on."""
+    """Return, for each node that is directly above another, the one below."""
     found = {node: link_below(node, nodes) for node in nodes}
     return {node: link for node, link in found.items() if link}
 
 
 def _chains(nodes: list[RecurrentNode], links: dict[RecurrentNode, Link]) -> list[list[RecurrentNode]]:
-    """Return the nodes in lists of those that follow each other, the lowest first; each node in one list or more."""
+    """Return lists of nodes that follow each other, the lowest first; each node is in at least one list."""
     lower = {link.lower for link in links.values()}
     chains = []
     for top in (node for node in nodes if node not in lower):
@@ -174,7 +174,7 @@ def _chains(nodes: list[RecurrentNode], links: dict[RecurrentNode, Link]) -> lis
 def _chosen(
     nodes: list[RecurrentNode], links: dict[RecurrentNode, Link], name: str | Sequence[str] | None
 ) -> list[RecurrentNode]:
-    """The nodes that `name` means, the lowest first."""
+    """Return the nodes that `name` refers to, the lowest first."""
     chains = _chains(nodes, links)
     if name is None:
         if len(chains) == 1 and len(chains[0]) == len(nodes):
@@ -200,14 +200,14 @@ def _named(nodes: list[RecurrentNode], chains: list[list[RecurrentNode]], name: 
 
 
 def _listed(nodes: list[RecurrentNode], chains: list[list[RecurrentNode]]) -> str:
-    """The names there are, and which of them together are a stack."""
+    """List the names, and those that together form a stack."""
     text = ", ".join(repr(node.label) for node in nodes)
     stacks = [[node.label for node in chain] for chain in chains if len(chain) > 1]
     return text + "".join(f" (or {labels}, layers of one stack)" for labels in stacks)
 
 
 def _stack(chosen: list[RecurrentNode], links: list[Link], dtype: np.dtype | None, clips: bool) -> Stack:
-    """Layers of a chain of nodes as a stack, with the constant states and lengths of the nodes."""
+    """Return a chain of nodes as a stack, with the constant states and lengths of the nodes."""
     layers = [node.layers(dtype, clips) for node in chosen]
     merges = {link.merge for link in links} - {None}
     if len(merges) > 1:
@@ -232,7 +232,7 @@ def _stack(chosen: list[RecurrentNode], links: list[Link], dtype: np.dtype | Non
 def _joined(
     states: list[NDArray | None], layers: list[list[Recurrent]], dtype: np.dtype
 ) -> NDArray | list[NDArray] | None:
-    """The states of all nodes as one array (L D, B, H), as a list where sizes differ, or None if there are none."""
+    """Return the states of all nodes as an array (L D, B, H), as a list if sizes differ, or None if there are none."""
     if all(state is None for state in states):
         return None
     B = max(state.shape[1] for state in states if state is not None)
@@ -256,7 +256,7 @@ def to_onnx(
     lengths: bool = False,
     initial_state: bool = False,
 ) -> ModelProto:
-    """Return an ONNX model that computes what `model.forward` computes; written to `path` if one is given.
+    """Return an ONNX model that computes the same as `model.forward`, and write it to `path` if given.
 
     The graph takes X (T, B, I). It returns Y, which is ``trace.h`` (T, B, D H) with both directions side by side, and
     Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM, GRU or RNN node a
@@ -362,7 +362,7 @@ class _Writer:
         return name
 
     def _described(self, name: str, shape: list[Any], kind: int | None = None) -> Any:
-        """An input or output of the graph; `shape` with time first."""
+        """Return an input or output of the graph; `shape` has time first."""
         from onnx import helper
 
         if self.layout == 1 and len(shape) == 3:
@@ -386,7 +386,7 @@ class _Writer:
         return "sequence_lens"
 
     def _initial(self, state: str, asked: bool) -> list[str]:
-        """Names of the initial states that the nodes take, one a layer; "" for zeros."""
+        """Return the names of the nodes' initial states, one per layer; "" for zeros."""
         name, n_layers = f"initial_{state}", len(self.sizes)
         if not asked:
             own = self.stack.initial()[f"{state}0"]
@@ -405,7 +405,7 @@ class _Writer:
         return names
 
     def _own_states(self, name: str, rows: Any) -> list[str]:
-        """Return the stack's own states as constants; those that serve any batch are made as wide as it is."""
+        """Return the stack's own states as constants; states for any batch are repeated for its sequences."""
         names, start = [], 0
         for number, D in enumerate(self.directions):
             state, start = np.stack([np.asarray(row) for row in rows[start : start + D]]), start + D
@@ -419,7 +419,7 @@ class _Writer:
         return names
 
     def _wide(self, number: int, D: int, H: int) -> str:
-        """Name of the shape (D, B, H), with B of the input."""
+        """Return the name of the shape (D, B, H), with B from the input."""
         name = f"layers.{number}.state_shape"
         if any(name in node.output for node in self.nodes):
             return name
@@ -460,7 +460,7 @@ class _Writer:
         self._node(self.kind.name, inputs, outputs, name=own, **attributes)
 
     def _merged(self, number: int, name: str, merge: str) -> str:
-        """Name of the output with its directions side by side or added up."""
+        """Return the name of the output, with its directions side by side or added up."""
         Y, axis = f"layers.{number}.Y", 1 + self.layout
         if self.directions[number] == 1:
             self._node("Squeeze", [Y, self._constant(f"{name}.axis", np.array([axis]))], [name])
@@ -474,7 +474,7 @@ class _Writer:
         return name
 
     def _last(self, state: str) -> None:
-        """The last states of all layers as an output of the graph, or as one a layer where sizes differ."""
+        """Add the last states of all layers as one output of the graph, or as one per layer if sizes differ."""
         parts = [f"layers.{number}.Y_{state}" for number in range(len(self.sizes))]
         if self._same_size():
             self._node("Concat", parts, [f"Y_{state}"], axis=self.layout)
@@ -490,7 +490,7 @@ def _direction(level: list[Recurrent]) -> str:
 
 
 def _weights(number: int, level: list[Recurrent], gates: Sequence[str | None]) -> dict[str, NDArray]:
-    """W, R, B and P of a node, those that there are."""
+    """Return W, R, B and P of a node, as far as present."""
     names = {tuple(layer.parameters()) for layer in level}
     if len(names) > 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Recurrent layers out of a file, whatever program wrote it: what it holds says how it is read, not its ending."""
+"""Read recurrent layers from a file of any program; the content decides how, not the suffix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstm_numba.layers.checkpoints import FORMAT, ModelFileError
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.layers.stack import Stack, simplest
 
-# A header longer than this is none: safetensors' own limit.
+# Longest valid header: the limit of safetensors.
 _LONGEST_HEADER = 100_000_000
 _ENDINGS = {
     ".safetensors": "torch", ".pt": "torch", ".pth": "torch", ".bin": "torch",
@@ -28,7 +28,7 @@ _EXPECTED = (
 def open_weights(
     path: str | os.PathLike[str], *, name: str | Sequence[str] | None = None, nonlinearity: str | None = None
 ) -> Recurrent | Stack:
-    """Read recurrent layers out of a file of PyTorch, ONNX, Keras or this package.
+    """Read recurrent layers from a file of PyTorch, ONNX, Keras or this package.
 
     ==================================  ======================================================  ============
     the file                            is read as by                                           and needs
@@ -103,7 +103,7 @@ def open_weights(
 
 
 def _kind(path: Path) -> str:
-    """Whose file it is: "own", "torch", "onnx" or "keras"."""
+    """Return the program that a file belongs to: "own", "torch", "onnx" or "keras"."""
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(HDF5):
@@ -117,11 +117,11 @@ def _kind(path: Path) -> str:
         about = header.get("__metadata__")
         return "own" if isinstance(about, dict) and about.get("format") == FORMAT else "torch"
     if is_pickle(start):
-        return "torch"  # which refuses it, and names the safe way
+        return "torch"  # the reader raises an error that names the safe way
     if start[:1] == b"\x08" and path.suffix.lower() not in _ENDINGS:  # ModelProto's first field, ir_version
         return "onnx"
     if path.suffix.lower() in _ENDINGS:
-        return _ENDINGS[path.suffix.lower()]  # cut short, then, or foreign: its own reader can say it best
+        return _ENDINGS[path.suffix.lower()]  # cut short or foreign: its own reader gives the best message
     got = f"a file that begins with {start!r}" if start else "an empty one"
     raise ModelFileError(f"{path}: {_EXPECTED}; got {got}")
 
@@ -137,7 +137,7 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:
-    """The JSON at the head of a safetensors file; empty where it is cut short, None for a file of another kind."""
+    """Return the JSON header of a safetensors file; empty if it is cut short, None for another kind of file."""
     size = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:9] != b"{" or size > _LONGEST_HEADER:
         return None
@@ -151,7 +151,7 @@ def _safetensors_header(path: Path, start: bytes) -> dict[str, Any] | None:
 
 
 def _own(path: Path, name: str | Sequence[str] | None) -> Recurrent | Stack:
-    """The recurrent layers of a model that this package wrote."""
+    """Return the recurrent layers of a model that this package wrote."""
     from safetensors import SafetensorError, safe_open
 
     from lstm_numba.layers.stack import as_stack

@@ -1,4 +1,4 @@
-"""Weights in and out of PyTorch: `nn.LSTM`, `nn.GRU`, `nn.RNN`, their cells, state dicts and safetensors files.
+"""Weights from and to PyTorch: `nn.LSTM`, `nn.GRU`, `nn.RNN`, their cells, state dicts and safetensors files.
 
 torch names the tensors of layer 0 ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, those of its
 backward direction with ``_reverse`` behind, those of a cell without ``_l0``. With the gates' rows one below the other:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # torch's kinds of tensors → the names of `fill`.
 _PARTS = {"weight_ih": "U", "weight_hh": "W", "bias_ih": "b", "bias_hh": "bw", "weight_hr": "", "peephole": "V"}
 _TENSOR = re.compile(rf"({'|'.join(_PARTS)})(?:_l(0|[1-9][0-9]*)(_reverse)?)?")
-# A cell is known by the number of its gates.
+# A cell is recognised by the number of its gates.
 _BY_GATES = {len(kind.gates["torch"]): kind for kind in kinds_of("torch")}
 _NONLINEARITIES = ("tanh", "relu")
 
@@ -52,7 +52,7 @@ def from_torch(
     nonlinearity: str | None = None,
     dtype: DTypeLike | None = None,
 ) -> Recurrent | Stack:
-    """Take over the weights of a recurrent layer of PyTorch's.
+    """Read the weights of a recurrent layer of PyTorch.
 
     U, W are the gates' rows of weight_ih and weight_hh, b = bias_ih + bias_hh (where one of them is zero, exactly the
     other). Arrays are time-major here, (T, B, I), whatever the module's ``batch_first`` says: it concerns the input's
@@ -113,7 +113,7 @@ def from_torch(
 
 
 def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -> torch.nn.Module:
-    """Make a module of PyTorch's with the same weights.
+    """Make a PyTorch module with the same weights.
 
     b goes to bias_ih, bw to bias_hh, which is zero elsewhere; `from_torch` of the module gives the same bytes back.
 
@@ -162,7 +162,7 @@ def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -
         from lstm_numba.torch import LSTM as PeepholeLSTM
 
         make, options["peepholes"] = PeepholeLSTM, True
-    with torch.random.fork_rng(devices=[]):  # a new module draws initial weights, which are not wanted
+    with torch.random.fork_rng(devices=[]):  # a new module draws initial weights, which aren't needed
         module = make(first.input_size, first.hidden_size, **options)
     module.load_state_dict({key: torch.from_numpy(array) for key, array in torch_state_dict(stack).items()})
     return module
@@ -208,11 +208,11 @@ def torch_state_dict(model: Recurrent | Stack | Network, prefix: str = "") -> di
     return arrays
 
 
-# What torch can hold
+# What torch supports
 
 
 def _expressible(model: Recurrent | Stack | Network) -> Stack:
-    """Return the model as a stack, or raise where torch has no such module."""
+    """Return the model as a stack, or raise if torch has no such module."""
     stack = without_states(model, "torch's modules")
     kind = kind_of(stack, "torch")
     first, both = stack.layers[0][0], len(stack.layers[0])
@@ -235,7 +235,7 @@ def _expressible(model: Recurrent | Stack | Network) -> Stack:
 
 
 def _check_options(number: int, kind: Kind, first: Recurrent, layer: Recurrent) -> None:
-    """Raise where a layer isn't one of torch's, or differs from the first in what torch wants the same everywhere."""
+    """Raise if torch has no such layer, or if it differs from the first one in a way that torch doesn't allow."""
     where = f"layers[{number}]"
     for option, default in kind.functions.items():
         allowed = _NONLINEARITIES if option == "nonlinearity" else (default,)
@@ -255,7 +255,7 @@ def _check_options(number: int, kind: Kind, first: Recurrent, layer: Recurrent) 
 def _assemble(
     source: Source, name: str | Sequence[str] | None, nonlinearity: str | None, dtype: np.dtype | None
 ) -> Recurrent | Stack:
-    """Choose among what a source holds, and build it."""
+    """Choose from the modules in a source, and build the model."""
     layers: list[list[Recurrent]] = []
     chosen = _chosen(source, name)
     warn_of_no_graph(chosen[1:], stacklevel=3)
@@ -290,7 +290,7 @@ def _modules(names: Iterable[str]) -> list[str]:
 
 
 class _Group:
-    """The tensors of one module of torch's, and the layers that they make."""
+    """The tensors of one torch module, and the layers made from them."""
 
     def __init__(self, source: Source, module: str) -> None:
         self.prefix = f"{module}." if module else ""
@@ -300,7 +300,7 @@ class _Group:
         self._refuse_others([name for name in own if "." in name])
 
     def _refuse_others(self, below: list[str]) -> None:
-        """Raise for tensors that make it another kind of layer."""
+        """Raise for tensors that belong to another kind of layer."""
         for name in sorted(self.tensors):
             if not (match := _TENSOR.fullmatch(name)):
                 raise ValueError(
@@ -334,7 +334,7 @@ class _Group:
         return made
 
     def _suffixes(self) -> list[list[str]]:
-        """Return what stands behind "weight_ih" for each layer and direction, all the same or refused."""
+        """Return the suffixes of "weight_ih" for each layer and direction; raise if they aren't consistent."""
         matches = [match for name in self.tensors if (match := _TENSOR.fullmatch(name))]
         cells = [match[0] for match in matches if match[2] is None]
         if len(cells) not in (0, len(matches)):
@@ -351,7 +351,7 @@ class _Group:
         return [[f"_l{number}{back}" for back in backs] for number in numbers]
 
     def _arrays(self, suffix: str) -> dict[str, NDArray]:
-        """Read one direction's tensors; those that one layer has, every layer has to have."""
+        """Read one direction's tensors; every layer must have the same ones."""
         present = {match[1] for name in self.tensors if (match := _TENSOR.fullmatch(name))}
         needed = {"weight_ih", "weight_hh"} | ({"bias_ih", "bias_hh"} if present & {"bias_ih", "bias_hh"} else set())
         kinds = sorted(needed | present, key=list(_PARTS).index)
@@ -361,7 +361,7 @@ class _Group:
         return {kind: self.source.read(f"{self.prefix}{kind}{suffix}") for kind in kinds}
 
     def _sizes(self, suffix: str, arrays: dict[str, NDArray]) -> tuple[int, int]:
-        """Return H and I of the first layer, or raise where the weights are those of no cell."""
+        """Return H and I of the first layer, or raise if the weights fit no cell."""
         name, shape = f"{self.prefix}weight_hh{suffix}", arrays["weight_hh"].shape
         if len(shape) != 2 or shape[1] == 0 or shape[0] not in (number * shape[1] for number in _BY_GATES):
             known = "(4 H, H) of an LSTM, (3 H, H) of a GRU or (H, H) of a simple net"

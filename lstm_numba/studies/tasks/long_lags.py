@@ -29,7 +29,7 @@ from lstm_numba.studies.tasks.task import (
 
 @dataclass(frozen=True)
 class NextSymbol(Task):
-    """What 2a and 2b have in common: predict each next symbol; the last one is the first one again.
+    """Base class of 2a and 2b: predict each next symbol; the last one is the first one again.
 
         y a₁ a₂ ... aₚ₋₁ y     or     x a₁ a₂ ... aₚ₋₁ x
 
@@ -153,7 +153,7 @@ class Lag2c(Task):
 
 @dataclass(frozen=True)
 class TwoSequences(Task):
-    """What 3a to 3c have in common: N numbers say the class, the rest is noise on the same channel.
+    """Base class of 3a to 3c: N numbers say the class, the rest is noise on the same channel.
 
         x = 1, 1, 1, noise, noise, ...      class 1
         x = -1, -1, -1, noise, noise, ...   class 2     (N = 3)
