@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import get_context
@@ -72,59 +72,76 @@ def check_executor(executor: Any) -> None:
         raise TypeError(f"executor: expected {expected}, got {executor!r:.60}")
 
 
-def rows(runs: Sequence[Run], executor: Any) -> Iterator[tuple[Run, dict[str, Any]]]:
+def rows(runs: Sequence[Run], executor: Any) -> Generator[tuple[Run, dict[str, Any]], None, None]:
     """Do the runs; yield each with its row as it comes in.
 
-    When a worker dies and takes a pool of processes along, its runs are done once more, each in a process of its own:
-    so the one that killed it is found, and its row says so. The rest goes on in a new pool.
+    When a worker dies, any of the runs under way may have killed it. They are done again, each in a process of its own:
+    so the one that does it again is found, and its row says so. A pool that is broken by it is replaced.
     """
-    waiting = deque(runs)
     if executor is None:
         yield from ((each, perform(each.setting, each.seed)) for each in runs)
         return
+    size = getattr(executor, "_max_workers", None)
+    waiting = deque(runs)
     with ExitStack() as pools:
-        size = getattr(executor, "_max_workers", None)
-        while suspects := (yield from _until_broken(waiting, executor, 2 * size if size else len(runs))):
-            yield from ((each, _alone(each)) for each in suspects)
-            executor = pools.enter_context(processes(size or os.cpu_count() or 1))
+        while waiting:
+            suspects: list[Run] = []
+            broken = yield from _together(waiting, executor, 2 * size if size else len(runs), suspects)
+            for each in suspects:
+                yield each, _alone(each)
+            if broken and waiting:
+                executor = pools.enter_context(processes(size or os.cpu_count() or 1))
 
 
-def _until_broken(waiting: deque[Run], executor: Any, most: int) -> Any:
-    """Yield rows until all runs are done; or until a worker has died, and return the runs that it may have been."""
+def _together(
+    waiting: deque[Run], executor: Any, most: int, suspects: list[Run]
+) -> Generator[tuple[Run, dict[str, Any]], None, bool]:
+    """Yield rows until all runs are done or the pool is broken; return whether it is.
+
+    Parameters
+    ----------
+    waiting
+        Runs to take from.
+    executor
+        Where to do them.
+    most
+        How many may be under way or waiting there.
+    suspects
+        Gets those that were under way when a worker died.
+    """
     running: dict[Future, Run] = {}
-    suspects: list[Run] = []
+    broken = False
     try:
-        while running or (waiting and not suspects):
-            while waiting and not suspects and len(running) < most:
+        while running or (waiting and not broken):
+            while waiting and not broken and len(running) < most:
                 try:
-                    future = executor.submit(perform, waiting[0].setting, waiting[0].seed)
+                    running[executor.submit(perform, waiting[0].setting, waiting[0].seed)] = waiting[0]
+                    waiting.popleft()
                 except BrokenExecutor:
-                    suspects.append(waiting.popleft())
-                else:
-                    running[future] = waiting.popleft()
+                    broken = True
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                run = running.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenExecutor):
+                run, error = running.pop(future), future.exception()
+                if _tells_of_a_death(error):
                     suspects.append(run)
-                elif type(error).__name__ == "KilledWorker":  # Dask has tried again by itself
-                    yield run, _lost(run, str(error))
+                    broken = broken or isinstance(error, BrokenExecutor)
                 else:
                     yield run, future.result()
     finally:
         for future in running:
             future.cancel()
-    return suspects
+    return broken
+
+
+def _tells_of_a_death(error: BaseException | None) -> bool:
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"  # the latter of Dask
 
 
 def _alone(run: Run) -> dict[str, Any]:
-    """Do a run in a process of its own."""
-    with processes(1) as executor:
-        try:
-            return executor.submit(perform, run.setting, run.seed).result()
-        except BrokenExecutor as error:
-            return _lost(run, str(error))
-
-
-def _lost(run: Run, why: str) -> dict[str, Any]:
-    return row_of(run.setting, run.seed, {"failure": f"the worker died each time: {why}"}, float("nan"))
+    """Do a run in a process of its own on this machine, twice if need be."""
+    for _ in range(2):
+        with processes(1) as executor:
+            try:
+                return executor.submit(perform, run.setting, run.seed).result()
+            except BrokenExecutor as error:
+                failure = f"the worker died each time: {error}"
+    return row_of(run.setting, run.seed, {"failure": failure}, float("nan"))

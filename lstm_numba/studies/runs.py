@@ -98,10 +98,8 @@ def run(
         _several("tasks", tasks, _checked_task),
         _several("cells", cells, _cell_name),
         _several("hidden_size", hidden_size, lambda value: _checks.size("hidden_size", value), or_none=True),
-        *(
-            _several(name, given, lambda value, name=name: _checks.number(name, value), or_none=True)
-            for name, given in (("learning_rate", learning_rate), ("forget_bias", forget_bias))
-        ),
+        _several("learning_rate", learning_rate, lambda value: _checks.number("learning_rate", value, 0), or_none=True),
+        _several("forget_bias", forget_bias, lambda value: _checks.number("forget_bias", value), or_none=True),
     )
     common = (
         None if batch_size is None else _checks.size("batch_size", batch_size),
@@ -205,7 +203,7 @@ def _setting(
         "sequences": sequences,
         "forget_bias": forget_bias,
     }
-    chosen = {name: getattr(task.suggested, name) if value is None else value for name, value in given.items()}
+    chosen: dict[str, Any] = {name: getattr(task.suggested, name) if value is None else value for name, value in given.items()}
     return Setting(task=task, cell=cell, clip=clip, **chosen)
 
 

@@ -90,7 +90,7 @@ class TaskBatches(Source):
     sequences
         Training sequences seen so far.
     error, right
-        Of the sequences that the criterion looks at: mean error of a step that counts, and share of right answers.
+        Of the sequences that the criterion looks at: the mean of `Task.errors`, and the share of right answers.
     """
 
     added_up: ClassVar = ("error", "sequences")
@@ -105,7 +105,7 @@ class TaskBatches(Source):
         self.sequences = 0
         self.error = self.right = np.nan
         self._rng = np.random.default_rng((seed, TRAINING))
-        self._recent: deque[tuple[int, int, float]] = deque()  # of each minibatch: sequences, right ones, error · them
+        self._recent: deque[tuple[int, int, float]] = deque()  # of each minibatch: sequences, right ones, their errors
         self._test = self.task.test(np.random.default_rng((seed, TEST))) if self.tests else None
 
     @property
@@ -124,13 +124,12 @@ class TaskBatches(Source):
 
     def sums(self, trace: Any, y: NDArray, loss: float) -> dict[str, float]:
         """Count the right answers among the training sequences, and look whether the task is solved."""
-        right, error = self._judged(trace, self._minibatch, loss)
-        B = len(right)
-        self.sequences += B
+        right, error = self._judged(trace, self._minibatch)
+        self.sequences += self.batch_size
         if not self.tests:
-            self._recent.append((B, int(right.sum()), error * B))
+            self._recent.append((self.batch_size, right, error))
             self._look_at_recent()
-        return {"error": error * B, "sequences": B}
+        return {"error": error, "sequences": self.batch_size}
 
     def means(self, sums: Any, steps: int) -> dict[str, float]:
         """Return a point of the learning curve: sequences so far, and their mean error since the point before."""
@@ -140,19 +139,16 @@ class TaskBatches(Source):
         """Return the error of the test's sequences and the share of right answers, and look whether it is solved."""
         assert self._test is not None
         trace = network.forward(self._test.x, self._test.lengths)
-        right, self.error = self._judged(trace, self._test, network.loss(trace, targets(self.task, self._test)))
-        self.right = float(right.mean())
-        self._decide(len(right), int(right.sum()))
+        n = self._test.x.shape[1]
+        right, error = self._judged(trace, self._test)
+        self._decide(n, right, error)
         return self.error, self.right
 
-    def _judged(self, trace: Any, minibatch: Minibatch, loss: float) -> tuple[NDArray, float]:
-        """Return whether each sequence's answers are right, and the mean error of a step and output that counts."""
-        B = minibatch.x.shape[1]
-        total = loss * B / float(minibatch.mask.sum())
-        if self.task.loss != "cross_entropy":
-            total /= self.task.output_size
-        error = 2 * total if self.task.loss == "squared_error" else total  # the network's loss has half the square
-        return self.task.solved(trace.outputs, minibatch), error
+    def _judged(self, trace: Any, minibatch: Minibatch) -> tuple[int, float]:
+        """Return how many sequences' answers are right, and the sum of the sequences' errors."""
+        outputs = trace.outputs
+        right = int(np.count_nonzero(self.task.solved(outputs, minibatch)))
+        return right, float(self.task.errors(outputs, minibatch).sum(dtype=np.float64))
 
     def _look_at_recent(self) -> None:
         """Keep the most recent minibatches that hold the sequences asked for, and decide by them."""
@@ -160,15 +156,14 @@ class TaskBatches(Source):
         n = sum(each[0] for each in self._recent)
         while n - self._recent[0][0] >= wanted:
             n -= self._recent.popleft()[0]
-        right = sum(each[1] for each in self._recent)
-        self.right = right / n
-        self.error = sum(each[2] for each in self._recent) / n
-        if n >= wanted:
-            self._decide(n, right)
+        self._decide(n, sum(each[1] for each in self._recent), sum(each[2] for each in self._recent))
 
-    def _decide(self, n: int, right: int) -> None:
+    def _decide(self, n: int, right: int, error: float) -> None:
+        """Note the share of right answers and the mean error; the task is solved if they suffice."""
+        self.right, self.error = right / n, error / n
         criterion = self.task.criterion
-        self.finished = n - right <= criterion.wrong_at_most and self.error < criterion.error_below
+        enough = n >= criterion.sequences and n - right <= criterion.wrong_at_most
+        self.finished = enough and self.error < criterion.error_below
 
 
 def gradients_by_lag(network: Network, task: Task, minibatch: Minibatch) -> tuple[list[int], list[float]]:
