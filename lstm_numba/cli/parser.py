@@ -48,6 +48,7 @@ HOMES = {
     "look": "look_inside",
     "figures": "draw_figures",
     "demo": "demo",
+    "warm": "warm",
 }
 
 DEFAULT_MODEL = "model.safetensors"
@@ -239,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add_command in (
         *(_add_train, _add_evaluate, _add_tag, _add_gradcheck),
-        *(_add_sensitivity, _add_look, _add_figures, _add_demo),
+        *(_add_sensitivity, _add_look, _add_figures, _add_demo, _add_warm),
     ):
         add = add_command(commands).add_argument_group("of every command").add_argument
         add("--json", action="store_true", help="print the result as JSON, and nothing else")
@@ -663,4 +664,21 @@ def _add_demo(commands: Any) -> _Parser:
     add("--out", metavar="FOLDER", help="folder for the figures (figures/demo, or similar for other data)")
     add("--quick", action="store_true", help="train for fewer epochs, to a lower accuracy")
     _add_source_options(parser)
+    return parser
+
+
+def _add_warm(commands: Any) -> _Parser:
+    text = (
+        "compile beforehand what the first gradient waits for",
+        "Compile the loops of some cells and the update rules, and keep the result, so that nobody has to wait for it\n"
+        "later: in the image of a container, say, or before a lecture. What is compiled already takes no time.",
+        _examples(
+            ("what the tutorials use", "warm"),
+            ("every cell, for float32 alone", "warm --cells all --dtypes float32"),
+        ),
+    )
+    parser = _command(commands, "warm", text)
+    add = parser.add_argument
+    add("--cells", type=_names, default=("lstm", "rnn", "gru"), metavar="NAME,…", help="lstm,rnn,gru; or all")
+    add("--dtypes", type=_names, default=("float32", "float64"), metavar="NAME,…", help="float32,float64")
     return parser
