@@ -1,7 +1,7 @@
 """PyTorch modules that compute with this engine: `LSTM`, `GRU`, `RNN`, and `Recurrent` for any cell.
 
-The first three have the arguments, shapes and names of ``torch.nn``'s; an `LSTM` can have peepholes, too. All show
-their gates:
+The first three have the arguments, shapes and names of those in ``torch.nn``; an `LSTM` can also have peepholes. All
+give access to their gates:
 
     import lstm_numba.torch
 
@@ -13,8 +13,8 @@ their gates:
     output, h_n = net(x)
 
 Each layer is one ``torch.autograd.Function``, which computes on as many threads as both ``torch.set_num_threads`` and
-`lstm_numba.set_num_threads` allow. It reads the input and writes the output where PyTorch has them; weights and their
-gradients are copied once a pass, because PyTorch stacks gates in another order.
+`lstm_numba.set_num_threads` allow. It reads the input and writes the output in PyTorch's memory. Weights and their
+gradients are copied once per pass, because PyTorch stacks gates in a different order.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "RecurrentModule"]
 
 _FLOATS = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-# Without gradients a layer keeps so many bytes of its trace at a time, which then make room for the next ones, ...
+# Without gradients, a layer keeps this many bytes of its trace at a time, ...
 _BYTES_AT_A_TIME = 1 << 24
-# ... but goes through no fewer steps of sequences: each time its weights are packed.
+# ... but processes at least this many steps of sequences at a time, because it packs the weights each time.
 _STEPS_AT_A_TIME = 1024
 _PROCESS = os.getpid()
 
@@ -72,10 +72,10 @@ class _Group(NamedTuple):
     rows: slice
     shape: tuple[int, ...]  # with an axis for gates, if the array has one
     name: str
-    place: slice  # of these gates in the array
-    order: NDArray  # of PyTorch's gates there
-    back: NDArray  # of the array's gates here
-    adds: bool  # to what another parameter has put there: b is bias_ih + bias_hh
+    place: slice  # place of these gates in the array
+    order: NDArray  # order of PyTorch's gates there
+    back: NDArray  # order of the array's gates here
+    adds: bool  # whether it is added to another parameter's values: b is bias_ih + bias_hh
 
 
 class _Direction:
@@ -84,9 +84,9 @@ class _Direction:
     Parameters
     ----------
     layer
-        What `lstm_numba.layers.recurrent.Recurrent.of_size` returned.
+        A layer from `lstm_numba.layers.recurrent.Recurrent.of_size`.
     parts
-        PyTorch's name of a parameter → the engine's of what lies stacked in it: parameters, or one gate's part of them.
+        PyTorch's name of a parameter → the engine's names of its stacked parts: parameters, or one gate's part of them.
     """
 
     def __init__(self, layer: recurrent.Recurrent, parts: Mapping[str, Sequence[str]]) -> None:
@@ -156,7 +156,7 @@ def _array(tensor: Tensor) -> NDArray:
 
 @lru_cache(maxsize=1)
 def _openmp() -> Any:
-    """PyTorch's OpenMP, where it is GNU's: its GOMP_parallel(function, data, threads, flags) is what compilers call."""
+    """Return GOMP_parallel(function, data, threads, flags), the entry point that compilers call, if OpenMP is GNU's."""
     if "parallel backend: OpenMP" not in torch.__config__.parallel_info():
         return None
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
@@ -183,9 +183,9 @@ def _on_torchs_threads(work: Callable[[], None], parts: int) -> None:
 
 
 def _borrowed() -> AbstractContextManager[None]:
-    """Let the engine compute on PyTorch's threads: they wait for work, spinning, on the cores that ours would need.
+    """Let the engine compute on PyTorch's threads, which spin on the cores that our threads would need.
 
-    Not after a fork: OpenMP's threads don't come along, and whoever asks for them waits forever.
+    This isn't done after a fork: OpenMP's threads don't exist in the child, and a call to them would wait forever.
     """
     number = torch.get_num_threads()
     several = number > 1 and os.getpid() == _PROCESS and _openmp() is not None
@@ -246,7 +246,7 @@ class _Pass(NamedTuple):
     directions
         The layer in each of its directions.
     steps
-        Which steps belong to which sequence.
+        The lengths of the sequences.
     """
 
     name: str
@@ -465,25 +465,25 @@ class RecurrentModule(nn.Module):
     input_size, hidden_size
         I and H.
     num_layers
-        Layers, one above the other.
+        Number of stacked layers.
     bias
         Whether there are biases.
     batch_first
-        Whether input and output are (B, T, ·) instead of (T, B, ·); states are not concerned.
+        Whether input and output are (B, T, ·) instead of (T, B, ·); states are not affected.
     dropout
-        In training, the share of each layer's output, but the last one's, that is set to 0; the rest grows by
+        In training, the share of the output of each layer except the last that is set to 0; the rest is multiplied by
         1 / (1 - dropout).
     bidirectional
         Whether each layer also runs from the last step to the first; outputs lie side by side.
     device
-        The CPU, or "meta" for weights that come later.
+        The CPU, or "meta" for weights that are set later.
     dtype
         ``torch.float32`` or ``torch.float64``; PyTorch's default if None.
 
     Raises
     ------
     ValueError, TypeError
-        For a size below 1, a dropout outside 0 … 1, another dtype; the text names the argument.
+        For a size below 1, a dropout outside 0 … 1, another dtype; the message names the argument.
     """
 
     # Name of a parameter, without layer and direction → the stacked parts; empty: as in the engine.
@@ -572,8 +572,8 @@ class RecurrentModule(nn.Module):
         Parameters
         ----------
         input : (T, B, I), (B, T, I) with batch_first, (T, I) for a single sequence, or a PackedSequence
-            NaN and infinity are computed with, as in PyTorch.
-        hx : h_0, or (h_0, c_0) of a cell with several states, each (L·D, B, H), or (L·D, H) for a single sequence
+            NaN and infinity are allowed, as in PyTorch.
+        hx : h_0, or (h_0, c_0) for a cell with several states, each (L·D, B, H), or (L·D, H) for a single sequence
             Initial states: layer 0 forward, layer 0 backward, layer 1 forward, … Zero by default.
 
         Returns
@@ -586,9 +586,9 @@ class RecurrentModule(nn.Module):
         Raises
         ------
         ValueError, TypeError
-            For a wrong shape, dtype or device; the text names the argument.
+            For a wrong shape, dtype or device; the message names the argument.
         NotImplementedError
-            Where PyTorch would record the call (torch.jit, torch.fx, torch.export) or transform it (torch.func, vmap).
+            If PyTorch would record the call (torch.jit, torch.fx, torch.export) or transform it (torch.func, vmap).
         """
         return _eagerly(type(self).__name__, type(self)._forward, self, input, hx)
 
@@ -727,27 +727,27 @@ class RecurrentModule(nn.Module):
     def trace(self, input: Tensor | PackedSequence | None = None, hx: Any = None) -> StackTrace:
         """Return every gate and state as NumPy arrays, from one forward pass with the present weights.
 
-        Nothing is dropped in it, whatever `dropout` is, and no gradient goes through it.
+        Dropout is off in this pass, and gradients don't flow through it.
 
         Parameters
         ----------
         input, hx
-            As `forward` takes them. With no input, those that `forward` saw last: copies of them are kept for that,
-            but go neither into the state dict nor into copies and pickles.
+            As in `forward`. Without an input, those of the last call of `forward` are used: the module keeps copies of
+            them, which go neither into the state dict nor into copies and pickles.
 
         Returns
         -------
         lstm_numba.layers.stack.StackTrace
             ``trace.layers[l][d]`` is the `lstm_numba.Trace` of layer l in direction d (0 forward, 1 backward): ``.f``,
-            ``.c`` and the rest, time-major (T, B, H) whatever `batch_first` is. Of a single sequence B is 1; of a
-            PackedSequence the sequences lie in the caller's order, zero beyond their ends.
+            ``.c`` and the rest, time-major (T, B, H) whatever `batch_first` is. For a single sequence B is 1; for a
+            PackedSequence the sequences are in the caller's order, and zero after their ends.
 
         Raises
         ------
         ValueError
-            With no input, where `forward` has seen none; and as `forward`.
+            Without an input if `forward` wasn't called before; and as in `forward`.
         TypeError
-            As `forward`.
+            As in `forward`.
         """
         from lstm_numba.layers.stack import StackTrace
 
@@ -820,8 +820,8 @@ class LSTM(RecurrentModule):
 
     Parameters, shapes, names and initial values are those of ``torch.nn.LSTM``, and state dicts go both ways.
     weight_ih is U and weight_hh is W, their gates stacked i, f, g, o, where g is the cell's input (c here: i, f, o, c).
-    b is the sum of bias_ih and bias_hh. V, which ``torch.nn.LSTM`` hasn't, is called peephole, in the order i, f, o.
-    The equations are on the page of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation
+    b is the sum of bias_ih and bias_hh. V, which ``torch.nn.LSTM`` doesn't have, is called peephole, in the order
+    i, f, o. The equations are those of `lstm_numba.layers.lstm`. Source of the interface: PyTorch's documentation
     (https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html).
 
     Parameters
@@ -842,7 +842,7 @@ class LSTM(RecurrentModule):
     Raises
     ------
     ValueError, TypeError
-        As `RecurrentModule`, and for a proj_size; the text names the argument.
+        As in `RecurrentModule`, and for a proj_size; the message names the argument.
 
     Examples
     --------
@@ -881,8 +881,8 @@ class GRU(RecurrentModule):
     """``torch.nn.GRU``, computed by this engine on the CPU, with access to its gates; arguments as `RecurrentModule`.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.GRU``, and state dicts go both ways.
-    weight_ih is U and weight_hh is W, their gates stacked r, z, n. Of r and z, b is the sum of bias_ih and bias_hh; of
-    n, bias_ih is b_n and bias_hh is bw_n. The equations are on the page of `lstm_numba.layers.gru`.
+    weight_ih is U and weight_hh is W, their gates stacked r, z, n. For r and z, b is the sum of bias_ih and bias_hh;
+    for n, bias_ih is b_n and bias_hh is bw_n. The equations are those of `lstm_numba.layers.gru`.
 
     Examples
     --------
@@ -905,7 +905,7 @@ class RNN(RecurrentModule):
     """``torch.nn.RNN``, computed by this engine on the CPU, with access to all states.
 
     Parameters, shapes, names and initial values are those of ``torch.nn.RNN``, and state dicts go both ways.
-    weight_ih is U, weight_hh is W, and b is the sum of bias_ih and bias_hh. The equation is on the page of
+    weight_ih is U, weight_hh is W, and b is the sum of bias_ih and bias_hh. The equation is that of
     `lstm_numba.layers.simple_rnn`.
 
     Parameters
@@ -948,7 +948,7 @@ class Recurrent(RecurrentModule):
     Parameters
     ----------
     cell
-        What `lstm_numba.cell` returned, or a function or text for it.
+        A cell from `lstm_numba.cell`, or a function or text for it.
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         As in `RecurrentModule`.
     forget_bias, init
@@ -964,7 +964,7 @@ class Recurrent(RecurrentModule):
     Raises
     ------
     ValueError, TypeError
-        As `RecurrentModule` and `lstm_numba.Recurrent`; the text names the argument.
+        As in `RecurrentModule` and `lstm_numba.Recurrent`; the message names the argument.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Weights in and out of PyTorch, ONNX and Keras.
+"""Weights from and to PyTorch, ONNX and Keras.
 
-One module for each of the three, and `opening` for a file of which one only knows where it lies. None of them imports
-the other library before it is asked for something that needs it.
+There is one module for each of the three, and `opening` for a file of unknown kind. The other library is imported only
+when it is needed.
 """
 
 from __future__ import annotations

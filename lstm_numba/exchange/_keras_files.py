@@ -1,16 +1,15 @@
-"""Keras' files: what recurrent layers are in them, and their weights. h5py reads them; Keras isn't needed.
+"""Read recurrent layers and their weights from Keras' files with h5py; Keras isn't needed.
 
-Three kinds, told apart by their content:
+There are three kinds, distinguished by their content:
 
-    .keras          a zip archive of config.json (the layers), model.weights.h5 (the weights) and metadata.json, which
-                    tells the version of Keras
+    .keras          a zip archive of config.json (the layers), model.weights.h5 (the weights) and metadata.json (the
+                    version of Keras)
     .weights.h5     HDF5: the arrays 0, 1, 2 (kernel, recurrent kernel, bias) in PATH/cell/vars; PATH as `walk` says
     .h5             HDF5 of Keras 2: arrays kernel:0, recurrent_kernel:0, bias:0, which the attribute weight_names of
                     each layer's group lists; if the whole model was saved, the layers as JSON in model_config
 
-Arrays are read from the file itself only, never through links to other files: a file with such links is refused.
-Nothing in a file is executed; but the C library that reads HDF5 was not made for files of strangers, and may hang on a
-damaged one.
+Arrays are read only from the file itself: a file with links to other files raises an error. Nothing in a file is
+executed. But the C library that reads HDF5 was not made for untrusted files, and may hang on a damaged one.
 
 Source: Keras' saving_lib.py and legacy_h5_format.py, https://github.com/keras-team/keras/tree/master/keras/src.
 """

@@ -1,9 +1,9 @@
 """Find out from a Keras model's configuration which layer takes the output of which other layer.
 
-A Sequential's layers follow each other. A functional model names for each layer the tensors it is called on, in
-``inbound_nodes``: (layer, call, number of its output). A model in a model stands for its layers: the first of them take
-what it is called on, and what its last one hands on is its output. Layers that pass on what they get (Dropout in
-inference) don't count. A class of one's own computes what its code says, which no configuration tells.
+The layers of a Sequential follow each other. A functional model names the inputs of each layer in ``inbound_nodes``:
+(layer, call, number of its output). A nested model is replaced by its layers: its input goes to the first ones, and the
+output of the last one is its output. Layers that don't change their input in inference, such as Dropout, are skipped. A
+custom class computes anything, so its configuration says nothing.
 
 Source: the ``get_config`` of Keras' Sequential and Functional, https://github.com/keras-team/keras.
 """
@@ -65,7 +65,7 @@ def layers_below(node: Mapping[str, Any], place: str = "", source: str | None = 
     node
         The configuration of a layer or a model.
     place, source
-        Where it stands, and the place of the layer whose output it takes, as in `Links`.
+        Its place, and the place of the layer whose output it takes, as in `Links`.
     """
     kind, own, config = read_node(node)
     if own and kind in _PASSING:

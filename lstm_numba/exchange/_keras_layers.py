@@ -12,9 +12,9 @@ Keras' words and ours:
     "hard_sigmoid" before Keras 3, 0.2 z + 0.5             "hard_sigmoid"
     "hard_sigmoid" since Keras 3, z / 6 + 0.5              "hard_sigmoid_6"
 
-What matters in training only (dropout, recurrent_dropout, initializers, regularizers, constraints), for the input's
-axes (time_major), or for how much of the output Keras hands on (return_sequences, return_state, stateful, unroll)
-changes no weight and is passed over.
+Some options don't affect the weights and are ignored: those for training (dropout, recurrent_dropout, initializers,
+regularizers, constraints), for the input's axes (time_major), and for the part of the output that Keras returns
+(return_sequences, return_state, stateful, unroll).
 
 Source: the ``get_config`` of Keras' layers, https://keras.io/api/layers/recurrent_layers/.
 """

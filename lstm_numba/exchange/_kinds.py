@@ -1,10 +1,10 @@
 """The cells that other libraries have as well, with their names and orders of gates there.
 
-One entry of `KINDS` is all that a further cell needs. The libraries stack the weights of the gates one below the other;
-`fill` and `stacked` move them between such stacks and a layer's parameters.
+A new cell needs only one entry in `KINDS`. The libraries stack the weights of the gates one below the other; `fill` and
+`stacked` move them between such stacks and a layer's parameters.
 
-A library gives every gate a second bias, that of Wₖ hᵗ⁻¹. Only where the cell keeps U x + b and W h + bw apart does it
-matter on which side a bias stands; elsewhere the two are added up here, and the second is written as zeros.
+Libraries have a second bias for every gate, that of Wₖ hᵗ⁻¹. The two differ only if the cell keeps U x + b and W h + bw
+separate. Otherwise they are added up here, and the second one is written as zeros.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Kind(NamedTuple):
     Attributes
     ----------
     cell, make
-        The cell, and what makes a layer of it.
+        The cell, and a function that makes a layer of it.
     name, keras_name
-        What ONNX and torch call it, and Keras.
+        Its name in ONNX and torch, and in Keras.
     gates
         Library → its order of the gates; a library without this cell is missing. None stands for a gate whose weights
-        the library keeps, and the cell doesn't have.
+        the library has but the cell doesn't.
     functions
-        Non-linearities, in ONNX' order, under the names of the cell's options → their defaults, which are every
-        library's; those that are no options of the cell are always so.
+        Names of the cell's options for non-linearities, in ONNX' order → their defaults, which are the same in every
+        library. A name that isn't an option of the cell always has this function.
     keras, onnx
-        What tells it from other cells of its name: a Keras layer's options, an ONNX node's attributes.
+        Options of a Keras layer, and attributes of an ONNX node, that distinguish it from other cells of its name.
     """
 
     cell: Cell
@@ -105,7 +105,7 @@ def kind_of(stack: Stack, library: str) -> Kind:
 
 
 def without_states(model: Any, theirs: str) -> Stack:
-    """Return a model as a stack, or raise where it keeps states or lengths, which a library's layers don't."""
+    """Return a model as a stack, or raise if it has its own states or lengths, which a library's layers don't."""
     stack = as_stack(model)
     for name in (*stack.initial_names, "lengths"):
         if getattr(stack, name) is not None:
@@ -126,8 +126,8 @@ def fill(layer: Recurrent, gates: Sequence[str | None], arrays: Mapping[str, NDA
     gates
         The library's order of the gates.
     arrays
-        "U" (G·H, I), "W" (G·H, H), "V" (3·H,) or (3, H) where there are peepholes; where the layer has a bias "b"
-        (G·H,), and "bw" (G·H,) of a library with two.
+        "U" (G·H, I), "W" (G·H, H), "V" (3·H,) or (3, H) if there are peepholes; if the layer has a bias, "b" (G·H,),
+        and "bw" (G·H,) for a library with two.
     """
     names = layer.parameters()
     H = layer.hidden_size

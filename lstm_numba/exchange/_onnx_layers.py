@@ -82,9 +82,9 @@ class RecurrentNode:
     node, scope
         The node, and the tensors it can name.
     label
-        What it is called here, unlike all others.
+        Its unique label.
     notes
-        What a reader of its layers should be told.
+        Warnings for a reader of its layers.
     """
 
     node: NodeProto
@@ -385,7 +385,7 @@ class Link:
 def link_below(upper: RecurrentNode, nodes: list[RecurrentNode]) -> Link | None:
     """Return the node directly below `upper`, as in a stack of layers; None if there is none.
 
-    What lies between may only move axes: Y (T, D, B, H), or (B, T, D, H) with layout 1, becomes X (T, B, D H) with
+    Nodes in between may only move axes: Y (T, D, B, H), or (B, T, D, H) with layout 1, becomes X (T, B, D H) with
     both directions side by side, or their sum (T, B, H).
     """
     name = upper.input("X")

@@ -1,7 +1,7 @@
 """Look into an ONNX model without running it: its nested graphs, and their constant tensors.
 
-A weight is seldom an initializer alone. Exporters put it through Unsqueeze, Concat or Slice, or in a Constant node, or
-in a file beside the model. Here every tensor that follows from constants by such nodes has a value.
+A weight is often not a plain initializer. Exporters pass it through Unsqueeze, Concat or Slice, or put it into a
+Constant node or into a file beside the model. Here every tensor that such nodes compute from constants has a value.
 
 Source: the ONNX specification, docs/IR.md (scopes, initializers, external data) and docs/Operators.md.
 """
@@ -56,9 +56,9 @@ class Model:
     proto
         The model, its functions inlined.
     source
-        What messages call it: the file's path, or "model".
+        Its name in messages: the file's path, or "model".
     folder
-        Where external data lie; None where the model didn't come from a file.
+        The folder of external data; None if the model didn't come from a file.
     """
 
     def __init__(self, proto: ModelProto, source: str, folder: Path | None) -> None:

@@ -25,17 +25,17 @@ def existing(source: str | os.PathLike[str], expected: str = "expected a file") 
 
 
 def is_pickle(start: bytes) -> bool:
-    """Tell whether a file begins as pickles of protocol 2 and later do."""
+    """Return whether a file begins like a pickle of protocol 2 or later."""
     return len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5
 
 
 def names_of(name: Any, there: str) -> list[str]:
-    """Return the names that a caller gives, one or several; raise where there are none, `there` being those to choose.
+    """Return the names that a caller gives, one or several; raise if there are none. `there` lists the choices.
 
     Raises
     ------
     TypeError
-        For something else than names.
+        If `name` is neither a name nor a list of names.
     ValueError
         For an empty list.
     """
@@ -48,7 +48,7 @@ def names_of(name: Any, there: str) -> list[str]:
 
 
 def several(there: str) -> ValueError:
-    """Return the error for no name where there are several layers."""
+    """Return the error for a missing name if there are several layers."""
     return ValueError(f"name: expected one of {there}, as there are several, got None")
 
 
@@ -61,7 +61,7 @@ def not_fed(upper: str, lower: str) -> ValueError:
 
 
 def warn_of_no_graph(upper: Sequence[str], stacklevel: int) -> None:
-    """Say of layers that are stacked on the caller's word what can't be known."""
+    """Warn that the source can't confirm the order of layers that the caller stacks."""
     if upper:
         warnings.warn(
             "name: the source holds no graph, so it can't be known whether each of these takes the output of the one "

@@ -1,19 +1,20 @@
 """Read weights from Keras, and write them for Keras.
 
-Keras has time behind the batch and multiplies from the other side, so that its matrices are the transposes of ours; an
-LSTM's four are side by side in the order i, f, c, o:
+In Keras the batch comes before time, and matrices multiply from the other side, so they are the transposes of ours. An
+LSTM's four matrices are side by side in the order i, f, c, o:
 
     kernel (I, 4 H)             [U_iᵀ, U_fᵀ, U_cᵀ, U_oᵀ]
     recurrent_kernel (H, 4 H)   [W_iᵀ, W_fᵀ, W_cᵀ, W_oᵀ]
     bias (4 H,)                 [b_i, b_f, b_c, b_o]
 
-A GRU's three are in the order z, r, h (our n). With ``reset_after=True`` its bias is (2, 3 H), that of the input above
-that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay apart. A SimpleRNN's are (I, H), (H, H), (H,).
-``layer.get_weights()`` gives them in this order, a Bidirectional's forward direction first. There are no peepholes, one
-``recurrent_activation`` for all gates, and one ``activation`` for both the cell's input and its output.
+A GRU's three are in the order z, r, h (our n). With ``reset_after=True`` its bias is (2, 3 H), with the bias of the
+input above that of the recurrent side: b_z and b_r are the sums, b_n and bw_n stay separate. The arrays of a SimpleRNN
+are (I, H), (H, H), (H,). ``layer.get_weights()`` returns them in this order, for a Bidirectional the forward direction
+first. There are no peepholes, one ``recurrent_activation`` for all gates, and one ``activation`` for both the cell's
+input and its output.
 
-Keras 2's CuDNNLSTM and CuDNNGRU keep the numbers of U_k (H, I), row by row, in each gate's columns of the kernel, W_k
-itself in those of the recurrent kernel, and the input's biases before the recurrent side's, (8 H,) or (6 H,).
+Keras 2's CuDNNLSTM and CuDNNGRU store the numbers of U_k (H, I), row by row, in each gate's columns of the kernel, W_k
+itself in those of the recurrent kernel, and the input's biases before those of the recurrent side, (8 H,) or (6 H,).
 
 Source: Keras' LSTMCell, GRUCell and SimpleRNNCell, https://keras.io/api/layers/recurrent_layers/lstm/, and the
 conversion of cuDNN's layout in Keras 2's keras/engine/saving.py.
@@ -68,40 +69,40 @@ def from_keras(
 ) -> Recurrent | Stack:
     """Return a Keras layer's weights as a layer, or as a stack if it runs in both directions.
 
-    Arrays here are time-major: Keras' input (B, T, I) goes in as ``x.swapaxes(0, 1)``. Every array keeps its own time
-    index, also in a layer with ``go_backwards=True`` (here: ``reverse=True``), while Keras hands such a layer's outputs
-    on in the order of processing: they are ``trace.h[::-1]``. A Bidirectional's `StackTrace.h` has both directions side
-    by side for every merge_mode, "concat", "sum", "ave", "mul" and None. Below another layer "mul" and None are
-    refused, and "ave" is read as "sum" with U of the layer above halved, which gives the same numbers. Dropout, which
-    Keras applies in training only, and a stateful layer's present state are not taken over. Where Keras masks the steps
-    at the end, give the number of steps before them as ``lengths``.
+    Arrays here are time-major: pass Keras' input (B, T, I) as ``x.swapaxes(0, 1)``. Every array keeps its own time
+    index, even in a layer with ``go_backwards=True`` (here: ``reverse=True``). Keras returns the outputs of such a
+    layer in the order of processing: they are ``trace.h[::-1]``. For a Bidirectional, `StackTrace.h` has both
+    directions side by side for every merge_mode, "concat", "sum", "ave", "mul" and None. Below another layer, "mul" and
+    None raise an error, and "ave" is read as "sum" with U of the layer above halved, which gives the same numbers.
+    Dropout, which Keras applies only in training, and the present state of a stateful layer are ignored. If Keras masks
+    the steps at the end, give the number of steps before them as ``lengths``.
 
     Parameters
     ----------
     source
         A path: ``.keras`` (read with h5py alone, Keras isn't needed), ``.weights.h5``, or the ``.h5`` of Keras 2. Or a
         Keras layer or model: LSTM, GRU, SimpleRNN, an RNN of one of their cells, a Bidirectional of one of these. Or
-        the list of arrays of its ``get_weights()``: 2 or 3, twice as many for a Bidirectional; or a list of such lists,
-        for layers that lie one above the other.
+        the list of arrays of its ``get_weights()``: 2 or 3, twice as many for a Bidirectional; or a list of such lists
+        for stacked layers.
     name
-        Of several recurrent layers the one to take, by Keras' name of it (in nested models also "outer/inner"); or the
-        names of some that feed each other directly, from the input up, to make one stack; between them may only be what
-        does nothing in inference, such as Dropout, and the border of a model in the model. Where all layers of a model
-        do, no name is needed. Files of weights and models of one's own class don't tell what feeds what: there the
-        caller's word is taken, and a warning says so.
+        If there are several recurrent layers: Keras' name of the one to read (in nested models also "outer/inner"), or
+        the names of layers that feed each other directly, from the input up, to make one stack. Between them only
+        layers without effect in inference, such as Dropout, and borders of nested models are allowed. If all layers of
+        a model form such a chain, no name is needed. Files of weights and custom models don't tell which layer feeds
+        which: then the order of the names is trusted, with a warning.
     dtype
         float32 or float64; by default the source's, where float16 and bfloat16 become float32.
     activation, recurrent_activation
-        "tanh", "sigmoid", "relu", "linear" or "hard_sigmoid", for a source that doesn't tell (arrays, a file of
-        weights, in a .keras file a layer within a class of one's own): by default Keras' own defaults, "tanh" and
-        "sigmoid". "hard_sigmoid" means what it does in the Keras that wrote a file: clip(0.2 z + 0.5, 0, 1) before
-        version 3, clip(z / 6 + 0.5, 0, 1) since. Where the source doesn't tell the version it is the former, with a
-        warning; "hard_sigmoid_6" always is the latter.
+        "tanh", "sigmoid", "relu", "linear" or "hard_sigmoid", for a source that doesn't say (arrays, a file of
+        weights, or a layer inside a custom class in a .keras file). The defaults are those of Keras, "tanh" and
+        "sigmoid". "hard_sigmoid" is the function of the Keras version that wrote the file: clip(0.2 z + 0.5, 0, 1)
+        before version 3, clip(z / 6 + 0.5, 0, 1) since. If the version is unknown, it is the former, with a warning;
+        "hard_sigmoid_6" is always the latter.
     go_backwards
-        The same, by default False.
+        For a source that doesn't say; False by default.
     reset_after
-        Whether a GRU's reset gate acts after the product with W_n; needed where there is no bias, whose shape tells it,
-        and no configuration.
+        Whether a GRU's reset gate acts after the product with W_n. It is needed if the source has neither a
+        configuration nor a bias, whose shape shows it.
 
     Returns
     -------
@@ -115,16 +116,16 @@ def from_keras(
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If the file is not Keras' or not whole, or holds no layer that can be loaded; a ValueError.
+        If the file doesn't come from Keras, is incomplete, or holds no layer that can be loaded; a ValueError.
     ValueError
-        For a name that isn't there, or none where there are several: the text lists them. For several that don't feed
-        each other. For what the engine hasn't (other activations, a merge_mode "mul" or None below another layer),
-        missing arrays, wrong shapes, and weights of a Keras before 2.3 without `recurrent_activation`, as its default
-        was another.
+        If a name doesn't exist, or is missing although there are several (the message lists them); if the named layers
+        don't feed each other; for features that the engine lacks (other activations, a merge_mode "mul" or None below
+        another layer), missing arrays or wrong shapes; for weights of a Keras before 2.3 without
+        `recurrent_activation`, because its default was different.
     TypeError
-        For something else than a source, whole numbers as weights.
+        If `source` is no source, or weights are whole numbers.
     ImportError
-        For a file without h5py.
+        If h5py is missing and `source` is a file.
 
     Examples
     --------
@@ -300,7 +301,7 @@ def _listed(found: list[Found]) -> str:
 def _merge(chosen: list[Found], layers: list[list[Any]]) -> str:
     """Return how directions are joined between layers; above an "ave", read as "sum", halve U.
 
-    What comes out of the top layer stays apart here, so that its own mode is taken where no other layer has one.
+    The outputs of the top layer stay separate here, so its own mode counts only if no other layer has one.
     """
     modes = []
     for found, own, above in zip(chosen, layers, layers[1:], strict=False):
@@ -518,29 +519,29 @@ def to_keras(model: Any, *, layer: bool = False) -> Any:
     model
         A layer or a stack of them (of a `Network` its recurrent layers).
     layer
-        False: arrays, for which Keras isn't needed. True: Keras' own layer, built, which hands on every step's output;
+        False: arrays, for which Keras isn't needed. True: a built Keras layer that returns the output of every step, or
         a ``keras.Sequential`` of such layers for a stack of several.
 
     Returns
     -------
     list
         The arrays that ``set_weights`` of Keras' LSTM, GRU, SimpleRNN or Bidirectional takes: kernel, recurrent kernel
-        and bias, for each direction; copies in the model's dtype. For a stack of several layers a list with one such
-        list for each. `from_keras` takes either back; arrays don't tell activations, ``go_backwards``, the
-        ``merge_mode`` of the top layer, and a GRU's ``reset_after`` where there is no bias.
+        and bias, for each direction; copies in the model's dtype. For a stack of several layers, a list of such lists.
+        `from_keras` reads both; but arrays don't contain activations, ``go_backwards``, the ``merge_mode`` of the top
+        layer, and without a bias a GRU's ``reset_after``.
     keras.Layer or keras.Sequential
         With ``layer=True``.
 
     Raises
     ------
     ValueError
-        For what Keras hasn't: other cells, peepholes, different non-linearities of the cell's input and output, initial
-        states or lengths kept in a stack, a lone backward layer below another layer; with ``layer=True`` the hard
-        sigmoid of another version than the one that is installed.
+        For features that Keras lacks: other cells, peepholes, different non-linearities of the cell's input and output,
+        initial states or lengths of a stack, a single backward layer below another layer; with ``layer=True`` also the
+        hard sigmoid of a version of Keras that isn't installed.
     TypeError
-        For something else than a layer, a stack or a network.
+        If `model` is not a layer, a stack or a network.
     ImportError
-        With ``layer=True`` where Keras isn't installed.
+        With ``layer=True`` if Keras isn't installed.
     """
     stack = _expressible(model)
     kind = kind_of(stack, "Keras")

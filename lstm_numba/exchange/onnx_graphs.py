@@ -3,9 +3,9 @@
     aᵗ of gate k    X Wₖᵀ + Hᵗ⁻¹ Rₖᵀ + Pₖ ⊙ C + Wbₖ + Rbₖ        ONNX
                     Uₖ xᵗ + Wₖ hᵗ⁻¹ + Vₖ ⊙ c + bₖ                 here
 
-The operators have what the layers here have: peepholes (Pₒ looks at Cᵗ, the others at Cᵗ⁻¹), biases, both directions,
-initial states, lengths. ONNX stacks an LSTM's gates in the order i, o, f, c, its peepholes in the order i, o, f, and a
-GRU's gates in the order z, r, h. A GRU whose linear_before_reset is 0 is ours with reset_after=False:
+The operators have the same features as our layers: peepholes (Pₒ looks at Cᵗ, the others at Cᵗ⁻¹), biases, both
+directions, initial states, lengths. ONNX stacks an LSTM's gates in the order i, o, f, c, its peepholes in the order
+i, o, f, and a GRU's gates in the order z, r, h. A GRU whose linear_before_reset is 0 is ours with reset_after=False:
 
     hᵗ gate, linear_before_reset 1    Wₕ xᵗ + Wbₕ + r ⊙ (Rₕ hᵗ⁻¹ + Rbₕ)
     hᵗ gate, linear_before_reset 0    Wₕ xᵗ + Wbₕ + Rₕ (r ⊙ hᵗ⁻¹) + Rbₕ
@@ -78,29 +78,29 @@ def from_onnx(
     >>> trace.f                                     # doctest: +SKIP
 
     Weights may be initializers or constants, in the model's file or beside it, and may pass through nodes that only
-    move numbers. Constant initial states and sequence lengths become the stack's own. Where the graph takes them as
-    inputs they are the caller's to give to `forward`; where it computes them, too, and a warning says so. Arrays here
-    are time-major, whatever the node's layout.
+    move numbers. Constant initial states and sequence lengths become the stack's own. If they are inputs of the graph,
+    give them to `forward`; if the graph computes them, do the same, and a warning says so. Arrays here are time-major,
+    whatever the node's layout.
 
     Parameters
     ----------
     source
-        Path of an ONNX file, or a model that was loaded already.
+        Path of an ONNX file, or a loaded model.
     name
-        Which node, where there are several: its name, or the name of one of its outputs. A list of names (or one text
-        with commas) means layers of one stack, the lowest first; they have to follow each other directly, as they do
-        in what PyTorch exports. Where all nodes do, no name is needed.
+        If there are several nodes: the name of one, or of one of its outputs. A list of names (or one text with commas)
+        makes one stack, the lowest layer first; the nodes must follow each other directly, as in PyTorch's exports. If
+        all nodes do, no name is needed.
     dtype
         float32 or float64; by default that of the weights, and float32 for those in half precision, exactly.
     clip
-        What to do with a node that clips what enters its non-linearities, which the engine doesn't: "refuse" it, or
-        "ignore" the clip. Then a warning says how to see whether an input reaches it.
+        What to do with a node that clips the arguments of its non-linearities, which the engine doesn't: "refuse"
+        raises an error, "ignore" ignores it, with a warning that says how to see whether an input reaches the limit.
 
     Returns
     -------
     LSTM, GRU, SimpleRNN or Stack
-        A bare layer where there is one node in one direction with no states or lengths of its own; else a stack:
-        ``trace.layers[0][1].f`` is layer 0, backward. Of an LSTM node whose input_forget is 1 a `Recurrent` of the cell
+        A layer if there is one node in one direction without its own states or lengths, else a stack:
+        ``trace.layers[0][1].f`` is layer 0, backward. For an LSTM node with input_forget 1, a `Recurrent` of the cell
         `lstm_numba.cells.cifg`.
 
     Raises
@@ -108,12 +108,12 @@ def from_onnx(
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no whole ONNX model, misses a tensor or has one of a wrong shape; if it holds no LSTM, GRU or RNN node,
-        as where one is written out in products and gates: the text says how to get its weights; or if the node has
-        what the engine hasn't (clip, other activations than Sigmoid, Tanh, Relu, the identity, and HardSigmoid with
-        alpha 0.2 or 1/6 and beta 0.5).
+        If it is not a complete ONNX model, lacks a tensor or has one of a wrong shape; if it holds no LSTM, GRU or RNN
+        node (the message says how to get the weights of a layer that is written out in products and gates); or if the
+        node has features that the engine lacks (clip, activations other than Sigmoid, Tanh, Relu, the identity, and
+        HardSigmoid with alpha 0.2 or 1/6 and beta 0.5).
     ValueError
-        If `name` isn't there, or was needed; the text lists the names there are.
+        If `name` doesn't exist, or is missing; the message lists the existing names.
     TypeError
         If `source` is neither a path nor a model.
     ImportError
@@ -121,9 +121,9 @@ def from_onnx(
 
     Notes
     -----
-    b = Wb + Rb, save for a GRU whose linear_before_reset is 1. Of clip the specification says that it bounds the input
-    of the activations, which are those of the gates and of the cell's input and output; ONNX Runtime 1.32 does not
-    apply it to c, the input of the last, and onnx' reference evaluator 1.23 applies it to nothing. Source: the ONNX
+    b = Wb + Rb, except for a GRU whose linear_before_reset is 1. According to the specification, clip bounds the input
+    of the activations, which are those of the gates and of the cell's input and output. ONNX Runtime 1.32 does not
+    apply it to c, the input of the last, and onnx' reference evaluator 1.23 doesn't apply it at all. Source: the ONNX
     specification, docs/Operators.md (LSTM, GRU, RNN).
     """
     kept = None if dtype is None else _checks.float_dtype(dtype)
@@ -259,38 +259,38 @@ def to_onnx(
     """Return an ONNX model that computes the same as `model.forward`, and write it to `path` if given.
 
     The graph takes X (T, B, I). It returns Y, which is ``trace.h`` (T, B, D H) with both directions side by side, and
-    Y_h and, of an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM, GRU or RNN node a
-    layer, "layers.0" and so on; the cell `lstm_numba.cells.cifg` is an LSTM whose input_forget is 1. `from_onnx` gives
-    the same weights back, bit for bit.
+    Y_h and, for an LSTM, Y_c: ``trace.h_last`` and ``trace.c_last`` (L D, B, H). There is one LSTM, GRU or RNN node per
+    layer, "layers.0" and so on; the cell `lstm_numba.cells.cifg` is an LSTM with input_forget 1. `from_onnx` returns
+    the same weights, bit for bit.
 
     Parameters
     ----------
     model
-        An LSTM, a GRU, a SimpleRNN or a Stack; of a Network its recurrent layers.
+        An LSTM, a GRU, a SimpleRNN or a Stack; for a Network, its recurrent layers are written.
     path
-        Where to write; an existing file is replaced, whole or not at all.
+        The file; an existing one is replaced, whole or not at all.
     layout
         0: as above. 1: the batch comes first in all of them, X (B, T, I), Y (B, T, D H), Y_h (B, L D, H). ONNX
         Runtime's CPU kernels take only 0.
     lengths
         Whether the graph takes sequence_lens (B,) int32 as an input. Otherwise a stack's own lengths, if it has any,
-        become a constant. Of a sequence of length 0 the last states are the initial ones here, and zero in ONNX
+        become a constant. For a sequence of length 0 the last states are the initial ones here, and zero in ONNX
         Runtime.
     initial_state
-        Whether the graph takes initial_h and, of an LSTM, initial_c as inputs, in the shape of Y_h. Otherwise a
+        Whether the graph takes initial_h and, for an LSTM, initial_c as inputs, in the shape of Y_h. Otherwise a
         stack's own states become constants; without any they are zero.
 
     Returns
     -------
     onnx.ModelProto
-        Opset 14. Where layers differ in size, states have one tensor a layer: Y_h_0, Y_h_1, initial_h_0, …
+        In opset 14. If layers differ in size, states have one tensor per layer: Y_h_0, Y_h_1, initial_h_0, …
 
     Raises
     ------
     TypeError
         If `model` is something else.
     ValueError
-        If `layout` is neither 0 nor 1, directions of a layer have different options, or ONNX hasn't the cell.
+        If `layout` is neither 0 nor 1, directions of a layer have different options, or ONNX doesn't have the cell.
     ImportError
         If the package onnx isn't installed.
     OSError

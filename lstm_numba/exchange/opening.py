@@ -31,7 +31,7 @@ def open_weights(
     """Read recurrent layers from a file of PyTorch, ONNX, Keras or this package.
 
     ==================================  ======================================================  ============
-    the file                            is read as by                                           and needs
+    the file                            is read like by                                         and needs
     ==================================  ======================================================  ============
     safetensors, a state dict           `lstm_numba.from_torch`                                 nothing more
     safetensors, of this package        `Stack.load`, `Tagger.load`, `CharacterModel.load`      nothing more
@@ -40,37 +40,37 @@ def open_weights(
     ==================================  ======================================================  ============
 
     Nothing in a file is executed, and sizes that a file claims are checked against its bytes. But the C library that
-    reads HDF5 can hang on a damaged file: open Keras' files of strangers in a process that you can end.
+    reads HDF5 can hang on a damaged file: open untrusted Keras files in a process that you can end.
 
-    What the file holds decides, and its ending only where that says nothing. Of a `Tagger` or a `CharacterModel` it is
-    the recurrent layers, without embedding and softmax.
+    The content decides how the file is read, and its suffix only if the content is unclear. From a `Tagger` or a
+    `CharacterModel` only the recurrent layers are read, without embedding and softmax.
 
     Parameters
     ----------
     path
         The file.
     name
-        Which of several recurrent nets in it; several names, from the input up, are the layers of one stack.
+        The recurrent net to read, if there are several; a list of names, from the input up, makes one stack.
     nonlinearity
-        "tanh" or "relu", for the state dict of an ``nn.RNN``, which doesn't say; else None. Of Keras' weights
-        without a model, which don't say either, `from_keras` takes the activations.
+        "tanh" or "relu", for the state dict of an ``nn.RNN``, which doesn't say; else None. Keras' weights without a
+        model don't say either: use `from_keras`, which takes the activations.
 
     Returns
     -------
     Recurrent or Stack
-        A bare layer where there is one layer in one direction, else a `Stack`.
+        A layer if there is one layer in one direction, else a `Stack`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is none of these, a pickle, or cut short; and as the functions above.
+        If it is none of these, a pickle, or cut short; and as in the functions above.
     ValueError
-        For a name that isn't there, or none where there are several; for a non-linearity where there is none to be
-        given, or none where one is needed; for what our layers don't have.
+        If a name doesn't exist, or is missing although there are several; if a non-linearity is given but not allowed,
+        or missing but needed; for features that our layers lack.
     ImportError
-        If the library that reads such a file is not installed; the text says what to install.
+        If the library that reads such a file is not installed; the message says what to install.
 
     Examples
     --------

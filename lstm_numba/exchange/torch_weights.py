@@ -54,9 +54,9 @@ def from_torch(
 ) -> Recurrent | Stack:
     """Read the weights of a recurrent layer of PyTorch.
 
-    U, W are the gates' rows of weight_ih and weight_hh, b = bias_ih + bias_hh (where one of them is zero, exactly the
-    other). Arrays are time-major here, (T, B, I), whatever the module's ``batch_first`` says: it concerns the input's
-    axes, not the weights. Dropout between layers is for training alone and is left out, as after ``module.eval()``.
+    U, W are the gates' rows of weight_ih and weight_hh, b = bias_ih + bias_hh (exactly the other one if one is zero).
+    Arrays are time-major here, (T, B, I), whatever the module's ``batch_first`` is, since it concerns the input's axes
+    and not the weights. Dropout between layers is only for training and is left out, as after ``module.eval()``.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def from_torch(
         module that holds one; a state dict of torch tensors or NumPy arrays; or the path of a .safetensors file, which
         needs no torch.
     name
-        Which one, where there are several: the module's dotted name, which is also the beginning of its tensors' names.
-        A list of names makes one stack of them, in that order from the input up. Weights don't tell whether each takes
-        the output of the one before: there the caller's word is taken, and a warning says so.
+        If there are several: the module's dotted name, with which its tensors' names begin. A list of names makes one
+        stack, in that order from the input up. Weights don't tell whether each layer takes the output of the one
+        before, so the order of the names is trusted, with a warning.
     nonlinearity
         φ of an ``nn.RNN``, "tanh" or "relu": needed for a state dict or a file, whose weights don't say. A module knows
         its own.
@@ -77,21 +77,22 @@ def from_torch(
     Returns
     -------
     LSTM, GRU, SimpleRNN or Stack
-        The layer itself, where there is one layer in one direction:
-        ``trace = from_torch(module).forward(x); trace.f``. Else a stack: ``trace.layers[0][1].f`` is the forget gate of
-        the first layer's backward direction. The weights are copies.
+        A layer if there is one layer in one direction: ``trace = from_torch(module).forward(x); trace.f``. Otherwise a
+        stack: ``trace.layers[0][1].f`` is the forget gate of the first layer's backward direction. The weights are
+        copies.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        For a file that isn't safetensors (a pickle is never opened), not whole, or without the weights of a layer.
+        If the file isn't a safetensors file (a pickle is never opened), is incomplete, or has no weights of a layer.
     ValueError
-        For what the engine hasn't (proj_size, a tensor that no recurrent layer of torch has), missing tensors,
-        wrong shapes, layers that don't fit together, or several candidates and no name; the text names the tensor.
+        For features that the engine lacks (proj_size, a tensor that no recurrent layer of torch has), missing tensors,
+        wrong shapes, layers that don't fit together, or several candidates without a name; the message names the
+        tensor.
     TypeError
-        For a source that is none of these, or weights that are not floating-point numbers.
+        If the source is none of these, or weights are not floating-point numbers.
 
     Examples
     --------
@@ -120,26 +121,26 @@ def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -
     Parameters
     ----------
     model
-        A layer or a stack of them (of a `Network` its recurrent layers).
+        A layer or a stack of layers (from a `Network`, its recurrent layers are taken).
     batch_first
         Whether the module takes and returns (B, T, ·) instead of (T, B, ·).
 
     Returns
     -------
     torch.nn.Module
-        ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, or `lstm_numba.torch.LSTM` where there are peepholes, which ``nn.LSTM``
-        hasn't; on the CPU.
+        ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` on the CPU; with peepholes, which ``nn.LSTM`` doesn't have,
+        `lstm_numba.torch.LSTM`.
 
     Raises
     ------
     ImportError
-        Without PyTorch.
+        If PyTorch isn't installed.
     ValueError
-        For what torch's modules haven't: other cells (a GRU with reset_after=False) or non-linearities, layers of
-        different sizes or options, a reverse direction alone, directions that are summed, an initial state or lengths
-        of the stack's own.
+        For features that torch's modules lack: other cells (a GRU with reset_after=False) or non-linearities, layers of
+        different sizes or options, a single reverse direction, directions that are summed, an initial state or lengths
+        of the stack.
     TypeError
-        For something that is no layer, stack or network.
+        If `model` is not a layer, a stack or a network.
     """
     stack, flag = _expressible(model), _checks.flag("batch_first", batch_first)
     try:
@@ -171,15 +172,15 @@ def to_torch(model: Recurrent | Stack | Network, *, batch_first: bool = False) -
 def torch_state_dict(model: Recurrent | Stack | Network, prefix: str = "") -> dict[str, NDArray]:
     """Return the weights under torch's names and in its order, as NumPy arrays; torch isn't needed.
 
-    ``safetensors.numpy.save_file(torch_state_dict(layer), path)`` makes a file of them. With peepholes the names are
+    ``safetensors.numpy.save_file(torch_state_dict(layer), path)`` writes them to a file. With peepholes the names are
     those of `lstm_numba.torch.LSTM`.
 
     Parameters
     ----------
     model
-        A layer or a stack of them (of a `Network` its recurrent layers).
+        A layer or a stack of layers (from a `Network`, its recurrent layers are taken).
     prefix
-        What every name begins with: "" or a module's dotted name with a dot behind, such as "encoder.lstm.".
+        Beginning of every name: "" or a module's dotted name followed by a dot, such as "encoder.lstm.".
 
     Returns
     -------
@@ -189,7 +190,7 @@ def torch_state_dict(model: Recurrent | Stack | Network, prefix: str = "") -> di
     Raises
     ------
     ValueError, TypeError
-        As `to_torch`, and for a prefix without its dot.
+        As in `to_torch`, and for a prefix without its dot.
     """
     stack = _expressible(model)
     if not isinstance(prefix, str):
