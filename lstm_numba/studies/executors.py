@@ -1,4 +1,4 @@
-"""Where runs are done: here, or wherever an executor takes them.
+"""Do runs here, or wherever an executor takes them.
 
 An executor is anything with the `submit` of `concurrent.futures`: `ProcessPoolExecutor`, Dask's
 ``Client.get_executor()``, `processes` of this module.
