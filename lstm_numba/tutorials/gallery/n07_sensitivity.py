@@ -74,8 +74,8 @@ def maps_and_training() -> Drawn:
         drawn,
         f"Four triangular maps of the query “{' '.join(words)}”, how much the output at each word depends on each word"
         f" before it, on one logarithmic scale. From the first word to the last output: {shares}.",
-        "Rows are inputs, columns are outputs. Before training (left) everything that was read is kept; after it"
-        " (right) the words near the diagonal count more and those far from it less.",
+        "Rows are inputs, columns are outputs. Before training (left) an output depends on all words before it nearly"
+        " alike; after it (right) the words near the diagonal count more, and those far from it less.",
     )
 
 
@@ -103,8 +103,8 @@ def training_shortens_memory() -> Drawn:
         ax.figure,
         f"Share of the sensitivity to a word that is left some words later, median over {AVERAGED} queries, on a"
         f" logarithmic scale. {FARTHEST} words back: {ends}.",
-        "The tags of news queries depend on near words. Before training the nets keep nearly everything; in training"
-        " they learn to forget, the simple net more than the LSTM.",
+        "The tags of news queries depend on near words. In training both nets learn to forget the rest, the simple net"
+        " more than the LSTM.",
     )
 
 
@@ -121,9 +121,9 @@ def words_of_each_tag(data: Subjects) -> Drawn:
     return (
         ax.figure,
         f"The query “{' '.join(words)}” once for each of its words, which is framed and has its tag at the left. All"
-        f" words are shaded by how far that tag depends on them. Beside its own word a tag depends most on: {ranked}.",
+        f" words are shaded by how much that tag depends on them. Of the other words a tag depends most on: {ranked}.",
         "Each line is one answer: the darker a word, the more the log-odds of the framed word's tag change with its"
-        " vector. Words before and words after may count, for the tagger reads in both directions.",
+        " vector. Words before and words after can count, since the tagger reads in both directions.",
     )
 
 
@@ -146,6 +146,6 @@ def words_replaced(data: Subjects) -> Drawn:
         f"The query “{' '.join(words)}” once for each of its words, shaded by what happens to the framed word's tag"
         f" when a word is replaced by an unknown one: the log-odds fall by up to {R.max():.2g} (orange) or rise by up"
         f" to {-R.min():.2g} (purple).",
-        "Orange: without this word the tag is less probable. Purple: more probable. White: the word does nothing. To be"
-        " compared with the derivatives of the figure before.",
+        "Orange: without this word the tag is less probable. Purple: more probable. White: the word does nothing."
+        " Compare the derivatives in the figure before.",
     )

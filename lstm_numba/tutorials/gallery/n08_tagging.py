@@ -38,14 +38,12 @@ def reading_directions(data: Subjects) -> Drawn:
             tagger.fit(parts[0], epochs=epochs, batch_size=size, **how)
             values[n, k] = tagger.score(parts[1])
     ax = without_window().shares(values, rows, columns, title="What each direction of reading gives")
-    spans = [f"{name}: {row.min():.0%} to {row.max():.0%}" for name, row in zip(rows, values, strict=True)]
+    spans = "; ".join(f"{name} {five:.1%} and {all_:.1%}" for name, (five, all_) in zip(rows, values, strict=True))
     return (
         ax.figure.figure,
-        f"Accuracy of six taggers on the test part. {'; '.join(spans)}. In each row windows of five words and"
-        " whole queries are near each other.",
-        "A row is a direction, a marker what the tagger sees of a query. What stands before a word tells more"
-        " than what follows it, and"
-        " both together tell most; two words on each side are nearly all that counts in these short queries.",
+        f"Accuracy on the test part of six taggers, with windows of five words and with whole queries: {spans}.",
+        "A row is a direction, a marker what the tagger sees of a query. What stands before a word tells more than what"
+        " follows it, and both together tell most. Windows of five words do as well as whole queries.",
     )
 
 
@@ -75,10 +73,8 @@ def words_and_context(data: Subjects) -> Drawn:
     parts = [f"{name.splitlines()[0]}: {a:.0%} and {b:.0%}" for name, (a, b) in zip(kinds, share, strict=True)]
     return (
         ax.figure.figure,
-        "Share of the test words that get their label, by a table of each word's most frequent label and by the"
-        " trained tagger, for"
-        f" words that training has seen with one label, with several, and never. {'; '.join(parts)}.",
-        "Words that have had one label only need no context. All that the tagger adds is in words with several"
-        " labels and in words that it"
-        " has never seen.",
+        "Share of the test words that get their label from a table of each word's most frequent label and from the"
+        f" trained tagger, by how training has seen the word. {'; '.join(parts)}.",
+        "Words that have only ever had one label need no context. What the tagger adds is in words with several labels"
+        " and in words that it has never seen.",
     )

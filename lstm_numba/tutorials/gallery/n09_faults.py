@@ -22,12 +22,10 @@ def wrong_slope() -> Drawn:
     ax = without_window().functions(a, curves, ylabel="slope of tanh", title="Fault 1: the slope of tanh")
     return (
         ax.figure.figure,
-        "Two functions of a from -2.5 to 2.5. The slope of tanh, 1 - tanh²(a), is a bell between 0 and 1. The"
-        " parabola 1 - a² agrees"
-        " with it near 0, crosses zero at ±1 and is at -5 at the edges.",
-        "A saturated unit should pass no error back. The parabola passes more the further out the unit is, with"
-        " the wrong sign."
-        " At the small weights of an untrained net both look alike.",
+        "Two functions of a from -2.5 to 2.5. The slope of tanh, 1 - tanh²(a), is a bell between 0 and 1. The parabola"
+        " 1 - a² agrees with it near 0, crosses zero at ±1 and is at -5.25 at the edges.",
+        "A saturated unit should pass no error back. The parabola passes more the further out the unit is, with the"
+        " wrong sign. Near 0, where the units of an untrained net are, both look alike.",
     )
 
 
@@ -49,12 +47,10 @@ def shared_buffer() -> Drawn:
     )
     return (
         ax.figure.figure,
-        "The step for a gradient of one, α / (s + μ), as a function of what the buffer holds. For positive"
-        " values it falls slowly"
-        f" from {ALPHA / MU:.1f}. Towards s = -{MU:g} it rises without bound, and beyond it is negative.",
-        "A running mean of squares stays to the right of 0, where the step is small. A velocity in the same"
-        " buffer goes anywhere: at"
-        " -μ the step is infinite, and to the left of it the network learns the opposite.",
+        "The step for a gradient of one, α / (s + μ), as a function of what the buffer holds. For positive values it"
+        f" falls from {ALPHA / MU:.1f}. Towards s = -{MU:g} it rises without bound, and beyond it is negative.",
+        "A running mean of squares stays to the right of 0, where the step is small. A velocity in the same buffer can"
+        " have any value: at -μ the step is infinite, and to the left of it the network learns the opposite.",
     )
 
 
@@ -83,6 +79,6 @@ def blow_up(data: Subjects) -> Drawn:
         f"Cost of the batch over {STEPS} updates of a network of three layers for four"
         " programs. All start at 11.5."
         f" Ends in NaN: {', '.join(dead) or 'none'}. Still training: {ends}.",
-        "An × at the upper edge is a cost that is no number. The shared buffer puts a pole in the update's way,"
-        " and the wrong slope multiplies what comes of it.",
+        "An × at the upper edge is a cost that is not a number. The shared buffer gives the update a pole, and the"
+        " wrong slope multiplies what the huge step has done.",
     )

@@ -1,7 +1,6 @@
-"""Figures of 08: a net that reads Python's documentation letter by letter, and its cell for quotation marks.
+"""Figures of notebook 10: a net that reads Python's documentation by the letter, and its cell for quotation marks.
 
-The text is that of the Python in use (`lstm_numba.data.load_pydoc`), so the figures are the same within one version of
-Python only.
+The text comes with Python (`lstm_numba.data.load_pydoc`), so another version of Python gives other figures.
 """
 
 from __future__ import annotations
@@ -120,7 +119,8 @@ def quote_cell() -> Drawn:
         f"A paragraph of {len(excerpt)} letters, each on the colour of one cell's state after it. On average the state"
         f" is {c[inside].mean():+.1f} inside quotation marks and {c[~inside].mean():+.1f} outside.",
         f"The net was never told about quotation marks. Of its {UNITS} cells, this one separates letters inside from"
-        f" letters outside with an AUC of {read.found['inside quotes'].score:.2f} on held-out text.",
+        f" letters outside with an AUC of {read.found['inside quotes'].score:.2f} on held-out text. A. Karpathy, J."
+        " Johnson and L. Fei-Fei found such cells in 2015.",
     )
 
 

@@ -107,7 +107,7 @@ def _gates(name: str, title: str, what: str, reading: str) -> Drawn:
     lives = np.log(0.5) / logs
     return (
         drawn,
-        f"Heat maps of the forget gates and the cells of {UNITS} units over the years 1930 to 1951, beneath the"
+        f"Heat maps of the forget gates and the cells of {UNITS} units over the years 1930 to 1951, below the"
         f" sunspots of two cycles. {what} The median forget gate is {np.median(f):.2f}, and half of a cell is"
         f" forgotten after {np.median(lives):.1f} months in the median, {lives.max():.1f} at most.",
         reading,
@@ -151,16 +151,15 @@ def own_gradient() -> Drawn:
         curves[name] = np.sqrt(np.mean(_derivatives(_net(state)) ** 2, axis=1))[: CYCLE + 1]
     ax = without_window().decay(
         curves,
-        ylabel="derivative of the forecast\n" + r"by the input, $|\partial \hat y^t / \partial x^{t-d}|$",
+        ylabel="derivative of the forecast\n" + r"$|\partial \hat y^t / \partial x^{t-d}|$",
         title="Before training: what the gradient reaches",
     )
     ax.set(xlabel="months back, $d$")
     ax.set_xticks(range(1, CYCLE + 2, 24), range(0, CYCLE + 1, 24))
     return (
         ax.figure,
-        "Derivative of an untrained LSTM's forecast by the input d months back, logarithmic. 96 months back: "
-        + ", ".join(f"{name} {curve[96]:.0e}" for name, curve in curves.items())
-        + ".",
+        "Derivative of an untrained LSTM's forecast with respect to the input d months back, on a logarithmic scale."
+        " 96 months back: " + ", ".join(f"{name} {curve[96]:.0e}" for name, curve in curves.items()) + ".",
         "PyTorch's LSTM begins with forget gates near one half, so that the derivative falls by a factor each month. A"
         " forget bias opens them, and training can begin from what happened years ago.",
     )
@@ -172,7 +171,7 @@ def own_changes() -> Drawn:
     trained = {name: nets for name, nets in _nets().items() if "untrained" not in name}
     order = [BEFORE, *(name for name in trained if name != BEFORE and "bias" not in name)]
     order += sorted(name for name in trained if "bias" in name)
-    errors = {name: [_error(_forecast(net)) for net in trained[name]] for name in order}
+    errors = {name.replace(", ", ",\n"): [_error(_forecast(net)) for net in trained[name]] for name in order}
     line, before = _line_error(96), _one_cycle_before()
     ax = without_window().error_dots(
         errors,
@@ -185,10 +184,10 @@ def own_changes() -> Drawn:
         ax.figure,
         f"Errors of three seeds for each change of an LSTM, beside those of a straight line through 96 months"
         f" ({line:.1f}) and of the number of eleven years before ({before:.1f}). Medians: "
-        + ", ".join(f"{name} {np.median(each):.1f}" for name, each in errors.items())
+        + ", ".join(f"{' '.join(name.split())} {np.median(each):.1f}" for name, each in errors.items())
         + ".",
-        "A dot is a seed, a bar the median; further left is better. Opening the forget gates helped most, opening them"
-        " too far not at all, and the best LSTM is about as good as a straight line.",
+        "A dot is a seed, a bar the median; further left is better. A forget bias of 3 helped most; a bias of 5 helped"
+        " only where nearly closed input gates kept cells small. The best LSTM is about as good as a straight line.",
     )
 
 
@@ -209,8 +208,8 @@ def own_memory() -> Drawn:
         "Error of forecasts three years ahead over the number of months in view. From 24 to 96 months it falls "
         + ", ".join(f"from {curve[at[24]]:.0f} to {curve[at[96]]:.0f} ({name})" for name, curve in curves.items())
         + ".",
-        "Where a curve falls, the method makes use of what comes into view there. The LSTM as it came makes no use of"
-        " what is older than two years; with open forget gates it learns from eight.",
+        "Where a curve falls, the method makes use of what comes into view there. The LSTM as it came makes little use"
+        " of what is older than two years; with open forget gates it makes use of eight.",
     )
 
 
@@ -235,11 +234,11 @@ def own_cycle() -> Drawn:
     return (
         ax.figure,
         "Effect on a forecast three years ahead of one more sunspot in every month of a year, over how many years back"
-        " that year is. In the third and in the ninth year back: "
-        + "; ".join(f"{name} {each[2]:.2f} and {each[8]:.2f}" for name, each in effect.items())
+        " that year is. In the second, sixth and eighth year back: "
+        + "; ".join(f"{name} {each[1]:.2f}, {each[5]:.2f} and {each[7]:.2f}" for name, each in effect.items())
         + ".",
-        "Above zero: many spots then, many spots in three years. Below: many then, few in three years. The line and the"
-        " LSTM with open gates have both parts of the wave, the LSTM as it came only the first.",
+        "Above zero: many spots then, many spots in three years. Below zero: many then, few in three years. The line"
+        " and the LSTM with open gates have both parts of the wave, the LSTM as it came only the first.",
     )
 
 
