@@ -18,7 +18,7 @@ def packed_weights() -> Drawn:
         " o and c, each with the units 0 to 7. In the middle the same weights in two panels: the first has the units 0"
         " to 3 of i, then of f, o and c, the second the units 4 to 7. Below, a tile: 6 rows of h to the left, the first"
         f" panel above, and between them {ROWS * VECTORS} registers of sums with {LANES} numbers each.",
-        "A number is a unit, a colour a gate, a row an input. A panel is stored by rows, so that a tile reads it in order."
+        "A number is a unit, a colour a gate, a row an input. A panel is stored by rows, and a tile reads it in order."
         f" In each step of the sum it loads one row of the panel, {VECTORS} vectors, and does"
         f" {ROWS * VECTORS} multiply-adds with it, on sums that never leave the registers. {LANES} numbers a register,"
         " as drawn, are those of 64-bit ARM; other CPUs have 8 or 16.",
