@@ -532,7 +532,7 @@ def test_refuses_what_is_no_layer():
         ({"x": np.zeros((4, 3, 2), int)}, TypeError, "x: expected"),
         ({"x": np.full((4, 3, 2), np.nan)}, ValueError, "x: expected finite"),
         ({"lengths": [[1, 2]]}, ValueError, "lengths: expected"),
-        ({"lengths": [0, 2]}, ValueError, "lengths: expected"),
+        ({"lengths": [-1, 2]}, ValueError, "lengths: expected"),
         ({"lengths": [1.5]}, ValueError, "lengths: expected"),
     ],
 )
