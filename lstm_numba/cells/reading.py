@@ -32,8 +32,8 @@ _KINDS = (
 
 # Names that mean something else in a trace, in gradients or in the parameters.
 TAKEN_BY_TRACES = frozenset(
-    "x T B layer lengths names steps operands check_finite for_backward made_by parameters delta epsilon a "
-    "U W V b bw slope above".split()
+    "x T B layer lengths names steps operands check_finite for_backward made_by to_pandas to_xarray parameters delta "
+    "epsilon a U W V b bw slope above".split()
 )
 # Names that mean something else in a layer, or in a network that passes its options on to layers.
 TAKEN_BY_LAYERS = frozenset(
