@@ -19,6 +19,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?= --json build/benchmark.json --figure figures/benchmark
 LAB_ARGS ?=
+SITE_ARGS ?=
 NOTEBOOKS ?=
 JOBS ?= 1
 
@@ -63,7 +64,7 @@ check-notebooks: $(VENV)/.notebooks ## run every notebook and the solutions of i
 	$(BIN)/python notebooks/run.py --check --jobs $(JOBS) $(NOTEBOOKS)
 
 site: $(VENV)/.core $(VENV)/.docs ## the site, from the stored notebooks and figures, into build/site
-	$(BIN)/python docs/build.py
+	$(BIN)/python docs/build.py $(SITE_ARGS)
 
 package: $(VENV)/.release ## sdist and wheel into dist/, checked, installed apart and tried
 	rm -rf dist build/installed

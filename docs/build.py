@@ -103,8 +103,8 @@ def contents(names: list[str], depth: int = 1, hidden: bool = False) -> str:
     return "```{toctree}\n" + options + "\n" + "\n".join(names) + "\n```\n"
 
 
-def add_tutorials(source: Source) -> None:
-    """Add the notebooks as they are stored, and their contents."""
+def add_tutorials(source: Source, repository: str) -> None:
+    """Add the notebooks as they are stored, each with ways to run it, and their contents."""
     names = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -113,9 +113,22 @@ def add_tutorials(source: Source) -> None:
             if cell["cell_type"] == "markdown":
                 text = source.links("".join(cell["source"]), page, "notebooks")
                 cell["source"] = text.splitlines(keepends=True)
+        shutil.copy(path, source.folder / "_static")
+        cell = {"cell_type": "markdown", "id": "ways-to-run", "metadata": {}}
+        notebook["cells"].insert(1, cell | {"source": [ways_to_run(path.name, repository)]})
         source.write(page, json.dumps(notebook))
         names.append(path.stem)
     source.write("tutorials/index.md", "# Tutorials\n\n" + contents(names))
+
+
+def ways_to_run(name: str, repository: str) -> str:
+    """Return links to a notebook's file, and to the services that run it from its repository on GitHub."""
+    links = [f"[Download the notebook](../_static/{name})"]
+    if repository:
+        binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?labpath=notebooks/{name}"
+        colab = f"https://colab.research.google.com/github/{repository}/blob/HEAD/notebooks/{name}"
+        links += [f"[Open in Binder]({binder})", f"[Open in Colab]({colab}), and run `%pip install lstm-numba` first"]
+    return " · ".join(links)
 
 
 def modules_of(room: str) -> list[str]:
@@ -239,10 +252,10 @@ def add_pages(source: Source) -> None:
         source.write(page, text)
 
 
-def build(target: Path, work: Path) -> int:
+def build(target: Path, work: Path, repository: str) -> int:
     """Lay the sources out and build the site."""
     source = Source(work)
-    add_tutorials(source)
+    add_tutorials(source, repository)
     add_reference(source)
     add_cells(source)
     add_figures(source)
@@ -267,8 +280,10 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Build the site from what is stored, without a network.")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "build" / "site")
+    parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="on GitHub, to run the notebooks from")
     arguments = parser.parse_args()
-    return build(arguments.out, arguments.out.with_name(arguments.out.name + "-source"))
+    work = arguments.out.with_name(arguments.out.name + "-source")
+    return build(arguments.out, work, arguments.repository)
 
 
 if __name__ == "__main__":
