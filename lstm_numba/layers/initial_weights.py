@@ -19,7 +19,7 @@ def glorot_uniform(rng: np.random.Generator, n_out: int, n_in: int) -> NDArray:
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> NDArray:
-    """A uniformly drawn orthogonal matrix: every singular value is 1, so W alone neither shrinks nor grows a vector.
+    """A uniformly drawn orthogonal matrix: every singular value is 1, so W alone never changes the length of a vector.
 
     Source: A. Saxe, J. McClelland & S. Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
     Neural Networks* (ICLR 2014); the sign correction is F. Mezzadri's (Notices of the AMS 54, 2007).
