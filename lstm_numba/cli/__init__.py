@@ -2,8 +2,8 @@
 
 Read `parser` first: the commands with their options, and the exit codes. It imports nothing heavy; to run a command, it
 imports the command's own module: `train`, `evaluate`, `tag`, `check_gradients`, `map_sensitivity`, `look_inside`,
-`draw_figures`, `demo`. These share `corpus` and `chosen_cell` (the data and the cell that the options name) and
-`output` (lines and JSON). `interrupts` handles Ctrl-C, also during these imports.
+`draw_figures`, `study`, `demo`, `warm`. These share `corpus` and `chosen_cell` (the data and the cell that the options
+name) and `output` (lines and JSON). `interrupts` handles Ctrl-C, also during these imports.
 """
 
 from __future__ import annotations

@@ -34,6 +34,11 @@ CELLS = (
     *("mgu", "janet", "ugrnn", "ran", "mingru", "minlstm"),
     *("leaky", "indrnn", "lstm_1997", "slstm"),
 )
+TASKS = (
+    *("adding", "brackets", "continual_reber", "copying", "lag_2a", "lag_2b", "lag_2c", "multiplication"),
+    *("news_queries", "noise_3a", "noise_3b", "noise_3c", "parity", "periodic_function", "pixels", "reber"),
+    *("spike_delays", "temporal_order_6a", "temporal_order_6b", "timed_spikes"),
+)
 OPTIMIZERS = ("sgd", "adam", "2015")
 SCHEDULES = ("constant", "linear", "cosine")
 RECIPES = ("queries", "windows", "2015")
@@ -47,6 +52,7 @@ HOMES = {
     "sensitivity": "map_sensitivity",
     "look": "look_inside",
     "figures": "draw_figures",
+    "study": "study",
     "demo": "demo",
     "warm": "warm",
 }
@@ -62,6 +68,7 @@ LAYER = (*OF_CELLS, "bias", "init", "dtype")
 NETWORK = (*LAYER, "hidden_sizes", "bidirectional", "merge", "cell", "output_bias", "weight_decay", "loss")
 WORDS = ("window", "one_hot", "embedding_size", "numbers", "lowercase", "min_count")
 TAGGER = (*NETWORK, *WORDS, "dropout", "input_dropout", "word_dropout")
+STUDY = ("hidden_size", "learning_rate", "forget_bias", "batch_size", "sequences", "clip")
 FIT = ("batch_size", "batches_per_epoch", "schedule", "clip", "patience")
 # A setting of one update rule → that rule's name.
 RULES = dict.fromkeys(("beta1", "beta2"), "adam") | dict.fromkeys(("early", "late", "switch", "mu"), "2015")
@@ -231,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
             ("which output depends on which input", "sensitivity -o map.svg"),
             ("what an LSTM or GRU of PyTorch, Keras or ONNX remembers", "look weights.safetensors --input series.csv"),
             ("every figure of the tutorials", "figures"),
+            ("what a forget gate is good for, over ten seeds", "study parity --cells lstm,nfg --seeds 10"),
         )
         + "\n\nexit codes: 0 fine, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM,\n"
         "141 the reader of the output went away",
@@ -240,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add_command in (
         *(_add_train, _add_evaluate, _add_tag, _add_gradcheck),
-        *(_add_sensitivity, _add_look, _add_figures, _add_demo, _add_warm),
+        *(_add_sensitivity, _add_look, _add_figures, _add_study, _add_demo, _add_warm),
     ):
         add = add_command(commands).add_argument_group("of every command").add_argument
         add("--json", action="store_true", help="print the result as JSON, and nothing else")
@@ -313,6 +321,7 @@ def _span(text: str) -> tuple[int, int]:
 
 _names = _list_of(str.strip, "names")
 _sizes = _list_of(int, "whole numbers such as 128 or 128,64")
+_numbers = _list_of(float, "numbers such as 0.01 or 0.003,0.01")
 _decay = _one_or_each(_list_of(float, "numbers such as 1e-6 or 1e-8,1e-6"))
 _directions = _one_or_each(
     _list_of({"both": True, "forward": False}.__getitem__, "both or forward, for all layers or each")
@@ -563,7 +572,8 @@ def _add_sensitivity(commands: Any) -> _Parser:
     text = (
         "draw which output depends on which input",
         "Draw the map of ‖∂hᵗ/∂xˢ‖ for all s and t: for a trained tagger's layer and the words of a query, or for an\n"
-        "untrained layer and random input. The suffix of FILE chooses svg or png; without one, both are written.",
+        "untrained layer and random input. The suffix of FILE chooses svg, png or pdf; without one, svg and\n"
+        "png are written.",
         _examples(
             ("an untrained LSTM", "sensitivity -o lstm.svg"),
             ("a simple recurrent net, where the gradient vanishes", "sensitivity --cell rnn --steps 60 -o rnn.png"),
@@ -626,7 +636,7 @@ def _add_look(commands: Any) -> _Parser:
     add("--steps", type=_span, metavar="A-B", help="steps to draw; the model runs over all (the last 200)")
     add("--units", type=_sizes, metavar="N,…", help="units to draw (all, the slowest to forget at the top)")
     add("-o", "--out", default="look", metavar="FOLDER", help="folder for the figures, which are replaced (./look)")
-    add("--format", choices=("svg", "png", "both"), default="both", help="of the figures (both)")
+    add("--format", choices=("svg", "png", "pdf", "both"), default="both", help="of the figures (both svg and png)")
     return parser
 
 
@@ -647,6 +657,54 @@ def _add_figures(commands: Any) -> _Parser:
     add("--only", action="append", metavar="NAME", help="draw only this figure; repeatable")
     add("--out", metavar="FOLDER", help="folder for the figures (figures of the source, else ./figures)")
     return parser
+
+
+def _add_study(commands: Any) -> _Parser:
+    text = (
+        "let cells learn a task from many seeds",
+        "Let each cell learn a task of the literature from each seed, until it has solved it or gives up, and write\n"
+        "a table with a row for each run. Every finished run is kept in FOLDER: after Ctrl-C, a crash or a power cut\n"
+        f"the study goes on with --resume.\n\ntasks:\n{_wrapped(TASKS)}\n\ncells:\n{_wrapped(CELLS)}",
+        _examples(
+            ("three cells, twenty seeds, two processes", "study adding --cells lstm,gru,nig --seeds 20 --workers 2"),
+            ("go on after Ctrl-C", "study --resume study_adding --workers 2"),
+            ("how far back can it remember", "study adding --set length=50,100,200 --forget-bias 5 -o lags"),
+            ("which learning rate", "study parity --set length=10 --cells rnn --learning-rate 0.001,0.003,0.01"),
+            ("on a Dask cluster that is running", "study reber --scheduler tcp://10.0.0.1:8786"),
+        ),
+    )
+    own = {"task": "TASK", "tasks": "--set", "setting": "--set", "folder": "-o", "cells": "--cells", "seeds": "--seeds"}
+    own |= {name: option(name) for name in ("hidden_size", "workers", "sequences", "clip")}
+    parser = _command(commands, "study", text, "[TASK] ", **own)
+    add = parser.add_argument
+    add("task", nargs="?", metavar="TASK", help="one of those below")
+    add("--set", type=_values, action="append", metavar="NAME=V,…", help="a setting of the task; several: each of them")
+    add("--cells", type=_names, default=("lstm",), metavar="CELL,…", help="names, or .py files with equations (lstm)")
+    add("--seeds", type=int, default=10, metavar="N", help="runs of each setting, with the seeds 0 to N - 1 (10)")
+    add("-o", "--output", metavar="FOLDER", help="where the runs are kept (study_TASK)")
+    add("--resume", metavar="FOLDER", help="continue the study in FOLDER")
+    add("--quiet", action="store_true", help="no progress bar")
+    group = parser.add_argument_group("settings of the runs", "by default those that the task suggests")
+    add = group.add_argument
+    add("--hidden-size", type=_sizes, metavar="H,…", help="units")
+    add("--learning-rate", type=_numbers, metavar="A,…", help="of Adam")
+    add("--forget-bias", type=_numbers, metavar="B,…", help="initial bias of a forget gate")
+    add("--batch-size", type=int, metavar="N", help="sequences in a minibatch")
+    add("--sequences", type=int, metavar="N", help="training sequences after which a run gives up")
+    add("--clip", type=float, metavar="NORM", help="largest norm of the gradient (1)")
+    group = parser.add_argument_group("where the runs are done", "each on one thread; the rows are the same everywhere")
+    add = group.add_argument
+    add("--workers", type=int, metavar="N", help="processes of this machine (1)")
+    add("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, such as tcp://10.0.0.1:8786")
+    return parser
+
+
+def _values(text: str) -> tuple[str, list[Any]]:
+    """Read NAME=V,… with whole numbers where they are some."""
+    name, equals, values = text.partition("=")
+    if not (name.isidentifier() and equals and all(values.split(","))):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE such as length=100 or length=50,100, got {text!r}")
+    return name, [int(each) if re.fullmatch(r"-?\d+", each) else each for each in values.split(",")]
 
 
 def _add_demo(commands: Any) -> _Parser:

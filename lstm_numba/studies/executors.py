@@ -55,7 +55,10 @@ def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _prepare_worker(lifeline: Any) -> None:
     """Leave Ctrl-C to the process that waits for the results, and end when it closes its end of the line or dies."""
+    from tqdm.auto import tqdm
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own one is a semaphore of the system, which would outlive the process
 
     def watch() -> None:
         with suppress(EOFError, OSError):

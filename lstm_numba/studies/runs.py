@@ -114,7 +114,7 @@ def run(
 
 
 def resume(folder: str | os.PathLike[str], executor: Any = None, show: bool | None = None) -> Any:
-    """Go on with the study in a folder; return its table. Parameters, errors as in `run`."""
+    """Continue the study in a folder; return its table. Parameters and errors are those of `run`."""
     return _finish(Study.of_folder(Path(folder)), Path(folder), executor, show)
 
 
@@ -203,7 +203,9 @@ def _setting(
         "sequences": sequences,
         "forget_bias": forget_bias,
     }
-    chosen: dict[str, Any] = {name: getattr(task.suggested, name) if value is None else value for name, value in given.items()}
+    chosen: dict[str, Any] = {
+        name: getattr(task.suggested, name) if value is None else value for name, value in given.items()
+    }
     return Setting(task=task, cell=cell, clip=clip, **chosen)
 
 
