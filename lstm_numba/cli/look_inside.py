@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from lstm_numba.cli.output import Talk, made_folder, print_json
 from lstm_numba.cli.parser import FINE, UsageError, complain
+
+PICTURES = (".svg", ".png", ".pdf")
 
 
 def run_look(arguments: Namespace) -> int:
@@ -24,7 +27,7 @@ def run_look(arguments: Namespace) -> int:
     _check_width(arguments, model.input_size, series)
     options = {name: getattr(arguments, name) for name in ("layer", "direction", "sequence", "steps", "units")}
     chosen = report.choose(model, series.x, **options)
-    folder = made_folder(arguments.out, "--out")
+    folder = _folder(arguments.out)
     formats = ("svg", "png") if arguments.format == "both" else (arguments.format,)
     say = Talk(arguments)
     for line in report.introduction(model, chosen, arguments.weights, arguments.input):
@@ -44,6 +47,17 @@ def run_look(arguments: Namespace) -> int:
     if arguments.json:
         print_json(result)
     return FINE
+
+
+def _folder(name: str) -> Path:
+    """The folder for the figures, made if need be; several figures don't go into one file."""
+    ending = Path(name).suffix.lower()
+    if ending in PICTURES and not Path(name).is_dir():
+        raise UsageError(
+            f"--out: expected a folder for several figures, got the name of one picture, {name};"
+            f" --out {Path(name).stem} --format {ending[1:]} writes each figure there as {ending[1:].upper()}"
+        )
+    return made_folder(name, "--out")
 
 
 def _opened(arguments: Namespace) -> Any:
@@ -81,7 +95,22 @@ def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:
     if found == input_size:
         return
     names = "" if series.columns is None else f" ({', '.join(series.columns)})"
+    if _is_tagger(arguments.weights):
+        raise UsageError(
+            f"WEIGHTS: {arguments.weights} is a tagger, whose steps are words: lstm-numba sensitivity"
+            f" {arguments.weights} --words show me the news -o map.svg draws which output feels which word"
+        )
     raise UsageError(
         f"--input: expected {input_size} number{'s' * (input_size > 1)} a step, as the model takes, got {found}{names};"
         " --columns chooses"
     )
+
+
+def _is_tagger(path: str) -> bool:
+    from lstm_numba.models.tagger import Tagger
+
+    try:
+        Tagger.load(path)
+    except ValueError:
+        return False
+    return True

@@ -47,8 +47,8 @@ def _picture_file(name: str) -> tuple[Path, tuple[str, ...]]:
     ending = path.suffix.lower()
     if path.is_dir():
         raise UsageError(f"--output: expected a file, got the folder {path}")
-    if ending not in (".svg", ".png", ""):
-        raise UsageError(f"--output: expected a name that ends with .svg or .png, got {path.name!r}")
+    if ending not in (".svg", ".png", ".pdf", ""):
+        raise UsageError(f"--output: expected a name that ends with .svg, .png or .pdf, got {path.name!r}")
     if not path.parent.is_dir():
         raise UsageError(f"--output: there is no folder {path.parent}")
     check_folder(path.parent, "--output")

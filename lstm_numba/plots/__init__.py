@@ -1,8 +1,9 @@
 """Figures: sensitivities, gates over time, learning, and the diagrams of the net and of the memory block.
 
-Every function takes arrays and ``ax``, draws, and returns the axes (:func:`gates`, which has several panels,
-returns the figure). With ``ax=None`` it makes a new figure in the style of :func:`style`; with an ``ax`` it
-keeps the current style, so that your own settings apply. Functions compute only what the picture needs.
+Every function takes arrays and ``ax``, draws, and returns the axes. Those that draw several panels need a figure of
+their own: they take no ``ax`` and return the figure, whose ``axes`` are the panels. With ``ax=None`` a function makes a
+new figure in the style of :func:`style`; with an ``ax`` it keeps the current style, so that your own settings apply.
+Functions compute only what the picture needs.
 
 Colours have the same meaning everywhere. Magnitudes are viridis, darker is more. Signed values go from purple
 to orange with white at zero. A value that has no colour is never left out: an exact zero on a log scale, NaN

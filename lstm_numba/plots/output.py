@@ -40,8 +40,8 @@ def save(
     """Write a figure with its alternative text, with the same bytes on every run.
 
     The SVG stores the text as ``<title>`` and ``<desc>``, with type as outlines; the PNG stores it as its
-    description. All formats are drawn before the first file is touched, and each file is written whole or not
-    at all.
+    description, the PDF as its subject. All formats are drawn before the first file is touched, and each file is
+    written whole or not at all.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def save(
         File name without its suffix, in an existing folder.
     alt : str
         A description for readers who can't see the figure.
-    formats : sequence of {"svg", "png"}
+    formats : sequence of {"svg", "png", "pdf"}
     title : str, optional
         Short title of the SVG; by default that of the figure or its first titled axes, else the file's name.
 
@@ -72,7 +72,7 @@ def save(
     if isinstance(formats, str):
         raise TypeError(f"formats: expected a sequence such as ('svg', 'png'), got the str {formats!r}")
     for form in formats:
-        check_choice("formats", form, ("svg", "png"))
+        check_choice("formats", form, ("svg", "png", "pdf"))
     stem = Path(path_stem)
     if not stem.parent.is_dir():
         raise FileNotFoundError(f"path_stem: expected an existing folder, got {stem.parent}")
@@ -221,6 +221,10 @@ def _picture(figure: Figure, form: str, title: str, alt: str) -> bytes:
     buffer = io.BytesIO()
     if form == "png":
         figure.savefig(buffer, format="png", metadata={"Software": None, "Title": title, "Description": alt})
+        return buffer.getvalue()
+    if form == "pdf":
+        nothing = {"Creator": None, "Producer": None, "CreationDate": None}  # which differ from run to run
+        figure.savefig(buffer, format="pdf", metadata={"Title": title, "Subject": alt} | nothing)
         return buffer.getvalue()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _described(buffer.getvalue().decode("utf-8"), title, alt).encode("utf-8")

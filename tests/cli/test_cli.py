@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lstm_numba import LSTM
+from lstm_numba import LSTM, Stack
 from lstm_numba.cells import CELLS
 from lstm_numba.cli import corpus, demo, main, output, parser
 from lstm_numba.data import Vocabulary, generate_news, read_tagged, split, write_tagged
@@ -943,7 +943,7 @@ BAD = {
     "no figure": ("sensitivity", "the following arguments are required: -o/--output"),
     "an unknown format": (
         "sensitivity -o map.gif",
-        "--output: expected a name that ends with .svg or .png, got 'map.gif'",
+        "--output: expected a name that ends with .svg, .png or .pdf, got 'map.gif'",
     ),
     "no units": ("sensitivity -o map.svg --hidden 0", "--hidden: expected at least 1, got 0"),
     "a negative number of steps": ("sensitivity -o map.svg --steps -1", "--steps: expected at least 1, got -1"),
@@ -997,6 +997,28 @@ def test_a_label_that_only_the_validation_part_has(capsys):
     options = ["--validation-share", "0.5", "--hidden-sizes", "2", "--seed", seed]
     error = fails(capsys, "train", "--data", "rare.txt", *options)
     assert "the label 'RARE' (of the word 'word7') is in the validation part and not in the training part" in error
+
+
+def test_figures_as_pdf_with_the_same_bytes_on_every_run(capsys):
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        assert run(capsys, "sensitivity", "--steps", "5", "--hidden", "3", "-o", f"{folder}/map.pdf")[0] == 0
+    raw = Path("one/map.pdf").read_bytes()
+    assert raw.startswith(b"%PDF") and b"Map of the norms" in raw and raw == Path("two/map.pdf").read_bytes()
+    Stack(1, (2,), seed=0).save("layer.safetensors")
+    Path("series.csv").write_text("1\n2\n3\n", encoding="utf-8")
+    look = ["look", "layer.safetensors", "--input", "series.csv"]
+    assert run(capsys, *look, "--format", "pdf", "-o", "there")[0] == 0
+    assert len(list(Path("there").glob("*.pdf"))) == len(list(Path("there").iterdir())) > 3
+    error = fails(capsys, *look, "-o", "map.pdf")
+    assert error.startswith("--out: expected a folder for several figures, got the name of one picture, map.pdf; ")
+    assert "--out map --format pdf" in error and not Path("map").exists()
+
+
+def test_look_at_a_tagger_names_the_command_that_takes_words(capsys, model):
+    Path("series.csv").write_text("1\n2\n3\n", encoding="utf-8")
+    error = fails(capsys, "look", model, "--input", "series.csv")
+    assert "is a tagger, whose steps are words: lstm-numba sensitivity" in error and "--words" in error
 
 
 def test_where_nothing_can_be_written(capsys, monkeypatch):
