@@ -113,6 +113,12 @@ def test_it_is_a_valid_notebook_in_normal_form(path):
     assert path.read_text(encoding="utf-8") == nbformat.writes(program.normalised(notebook)) + "\n"
 
 
+def test_h_is_the_output_and_no_function(path):
+    """Graves' book has h for both; here functions are written out, as tanh is."""
+    found = re.search(r"(?<![A-Za-z\\])h['′]?\(", re.sub(r"`[^`]*`", "", prose(path)))
+    assert not found, prose(path)[found.start() - 40 : found.end() + 40]
+
+
 def test_it_opens_with_a_title_and_what_to_expect(path):
     first, *_ = read(path).cells
     assert first.cell_type == "markdown"

@@ -11,8 +11,8 @@ this is the vanishing and exploding gradient. Sources: J. Hochreiter, *Untersuch
 Trans. Neural Networks 5, 1994). D and X follow from the cell's equations (`lstm_numba.instruments.step_slopes`). In a
 simple recurrent net they are diag(φ′(aᵗ)) W and diag(φ′(aᵗ)) U. In an LSTM, with the derivatives inside one step
 
-    ∂cᵗ/∂a_iᵗ = σ′(a_iᵗ) g(a_cᵗ)    ∂cᵗ/∂a_fᵗ = σ′(a_fᵗ) cᵗ⁻¹    ∂cᵗ/∂a_cᵗ = iᵗ g′(a_cᵗ)
-    ∂hᵗ/∂a_oᵗ = σ′(a_oᵗ) h(cᵗ)      ∂hᵗ/∂cᵗ = oᵗ h′(cᵗ) + V_o ∂hᵗ/∂a_oᵗ
+    ∂cᵗ/∂a_iᵗ = σ′(a_iᵗ) gᵗ         ∂cᵗ/∂a_fᵗ = σ′(a_fᵗ) cᵗ⁻¹    ∂cᵗ/∂a_cᵗ = iᵗ tanh′(a_cᵗ)
+    ∂hᵗ/∂a_oᵗ = σ′(a_oᵗ) tanh(cᵗ)   ∂hᵗ/∂cᵗ = oᵗ tanh′(cᵗ) + V_o ∂hᵗ/∂a_oᵗ
 
 each a vector of H numbers, the blocks of D are
 
@@ -118,7 +118,7 @@ def sensitivity(
 
     `of` differentiates another state of the cell, such as c of an LSTM: ‖∂cᵗ/∂xˢ‖. `wrt` differentiates with respect to
     a state (hˢ or cˢ) or an initial state (h⁰ or c⁰) instead of xˢ. Every derivative includes all paths, like δ and ε
-    of the backward pass: cˢ of an LSTM also acts through hˢ = oˢ ⊙ h(cˢ), so ∂hᵗ/∂cᵗ is not zero, whereas hˢ acts only
+    of the backward pass: cˢ of an LSTM also acts through hˢ = oˢ ⊙ tanh(cˢ), so ∂hᵗ/∂cᵗ is not zero, whereas hˢ acts only
     through later steps. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. S is zero if no path leads from s to t: for s > t (for
     s < t with ``reverse=True``), and after a sequence's end.
 
