@@ -118,9 +118,9 @@ def sensitivity(
 
     `of` differentiates another state of the cell, such as c of an LSTM: ‖∂cᵗ/∂xˢ‖. `wrt` differentiates with respect to
     a state (hˢ or cˢ) or an initial state (h⁰ or c⁰) instead of xˢ. Every derivative includes all paths, like δ and ε
-    of the backward pass: cˢ of an LSTM also acts through hˢ = oˢ ⊙ tanh(cˢ), so ∂hᵗ/∂cᵗ is not zero, whereas hˢ acts only
-    through later steps. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. S is zero if no path leads from s to t: for s > t (for
-    s < t with ``reverse=True``), and after a sequence's end.
+    of the backward pass: cˢ of an LSTM also acts through hˢ = oˢ ⊙ tanh(cˢ), so ∂hᵗ/∂cᵗ is not zero, whereas hˢ acts
+    only through later steps. ∂hᵗ/∂hᵗ and ∂cᵗ/∂cᵗ are the identity. S is zero if no path leads from s to t: for s > t
+    (for s < t with ``reverse=True``), and after a sequence's end.
 
     With `loss` the result is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, from one backward pass.
 
