@@ -384,9 +384,8 @@ class Tagger(Learner):
 
         Takes (words, labels) pairs, or lists of words and as many lists of labels.
         """
-        if labels is not None:
-            sentences, _ = _if_apart(sentences, labels)
-        return self.evaluate(sentences)[1]
+        pairs: Iterable[Any] = sentences if labels is None else _if_apart(sentences, labels)[0]
+        return self.evaluate(pairs)[1]
 
     def evaluate(self, sentences: Iterable[TaggedSentence]) -> tuple[float, float]:
         """Return the mean of -log p of the correct labels, and the share of words that are labelled correctly."""
@@ -468,7 +467,7 @@ def _iterable(name: str, value: Any, of: str) -> Iterable[Any]:
     return value
 
 
-def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentence]:
+def _pairs(name: str, sentences: Iterable[Any]) -> list[TaggedSentence]:
     """Return sentences as a list of (words, labels) of equal length, not empty; or raise."""
     result = []
     for n, pair in enumerate(_iterable(name, sentences, "pairs (words, labels)")):
@@ -489,9 +488,7 @@ def _pairs(name: str, sentences: Iterable[TaggedSentence]) -> list[TaggedSentenc
     return result
 
 
-def _if_apart(
-    first: Iterable[Any], second: Iterable[Any]
-) -> tuple[Iterable[TaggedSentence], Iterable[TaggedSentence] | None]:
+def _if_apart(first: Iterable[Any], second: Iterable[Any]) -> tuple[Iterable[Any], Iterable[Any] | None]:
     """Return (X, y) as pairs and None; two lists of pairs as they are."""
     first = list(_iterable("train", first, "pairs (words, labels)"))
     head = first[0] if first else ()
