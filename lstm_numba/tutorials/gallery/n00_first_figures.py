@@ -59,10 +59,11 @@ def vanishing_gradient(data: Subjects) -> Drawn:
         ax.figure.figure,
         f"Sensitivity of the output at each of {STEPS} time steps to the first input, on a logarithmic scale, of three"
         f" untrained nets. The simple recurrent net falls along a straight line to {left('rnn'):.0e} of its first"
-        f" value, the LSTM to {left('lstm'):.0e}, and the LSTM whose forget gates are open doesn't fall at all.",
+        f" value, the LSTM to {left('lstm'):.0e}; of the LSTM whose forget gates are open {left('open'):.0%} is left.",
         f"Each thin line is one of {SEEDS} nets with other initial weights and inputs, the thick one their median. A"
-        " straight line on this scale is decay by the same factor every step. The LSTM's factor has much to do with its"
-        f" forget gate: σ(1) = 0.73 with the usual initial bias of 1, σ({OPEN:g}) = 0.95 with a bias of {OPEN:g}.",
+        " straight line on this scale is decay by the same factor every step. The forget gate alone would let the LSTM"
+        f" keep σ(1) = 0.73 a step with the usual initial bias of 1, σ({OPEN:g}) = 0.95 with a bias of {OPEN:g}; other"
+        " paths add to that.",
     )
 
 
@@ -82,8 +83,8 @@ def sensitivity_map(data: Subjects) -> Drawn:
         f"Two triangular maps of the sensitivity of every output to every input over {MAP_STEPS} steps, on one"
         f" logarithmic scale. From the first input to the last output it falls from {rnn[0, 0]:.1g} to {rnn[0, -1]:.0e}"
         f" in the simple recurrent net, and from {lstm[0, 0]:.1g} to {lstm[0, -1]:.0e} in the LSTM.",
-        "A row is an input: to the right one sees where it goes. A column is an output: from the diagonal up one sees"
-        " what it depends on. Nothing reaches back in time, so the lower left is empty.",
+        "A row is an input: follow it to the right to see which outputs depend on it. A column is an output: follow it"
+        " up from the diagonal to see what it depends on. Nothing reaches back in time, so the lower left is empty.",
     )
 
 
@@ -121,15 +122,16 @@ def sensitivity_query(data: Subjects) -> Drawn:
     """Draw the map of the trained first layer over the words of a query."""
     words, S = data.trained.query.words, data.trained.sensitivity
     others = ~np.eye(len(S), dtype=bool)
+    own, other = S.diagonal().mean(), S[others].mean()
     s, t = np.unravel_index(np.argmax(S * others), S.shape)
     ax = plots.sensitivity_map(S, words=words, direction="both", title="What each word's state depends on")
     ax.set(xlabel="state $h^t$ of the first layer at", ylabel="input $x^s$")
     return (
         ax.figure.figure,
         f"Map of the trained first layer for the query “{' '.join(words)}”: how much the state at each word depends on"
-        f" each word, on a logarithmic scale from {S.min():.1g} to {S.max():.1g}. On average it is"
-        f" {S.diagonal().mean():.1g} by the word itself and {S[others].mean():.1g} by another word; the most of those"
-        f" is felt at “{words[t]}”, of “{words[s]}”.",
+        f" each word, on a logarithmic scale from {S.min():.1g} to {S.max():.1g}. On average it is {own:.1g} for the"
+        f" word itself and {other:.1g} for another word. Of another word, the state at “{words[t]}” depends most: on"
+        f" “{words[s]}”.",
         "A column is the state from which a word's label is read. Above the diagonal are the words before it, which the"
         " forward direction brings; below it the words after it, which the backward direction brings.",
     )

@@ -35,7 +35,7 @@ def _input(steps: int, seed: int) -> NDArray:
 
 
 def _factor(S: NDArray) -> float:
-    """By how much a sensitivity is multiplied at each step, as a geometric mean."""
+    """Return the factor of a step of a sensitivity, as a geometric mean."""
     return float((S[-1] / S[0]) ** (1 / (len(S) - 1)))
 
 
@@ -44,7 +44,7 @@ def _rms(a: NDArray, axis: int | None = None) -> Any:
 
 
 def _predicted(layer: SimpleRNN, x: NDArray) -> float:
-    """The factor of a step from the singular values of W and the slopes of tanh."""
+    """Predict the factor of a step from the singular values of W and the slopes of tanh."""
     slopes = 1 - layer.forward(x[:, None]).h[1:, 0] ** 2
     typical = np.exp(np.mean(np.log(_rms(slopes, axis=1))))
     return float(_rms(np.linalg.svd(layer["W"], compute_uv=False)) * typical)
@@ -57,7 +57,7 @@ def _radius_of_mean_step(layer: LSTM, x: NDArray) -> float:
 
 @figure("vanish_and_explode", notebook=NOTEBOOK, title="Vanishing and exploding")
 def vanish_and_explode() -> Drawn:
-    """Three gains on the recurrent weights."""
+    """Draw the sensitivity for three gains on the recurrent weights."""
     gains = (0.5, 1.0, 3.0)
     x = _input(STEPS, 0)
     curves = {f"{gain:g} W": sensitivity(_simple(gain), x, s=0) for gain in gains}
@@ -75,7 +75,7 @@ def vanish_and_explode() -> Drawn:
 
 @figure("factor_of_a_step", notebook=NOTEBOOK, title="The factor of each step, measured and predicted")
 def factor_of_a_step() -> Drawn:
-    """The simple net over the gain, the LSTM over its forget bias."""
+    """Draw the factor of the simple net over the gain, and of the LSTM over its forget bias."""
     import matplotlib.pyplot as plt
 
     plots = without_window()
@@ -108,14 +108,14 @@ def factor_of_a_step() -> Drawn:
         f" prediction and far below the largest singular value. Right, the LSTM: from {np.median(lstm[0]):.2f} at"
         f" forget bias {BIASES[0]:g} to {np.median(lstm[-1]):.2f} at {BIASES[-1]:g}, along the spectral"
         " radius of its mean step.",
-        "Below the line at 1 the gradient vanishes, above it explodes. The dashed predictions are made from the weights"
-        " and the slopes alone. A simple net meets 1 at a single gain; an LSTM comes there by opening its gates.",
+        "Below the line at 1 the gradient vanishes, above it explodes. The dashed predictions come from the weights"
+        " and the slopes alone. A simple net meets 1 at a single gain; an LSTM gets there by opening its gates.",
     )
 
 
 @figure("grows_then_vanishes", notebook=NOTEBOOK, title="Singular values at first, the spectral radius at last")
 def grows_then_vanishes() -> Drawn:
-    """A linear net of two units whose singular value is above one and whose spectral radius is below."""
+    """Draw a linear net of two units whose singular value is above one and whose spectral radius is below."""
     layer = SimpleRNN(2, 2, nonlinearity="identity", bias=False, dtype=np.float64, seed=0)
     layer["U"], layer["W"] = np.eye(2), np.array([[0.8, 5.0], [0.0, 0.8]])
     S = sensitivity(layer, np.zeros((STEPS, 2)), s=0)
@@ -135,7 +135,7 @@ def grows_then_vanishes() -> Drawn:
 
 @cache
 def _backward_norms() -> dict[str, NDArray]:
-    """‖ε‖ at every step of a backward pass through a simple net and an LSTM; the loss is at the last step."""
+    """Return ‖ε‖ at every step of a backward pass through a simple net and an LSTM; the loss is at the last step."""
     x = _input(PASS_STEPS, 0)[:, None]
     dh = np.zeros((PASS_STEPS, 1, UNITS))
     dh[-1] = 1 / np.sqrt(UNITS)
@@ -163,14 +163,14 @@ def _backward_text(what: str) -> tuple[str, str]:
 
 @figure("backward_pass_end", notebook=NOTEBOOK, title="The backward pass through time, at its end")
 def backward_pass_end() -> Drawn:
-    """The last picture of the animation, for print."""
+    """Draw the last picture of the animation, for print."""
     what = f"Three rows of {PASS_STEPS} nodes, one a time step, shaded by the derivative that the backward pass found."
     return (without_window().backward_step(_backward_norms()), *_backward_text(what))
 
 
 @figure("backward_pass", notebook=NOTEBOOK, title="The backward pass through time")
 def backward_pass() -> Drawn:
-    """Derivatives that travel from the last step to the first."""
+    """Animate the derivatives that travel from the last step to the first."""
     what = f"Animation: three rows of {PASS_STEPS} nodes get their colour one by one, from the last step to the first."
     alt, reading = _backward_text(what)
     return without_window().backward_animation(_backward_norms(), alt=alt), alt, reading

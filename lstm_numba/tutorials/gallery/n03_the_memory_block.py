@@ -22,7 +22,7 @@ X, H0, C0 = 1.0, 0.5, 2.0
 
 
 def small_block(weights: Mapping[str, Mapping[str, float]] = WEIGHTS) -> LSTM:
-    """One block with one input and these weights."""
+    """Return one block with one input and these weights."""
     layer = LSTM(1, 1, dtype=np.float64, seed=0)
     for gate, numbers in weights.items():
         for kind, number in numbers.items():
@@ -31,7 +31,7 @@ def small_block(weights: Mapping[str, Mapping[str, float]] = WEIGHTS) -> LSTM:
 
 
 def clock(period: int) -> LSTM:
-    """One block that counts its steps, and fires and starts again after `period` of them.
+    """Return a block that counts its steps, fires after `period` of them, and starts again.
 
     Its peepholes open the output gate when the new cell has reached the period, and close the forget gate when the old
     one has. The input must be 1 at every step.
@@ -48,7 +48,7 @@ def clock(period: int) -> LSTM:
 
 @figure("block_step", notebook=NOTEBOOK, title="One step of one memory block, with its numbers")
 def block_step() -> Drawn:
-    """The step that notebook 03 computes by hand."""
+    """Draw the step that notebook 03 computes by hand."""
     plots = without_window()
     trace = small_block().forward(np.full((1, 1, 1), X), h0=np.full((1, 1), H0), c0=np.full((1, 1), C0))
     ax = plots.block_step(trace)
@@ -65,7 +65,7 @@ def block_step() -> Drawn:
 
 @figure("counting_block", notebook=NOTEBOOK, title="A block that counts to five")
 def counting_block() -> Drawn:
-    """Peepholes close the forget gate and open the output gate."""
+    """Draw a block whose peepholes close its forget gate and open its output gate."""
     plots = without_window()
     trace = clock(5).forward(np.ones((20, 1, 1)))
     ax = plots.block_over_time(trace.c[:, 0, 0], trace.h[:, 0, 0])

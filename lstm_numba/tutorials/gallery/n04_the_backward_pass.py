@@ -14,7 +14,7 @@ from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 NOTEBOOK = "04_the_backward_pass.ipynb"
 TOLERANCE = 1e-6
 
-# What one gets wrong in a backward pass: a key for `backward`, and how figures call it.
+# Mistakes in a backward pass: the key for `backward`, and the label in figures.
 MISTAKES: dict[str, str] = {
     "no W": r"no $W_k^T \delta_k^{t+1}$ in $\varepsilon_h^t$",
     "no f": r"no $f^{t+1} \odot \varepsilon_c^{t+1}$ in $\varepsilon_c^t$",
@@ -36,7 +36,7 @@ TESTS: dict[str, tuple[int, bool, bool]] = {
 
 
 def backward(trace: Trace, e: NDArray, mistake: str | None = None) -> dict[str, NDArray]:
-    """The backward pass of the first sequence in plain NumPy, right or with one of the `MISTAKES`.
+    """Run the backward pass of the first sequence in plain NumPy, right or with one of the `MISTAKES`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def backward(trace: Trace, e: NDArray, mistake: str | None = None) -> dict[str, 
     layer, H = trace.layer, trace.layer.hidden_size
     gradients = {name: np.zeros_like(layer[name]) for name in _names()}
     V_i, V_f, V_o = (layer[f"V_{k}"] * (mistake != f"no V_{k}") for k in "ifo")
-    from_h, from_c = np.zeros(H), np.zeros(H)  # what step t + 1 hands back
+    from_h, from_c = np.zeros(H), np.zeros(H)  # handed back by step t + 1
     for t in reversed(range(trace.T)):
         i, f, o, g, c, c_prev, h_prev, x = (
             getattr(trace, name)[t, 0] for name in ("i", "f", "o", "g", "c", "c_prev", "h_prev", "x")
@@ -90,7 +90,7 @@ def _names() -> list[str]:
 
 
 def trial(steps: int, random_state: bool, *, hidden: int = 4, inputs: int = 3, seed: int = 0) -> tuple[Trace, NDArray]:
-    """A small layer with random weights, run from a random state or from zero, and a random ∂L/∂hᵗ (T, H)."""
+    """Run a small layer with random weights from a random state or from zero; return its trace and a random ∂L/∂hᵗ."""
     rng = np.random.default_rng(seed)
     layer = LSTM(inputs, hidden, dtype=np.float64, seed=seed)
     for name in "UWVb":
@@ -101,9 +101,10 @@ def trial(steps: int, random_state: bool, *, hidden: int = 4, inputs: int = 3, s
 
 
 def errors_seen() -> NDArray:
-    """The largest relative error ‖wrong − right‖ / ‖right‖ of any gradient, for each of `MISTAKES` in each of `TESTS`.
+    """Return the largest relative error of any gradient, for each of `MISTAKES` in each of `TESTS`.
 
-    What is right comes from the engine. Where the right gradient is zero and the wrong one is not, the error is 1.
+    The right gradients come from the engine; the error is ‖wrong − right‖ over the larger norm: 1 where
+    one of them is zero.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def _relative(wrong: NDArray, right: NDArray) -> float:
 
 @figure("gradient_mistakes", notebook=NOTEBOOK, title="Which test sees which mistake in a backward pass")
 def gradient_mistakes() -> Drawn:
-    """Seven mistakes against five tests."""
+    """Draw seven mistakes against five tests."""
     plots = without_window()
     errors = errors_seen()
     ax = plots.gradient_errors(errors, list(MISTAKES.values()), list(TESTS), tolerance=TOLERANCE)
@@ -141,14 +142,14 @@ def gradient_mistakes() -> Drawn:
         f" state compared too it misses {blind[2]}, with two steps from a zero state {blind[3]}, with three steps from"
         f" a random state {blind[4]}.",
         "A row is a mistake, a column a test that compares the gradients of all weights with right ones. The number"
-        " is the largest relative error; a hatched cell is a mistake that the test doesn't see. One step can't see"
-        " what is missing between steps, unless the initial state counts as a step before.",
+        " is the largest relative error; in a hatched cell the test doesn't see the mistake. One step can't see"
+        " a term that is missing between steps, unless the gradients of the initial state are compared.",
     )
 
 
 @figure("backward_flow", notebook=NOTEBOOK, title="What flows back from a loss at the last step")
 def backward_flow() -> Drawn:
-    """ε and δ of every unit at every step, for a loss that looks at the last output only."""
+    """Draw ε and δ of every unit at every step, for a loss that looks at the last output only."""
     plots = without_window()
     gradients, steps, units = last_step_gradients()
     names = ["epsilon_h", "epsilon_c", "delta_o", "delta_c", "delta_f", "delta_i"]
@@ -165,7 +166,7 @@ def backward_flow() -> Drawn:
 
 
 def last_step_gradients(steps: int = 20, units: int = 12, seed: int = 0) -> tuple[Any, int, int]:
-    """Gradients of L = Σ hᵀ, the sum of the last outputs, in an untrained layer; its steps and units."""
+    """Return the gradients of L = Σ hᵀ, the sum of the last outputs, in an untrained layer; its steps and units."""
     layer = LSTM(8, units, dtype=np.float64, seed=seed)
     trace = layer.forward(np.random.default_rng(seed).standard_normal((steps, 1, 8)))
     return layer.backward(trace, dh_last=np.ones((1, units))), steps, units

@@ -12,7 +12,7 @@ from lstm_numba.tutorials.gallery import Drawn, figure, without_window
 
 NOTEBOOK = "05_gates_and_memory.ipynb"
 
-# What the cell of a memory by hand is told at every step.
+# The entries of the input of a memory by hand.
 VALUE, WRITE, KEEP, READ = range(4)
 
 # Sizes of ∂cᵗ/∂c⁰ over 20 steps, as printed in github.com/keras-team/keras/issues/16151 (2022) for a Keras LSTM of 200
@@ -26,7 +26,7 @@ POSTED: tuple[float, ...] = (
 
 
 def memory_by_hand() -> LSTM:
-    """One block whose gates are inputs: xᵗ = (value, write, keep, read), the last three 0 or 1.
+    """Return a block whose gates are inputs: xᵗ = (value, write, keep, read), the last three 0 or 1.
 
     Each gate has a weight of 2000 to its input and a bias of -1000, so that it is exactly 0 or 1. The value comes in as
     tanh(value) and goes out as tanh(c).
@@ -77,10 +77,10 @@ class CellGradient(NamedTuple):
 def cell_gradient(
     forget_bias: float, *, steps: int = 20, units: int = 200, inputs: int = 100, sequences: int = 10, seed: int = 1
 ) -> CellGradient:
-    """Mean over units and sequences of |∂(Σₙ cₙᵗ)/∂c⁰| in a fresh layer, and of the product of its forget gates.
+    """Average |∂(Σₙ cₙᵗ)/∂c⁰| in an untrained layer over units and sequences, and the product of its forget gates.
 
-    The layer is started as Keras does by default: U uniform in ±√(6/(I + 4H)), the four W together one orthogonal
-    matrix (4H, H). The input is zero, as that of a padded sequence before its first word, and h⁰ and c⁰ are uniform
+    The layer starts with Keras' default weights: U uniform in ±√(6/(I + 4H)), the four W together one orthogonal
+    matrix (4H, H). The input is zero, like that of a padded sequence before its first word, and h⁰ and c⁰ are uniform
     in 0 ... 1.
 
     Returns
@@ -143,7 +143,7 @@ def holding_a_value() -> Drawn:
         f" The input gate is open at step 1 only. The cell is {c[0]:.3f} from step 1 to {LONG.reset - 1} and 0 from"
         f" step {LONG.reset}, where the forget gate closes. The output is 0 except at step {LONG.read[0]}, where it is"
         f" {h[LONG.read[0] - 1]:.3f}.",
-        "Above, what knocks at the input gate; in the middle the three gates, dark is open; below, what the cell"
+        "Above, what arrives at the input gate; in the middle the three gates, dark is open; below, what the cell"
         " holds and what can be seen of it. The noise above doesn't reach the cell because the input gate is closed.",
     )
 
@@ -179,7 +179,7 @@ def block_settings() -> Drawn:
 
 @figure("forget_bias", notebook=NOTEBOOK, title="Why the forget gate's bias matters")
 def forget_bias() -> Drawn:
-    """∂cᵗ/∂c⁰ along the cell for several forget biases, and σ(b)ᵗ."""
+    """Draw ∂cᵗ/∂c⁰ along the cell for several forget biases, and σ(b)ᵗ."""
     plots = without_window()
     steps, biases = 40, (0, 1, 3, 5)
     curves = {b: cell_gradient(b, steps=steps, units=64, inputs=32, seed=0).along_cell for b in biases}
@@ -203,7 +203,7 @@ def forget_bias() -> Drawn:
 
 @figure("keras_cell_gradient", notebook=NOTEBOOK, title="A question of 2022: why does the gradient of c decay?")
 def keras_cell_gradient() -> Drawn:
-    """The posted curve, ours, and what of it the forget gates explain."""
+    """Draw the posted curve, ours, and the product of the forget gates."""
     plots = without_window()
     posted = 2 * np.array(POSTED)
     ours = cell_gradient(1.0)
@@ -225,6 +225,7 @@ def keras_cell_gradient() -> Drawn:
         f" {ours.measured[0]:.2g} to {ours.measured[-1]:.2g}. The product of the forget gates falls from"
         f" {ours.along_cell[0]:.2g} to {ours.along_cell[-1]:.2g}, on the line of sigma of 1 to the power of t. With a"
         f" forget bias of 5 the derivative ends at {opened.measured[-1]:.2g}.",
-        "For the first five steps both measured curves follow the forget gates' σ(1) = 0.73 a step. After that the way"
-        " through the outputs carries more than the cell itself, so they fall more slowly.",
+        "For the first five steps both measured curves follow the forget gates' σ(1) = 0.73 a step. After that the"
+        " paths through the outputs carry more and more, so the curves fall more slowly; with a bias of 5 they make it"
+        " grow.",
     )
