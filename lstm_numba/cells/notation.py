@@ -60,7 +60,7 @@ class Equations:
     latex: list[Equation]
 
     def __str__(self) -> str:
-        """Return one equation a line."""
+        """Return one equation per line."""
         width = max(len(each.left) for each in self.text)
         lines = [f"{each.left:<{width}} = {each.right}" for each in self.text]
         right = max((len(line) for line, each in zip(lines, self.text, strict=True) if each.note), default=0)

@@ -101,7 +101,7 @@ def _check_width(arguments: Namespace, input_size: int, series: Any) -> None:
             f" {arguments.weights} --words show me the news -o map.svg draws which output feels which word"
         )
     raise UsageError(
-        f"--input: expected {input_size} number{'s' * (input_size > 1)} a step, as the model takes, got {found}{names};"
+        f"--input: expected {input_size} number{'s' * (input_size > 1)} per step, as in the model, got {found}{names};"
         " --columns chooses"
     )
 

@@ -252,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add = add_command(commands).add_argument_group("of every command").add_argument
         add("--json", action="store_true", help="print the result as JSON, and nothing else")
-        add("--threads", type=int, metavar="N", help="use at most N threads (default: one a core)")
+        add("--threads", type=int, metavar="N", help="use at most N threads (default: one per core)")
         add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

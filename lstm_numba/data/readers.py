@@ -142,7 +142,7 @@ def read_tagged(
 
     sentences = [TaggedSentence([], [])]
     first: tuple[int, int] | None = None  # the first line with fields, and how many it has
-    for number, line in enumerate(each_line(path, encoding, "a word and a label a line"), start=1):
+    for number, line in enumerate(each_line(path, encoding, "a word and a label per line"), start=1):
         if comment is not None and line.startswith(comment):
             continue
         fields = _FIELD.findall(line) if separator is None else line.split(separator)
@@ -264,7 +264,7 @@ def _one_field_sentences(
     for number, line in enumerate(each_line(path, encoding, f"one {what} a line"), start=1):
         fields = _FIELD.findall(line)
         if len(fields) > 1:
-            raise file_error(path, number, f"too many fields: expected one {what} a line, got {line!r:.80}")
+            raise file_error(path, number, f"too many fields: expected one {what} per line, got {line!r:.80}")
         if fields:
             sentences[-1].append((number, fields[0]))
         elif sentences[-1]:

@@ -132,7 +132,7 @@ def read_word_vectors(
         a different number of words, the bytes don't fit the encoding, or the file is empty.
     """
     dtype = float_dtype(dtype)
-    lines = each_line(path, encoding, "a word and its numbers a line")
+    lines = each_line(path, encoding, "a word and its numbers per line")
     header, numbered = _header((k, line) for k, line in enumerate(lines, start=1) if line.strip(" \t"))
     like, count, size = (None, None, None) if header is None else header
 

@@ -182,7 +182,7 @@ def choose(
     stack = as_stack(model)
     x = _checks.floats("x", x, ("T", "B", "I"), stack.dtype)
     if x.shape[2] != stack.input_size:
-        raise ValueError(f"x: expected {stack.input_size} numbers a step, as the model takes, got {x.shape[2]}")
+        raise ValueError(f"x: expected {stack.input_size} numbers per step, as in the model, got {x.shape[2]}")
     number = _number("layer", len(stack.layers) - 1 if layer is None else layer, len(stack.layers))
     b = _number("sequence", sequence, x.shape[1])
     T = len(x) if stack.lengths is None else int(np.broadcast_to(stack.lengths, x.shape[1])[b])

@@ -70,7 +70,7 @@ def _property(name: str, target: ArrayLike, n: int) -> NDArray:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected true or false, or numbers, got dtype {array.dtype}")
     if array.shape != (n,):
-        raise ValueError(f"{name}: expected shape ({n},), one value a letter, got {array.shape}")
+        raise ValueError(f"{name}: expected shape ({n},), one value per letter, got {array.shape}")
     if array.dtype.kind == "f":
         _checks.finite(name, array)
     if array.min() == array.max():

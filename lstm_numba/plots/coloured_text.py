@@ -116,7 +116,7 @@ def _checked(text: str, values: ArrayLike) -> FloatArray:
         raise ValueError("text: expected at least one letter, got ''")
     numbers = check_numbers("values", values, (1,))
     if len(numbers) != len(text):
-        raise ValueError(f"values: expected {len(text)} numbers, one a letter, got {len(numbers)}")
+        raise ValueError(f"values: expected {len(text)} numbers, one per letter, got {len(numbers)}")
     return numbers
 
 

@@ -388,7 +388,7 @@ def test_read_two_files(tmp_path: Path, words: str, labels: str) -> None:
         ("a\n\nb\n", "O\n", "words", 3, ["word 'b'", "ends after 1 sentences"]),
         ("a\n", "O\n\nO\n", "labels", 3, ["label 'O'", "ends after 1 sentences"]),
         ("a\nb c\n", "O\nO\n", "words", 2, ["too many fields", "one word a line"]),
-        ("a\nb\n", "O\nO\tX\n", "labels", 2, ["too many fields", "one label a line"]),
+        ("a\nb\n", "O\nO\tX\n", "labels", 2, ["too many fields", "one label per line"]),
         ("", "O\n", "words", 1, ["the file is empty"]),
         ("a\n", "\n\n", "labels", 1, ["the file is empty"]),
         ("a\n", b"O\n\xff\n", "labels", 2, ["not utf-8 text"]),

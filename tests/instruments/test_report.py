@@ -459,7 +459,7 @@ def test_something_else_than_a_model_or_its_input_is_refused():
         report.choose("lstm", some_input())
     with pytest.raises(ValueError, match="sequence: expected one with steps, got 0, whose length is 0"):
         report.choose(ln.Stack.of([[ln.LSTM(2, 2, seed=0)]], lengths=[0]), some_input()[:, :1])
-    with pytest.raises(ValueError, match="x: expected 3 numbers a step, as the model takes, got 2"):
+    with pytest.raises(ValueError, match="x: expected 3 numbers per step, as in the model, got 2"):
         report.choose(ln.LSTM(3, 2, seed=0), some_input())
     with pytest.raises(ValueError, match="x: expected 3 dimensions"):
         report.choose(ln.LSTM(3, 2, seed=0), some_input()[:, 0])
@@ -889,7 +889,7 @@ ERRORS = {
     "a column": ([*CSV, "--columns", "snow"], "x.csv: expected as a column one of 'day', 'level', 'rain', or 1 to 3"),
     "the width": (
         [*CSV, "--columns", "rain"],
-        r"--input: expected 2 numbers a step, as the model takes, got 1 \(rain\); --columns chooses",
+        r"--input: expected 2 numbers per step, as in the model, got 1 \(rain\); --columns chooses",
     ),
     "a name": ([*NPY, "--name", "encoder"], "--name: expected None for a model of lstm_numba"),
     "a layer": ([*NPY, "--layer", "2"], "--layer: expected 0 to 1, got 2"),

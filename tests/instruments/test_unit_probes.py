@@ -106,7 +106,7 @@ def test_bad_input():
         auc(cells, np.ones(100, bool))
     with pytest.raises(TypeError, match="holds: expected true or false, got dtype int64"):
         auc(cells, np.arange(100))
-    with pytest.raises(ValueError, match=r"numbers: expected shape \(100,\), one value a letter, got \(99,\)"):
+    with pytest.raises(ValueError, match=r"numbers: expected shape \(100,\), one value per letter, got \(99,\)"):
         correlation(cells, np.arange(99))
     with pytest.raises(ValueError, match=r"values: expected finite numbers, got nan at values\[3, 1\]"):
         auc(np.where((np.arange(100) == 3)[:, None] & (np.arange(20) == 1), np.nan, cells), q)

@@ -164,7 +164,7 @@ def test_bad_input(function):
         function("", [])
     with pytest.raises(TypeError, match="text: expected a str, got list"):
         function(["a"], [1])
-    with pytest.raises(ValueError, match="values: expected 2 numbers, one a letter, got 3"):
+    with pytest.raises(ValueError, match="values: expected 2 numbers, one per letter, got 3"):
         function("ab", [1, 2, 3])
     with pytest.raises(ValueError, match="values: expected none below 0 with signed=False, got -1"):
         function("ab", [-1, 2], signed=False)
