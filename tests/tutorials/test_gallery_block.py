@@ -164,9 +164,3 @@ def test_the_posted_curve_begins_as_the_forget_bias_says_and_ours_is_like_it(see
     ours = n05.cell_gradient(1.0, seed=seed)
     assert np.all((0.6 < ours.measured / posted) & (ours.measured / posted < 1.3))
     assert ours.measured[-1] > 3 * ours.along_cell[-1]
-
-
-def test_the_solution_of_the_forget_bias_is_the_number_in_the_text():
-    p = 0.5 ** (1 / 100)
-    assert np.log(p / (1 - p)) == pytest.approx(4.97, abs=0.005)
-    assert "It is 4.97." in "\n".join(cells_of("05_gates_and_memory.ipynb", "markdown"))
