@@ -141,7 +141,7 @@ class _SensitivityPicture:
         self._below.clear()
         self._below.set_aspect("auto")  # for the words before, it took only a part of its room
         with plots.style():
-            ends = {"vmin": self.low, "vmax": self.high}
+            ends: dict[str, Any] = {"vmin": self.low, "vmax": self.high}
             word_sensitivity(chosen, texts, self._below, targets=place, log=True, colorbar=False, **ends)
             self.figure.suptitle(_title(self.name, place, view, self.words, self.labels))
         return _description(chosen, place, view, texts, self.labels, self.name)
