@@ -58,7 +58,7 @@ def learn(network: Network, seed: int, *, updates: int = UPDATES, rate: float = 
         y = targets(order, minibatch)
         trace = network.forward(minibatch.x, minibatch.lengths)
         gradient = network.backward(trace, y).parameters().flat
-        gradient *= np.float32(min(1, clip / np.linalg.norm(gradient)))
+        gradient *= min(1.0, clip / float(np.linalg.norm(gradient)))
         rule.step(network.parameters().flat, gradient)
         right[n] = (trace.logits.argmax(axis=2) == y)[y >= 0].mean()
     return right
