@@ -43,7 +43,7 @@ def reading_directions(data: Subjects) -> Drawn:
         ax.figure.figure,
         f"Accuracy on the test part of six taggers, with windows of five words and with whole queries: {spans}.",
         "A row is a direction, a marker what the tagger sees of a query. What stands before a word tells more than what"
-        " follows it, and both together tell most. Windows of five words do as well as whole queries.",
+        " follows it, and both together tell most. Windows of five words do at least as well as whole queries.",
     )
 
 
