@@ -32,6 +32,7 @@ from lstm_numba.plots.rungs import ladder
 from lstm_numba.plots.scores import scores_and_chance
 from lstm_numba.plots.sensitivity import decay, sensitivity_map, vanishing_gradient
 from lstm_numba.plots.step import block_history, block_over_time, block_step
+from lstm_numba.plots.studies import solved_shares, spread_of_curves, variant_boxes
 from lstm_numba.plots.traces import gates
 from lstm_numba.plots.training import functions, shares, step_curves
 from lstm_numba.plots.unfolded import unfolded_network
@@ -74,11 +75,14 @@ __all__ = [
     "sensitivity_map",
     "shares",
     "show",
+    "solved_shares",
+    "spread_of_curves",
     "step_curves",
     "style",
     "unfolded_gates",
     "unfolded_network",
     "unit_maps",
     "vanishing_gradient",
+    "variant_boxes",
     "word_sensitivity",
 ]
