@@ -53,7 +53,7 @@ class Steps:
         else:
             self.lengths = given
             last = np.maximum.accumulate(given[::-1])[::-1]  # last[b]: the longest of the sequences b, b+1, …
-            self.rows = np.array([np.count_nonzero(last > t) for t in range(T)], np.int64)
+            self.rows = np.searchsorted(-last, -np.arange(T)).astype(np.int64)  # how many are longer than t
 
     def padding(self) -> NDArray:
         """(T, B) bool: True after a sequence's end."""
