@@ -269,7 +269,7 @@ def test_every_image_has_an_alternative_text(path):
         if cell.cell_type == "markdown":
             texts = Images(cell.source).texts + re.findall(r"!\[([^\]]*)\]\(", cell.source)
             assert all(text and text.strip() for text in texts), f"cell {number}"
-            assert not re.search(r"!\[[^\]]*\]\([^)]*\.gif\)", cell.source), f"cell {number}: LaTeX has no GIFs; link to it"
+            assert not re.search(r"!\[[^\]]*\]\([^)]*\.gif\)", cell.source), f"cell {number} has a GIF: link to it"
 
 
 def test_every_picture_is_stored_for_paper_too(path):
