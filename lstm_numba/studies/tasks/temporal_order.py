@@ -82,7 +82,7 @@ class TemporalOrder6a(TemporalOrder):
     """
 
     name = "temporal_order_6a"
-    suggested = Suggested(16, 0.02, 32, 500_000, forget_bias=5)
+    suggested = Suggested(16, 0.01, 32, 500_000, forget_bias=5)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ class TemporalOrder6b(TemporalOrder):
     """
 
     name = "temporal_order_6b"
-    suggested = Suggested(16, 0.02, 32, 500_000, forget_bias=5)
+    suggested = Suggested(16, 0.01, 32, 500_000, forget_bias=5)
 
     @property
     def starts(self) -> tuple[int, ...]:
