@@ -633,7 +633,7 @@ def _add_look(commands: Any) -> _Parser:
     add("--layer", type=int, metavar="N", help="number of the layer; 0 is the first (the last)")
     add("--direction", choices=("forward", "backward"), help="direction of that layer (the first that it has)")
     add("--sequence", type=int, default=0, metavar="B", help="of the batch (0)")
-    add("--steps", type=_span, metavar="A-B", help="steps to draw; the model runs over all (the last 200)")
+    add("--steps", type=_span, metavar="A-B", help="steps to draw (the last 200); the model runs over all")
     add("--units", type=_sizes, metavar="N,…", help="units to draw (all, the slowest to forget at the top)")
     add("-o", "--out", default="look", metavar="FOLDER", help="folder for the figures, which are replaced (./look)")
     add("--format", choices=("svg", "png", "pdf", "both"), default="both", help="of the figures (both svg and png)")

@@ -1,4 +1,4 @@
-"""What many runs say: intervals for shares, and tests of differences that are corrected for their number."""
+"""Statistics over many runs: intervals for shares, and tests of differences, corrected for their number."""
 
 from __future__ import annotations
 

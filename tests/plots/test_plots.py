@@ -806,7 +806,7 @@ def test_another_process_writes_the_same_bytes(tmp_path):
         ({"alt": " \n\t"}, ValueError, "alt: expected a description of the figure"),
         ({"alt": None}, TypeError, "alt: expected a str, got NoneType"),
         ({"alt": "a\x00b"}, ValueError, "alt: expected text without control characters"),
-        ({"alt": "x", "formats": ["pdf"]}, ValueError, "formats: expected one of svg, png; got 'pdf'"),
+        ({"alt": "x", "formats": ["gif"]}, ValueError, "formats: expected one of svg, png, pdf; got 'gif'"),
         ({"alt": "x", "formats": "svg"}, TypeError, "formats: expected a sequence"),
     ],
 )
