@@ -285,9 +285,9 @@ def _of_variants(rows: Sequence[Row], folder: Path) -> str:
     return "\n\n".join([
         f"""## Which part of an LSTM can go?
 
-{len(VARIANTS)} cells, {len(unique(rows, "seed"))} seeds each, {len(tasks)} tasks. The interval is Wilson's, 95 %. p is of a
-rank test against the LSTM, in which runs that never solved the task rank last, corrected for all {len(p_values)}
-comparisons by Holm's method: below 0.05 the difference counts.""",
+{len(VARIANTS)} cells, {len(unique(rows, "seed"))} seeds each, {len(tasks)} tasks. The interval is Wilson's, 95 %.
+p is of a rank test against the LSTM, in which runs that never solved the task rank last, corrected for all
+{len(p_values)} comparisons by Holm's method: below 0.05 the difference counts.""",
         *parts,
         _verdicts(rows, tasks, p_values),
     ])  # fmt: skip
