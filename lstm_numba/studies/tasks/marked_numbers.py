@@ -100,7 +100,7 @@ class Multiplication(MarkedNumbers):
     lowest = 0.0
     neutral = 1.0
     criterion = Criterion(2000, wrong_at_most=12)
-    suggested = Suggested(16, 0.01, 32, 1_000_000, forget_bias=5)
+    suggested = Suggested(16, 0.005, 32, 1_000_000, forget_bias=5)
 
     @staticmethod
     def answer(first: NDArray, second: NDArray) -> NDArray:
