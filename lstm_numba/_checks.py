@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,13 @@ def number(name: str, value: Any, least: float = -np.inf, below: float = np.inf)
         limits = [f"at least {least:g}"] * bool(np.isfinite(least)) + [f"below {below:g}"] * bool(np.isfinite(below))
         raise ValueError(f"{name}: expected a finite number{' ' * bool(limits)}{' and '.join(limits)}, got {result!r}")
     return result
+
+
+def several(value: Any) -> bool:
+    """Whether an argument holds several values: a list, a tuple or an array with an axis, and no text."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def flag(name: str, value: Any) -> bool:

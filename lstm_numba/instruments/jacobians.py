@@ -260,7 +260,7 @@ def _check_names(layer: Any, of: str, wrt: str) -> None:
     if not isinstance(layer, Recurrent | Stack):
         raise TypeError(f"layer: expected a recurrent layer or a Stack, got {type(layer).__name__}")
     states = layer.states
-    if of not in states and len(states) == 1:
+    if isinstance(of, str) and of not in states and len(states) == 1:
         raise ValueError(f"of: expected {states[0]!r} (this cell's only state is {states[0]}), got {of!r}")
     _checks.choice("of", of, states)
     own = () if isinstance(layer, Stack) else states
@@ -322,7 +322,7 @@ def _times(name: str, value: Any, T: int) -> tuple[list[int], bool]:
     """Return the chosen times, and whether a single one was given."""
     if value is None:
         return list(range(T)), False
-    if np.ndim(value) == 0:
+    if not (_checks.several(value) or isinstance(value, range)):
         return [_time(name, value, T)], True
     times = [_time(name, each, T) for each in value]
     if not times:

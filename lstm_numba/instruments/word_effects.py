@@ -101,6 +101,7 @@ def replacement_effects(
         As in `tag_sensitivity`.
     """
     _check_tagger(tagger)
+    _check_words("by", [by])
     classes = _classes(tagger, words, labels)
     if first_order:
         derivatives, x, source = _derivatives(tagger, words, classes, "log_odds")
@@ -117,8 +118,18 @@ def _check_tagger(tagger: Any) -> None:
         raise TypeError(f"tagger: expected a Tagger, got {type(tagger).__name__}")
 
 
+def _check_words(name: str, words: Any) -> None:
+    if not _checks.several(words) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{name}: expected a sequence of str, got {words!r:.60}")
+    if not len(words):
+        raise ValueError(f"{name}: expected at least one, got none")
+
+
 def _classes(tagger: Tagger, words: Sequence[str], labels: Sequence[str] | None) -> NDArray:
     """Return the class of each word's tag: the given one, or the tagger's prediction."""
+    _check_words("words", words)
+    if labels is not None:
+        _check_words("labels", labels)
     answer = tagger.predict([words])[0]
     chosen = answer if labels is None else list(labels)
     if len(chosen) != len(answer):

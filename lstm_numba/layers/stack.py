@@ -47,15 +47,14 @@ States = NDArray | list[NDArray]
 
 def checked_sizes(hidden_sizes: Any) -> tuple[int, ...]:
     """Return the number of units of each layer, or raise."""
-    if not isinstance(hidden_sizes, Sequence | np.ndarray) or isinstance(hidden_sizes, str) or not len(hidden_sizes):
+    if not _checks.several(hidden_sizes) or not len(hidden_sizes):
         raise ValueError(f"hidden_sizes: expected one size or more, such as (128,), got {hidden_sizes!r}")
     return tuple(_checks.size("hidden_sizes", size) for size in hidden_sizes)
 
 
 def checked_directions(bidirectional: Any, n_layers: int) -> tuple[bool, ...]:
     """Return for each layer whether it runs in both directions, given one answer for all or one for each; or raise."""
-    one = not isinstance(bidirectional, Sequence | np.ndarray)
-    answers = [bidirectional] * n_layers if one else list(bidirectional)
+    answers = list(bidirectional) if _checks.several(bidirectional) else [bidirectional] * n_layers
     flags = tuple(_checks.flag("bidirectional", answer) for answer in answers)
     if len(flags) != n_layers:
         raise ValueError(f"bidirectional: expected one answer for each of {n_layers} layers, got {bidirectional!r}")

@@ -247,8 +247,8 @@ class Network:
         self.dropout = _checks.number("dropout", dropout, 0, 1)
         self.input_dropout = _checks.number("input_dropout", input_dropout, 0, 1)
         self.word_dropout = _checks.number("word_dropout", word_dropout, 0, 1)
-        each = isinstance(weight_decay, Sequence | np.ndarray) and not isinstance(weight_decay, str)
-        decay = list(weight_decay) if each else [weight_decay] * (n_layers + 1)  # type: ignore[arg-type]
+        several = _checks.several(weight_decay)
+        decay = list(weight_decay) if several else [weight_decay] * (n_layers + 1)  # type: ignore[arg-type]
         self.weight_decay = tuple(_checks.number("weight_decay", each, 0) for each in decay)
         if len(self.weight_decay) != n_layers + 1:
             raise ValueError(

@@ -7,7 +7,7 @@ checkpoint stores these by name, so that training resumes exactly where it stopp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -210,7 +210,7 @@ class Rule2015(Optimizer):
 
 def _momentum_and_beta(name: str, pair: Any) -> tuple[float, float]:
     """Return two numbers of at least 0 and below 1, or raise."""
-    if not isinstance(pair, Sequence | np.ndarray) or isinstance(pair, str) or len(pair) != 2:
+    if not _checks.several(pair) or len(pair) != 2:
         raise TypeError(f"{name}: expected a pair of numbers (m, β), got {pair!r:.60}")
     return _checks.number(name, pair[0], 0, 1), _checks.number(name, pair[1], 0, 1)
 

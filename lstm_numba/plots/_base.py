@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +17,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
+
+from lstm_numba import _checks
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -75,6 +79,8 @@ def check_numbers(name: str, value: ArrayLike, ndims: tuple[int, ...]) -> FloatA
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected a {expected} array, got rows of unequal length") from error
+    except (TypeError, RuntimeError) as error:  # such as a tensor that needs a gradient
+        raise TypeError(f"{name}: expected a {expected} array, got {type(value).__name__}: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.ndim not in ndims or array.size == 0:
@@ -95,11 +101,27 @@ def check_words(name: str, value: Sequence[object] | None, length: int) -> list[
     """Return words ready to be drawn: one line each, very long ones shortened in the middle."""
     if value is None:
         return None
+    words = check_sequence(name, value, f"a sequence of {length} words")
+    if len(words) != length:
+        raise ValueError(f"{name}: expected {length} words, got {len(words)}")
+    return [_one_line(word) for word in words]
+
+
+def check_sequence(name: str, value: Any, expected: str) -> list[Any]:
+    """Return what a list, a tuple, an array of one axis or the like holds; raise for one text or something else."""
     if isinstance(value, (str, bytes)):
-        raise TypeError(f"{name}: expected a sequence of {length} words, got one {type(value).__name__}")
-    if len(value) != length:
-        raise ValueError(f"{name}: expected {length} words, got {len(value)}")
-    return [_one_line(word) for word in value]
+        raise TypeError(f"{name}: expected {expected}, got one {type(value).__name__}")
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from None
+
+
+def check_mapping(name: str, value: Any, expected: str) -> dict[Any, Any]:
+    """Return a dictionary of what `value` maps to what."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+    return dict(value)
 
 
 def _one_line(word: object, longest: int = 20) -> str:
@@ -108,12 +130,20 @@ def _one_line(word: object, longest: int = 20) -> str:
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}; got {value!r}")
 
 
+def check_index(name: str, value: int, size: int) -> int:
+    """Return a place among `size` ones."""
+    index = _checks.size(name, value, -sys.maxsize)
+    if not 0 <= index < size:
+        raise ValueError(f"{name}: expected 0 ... {size - 1}, got {value}")
+    return index
+
+
 def check_limit(name: str, value: float | None) -> None:
-    if value is not None and not (np.isfinite(value) and value > 0):
+    if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value > 0):
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
 
 

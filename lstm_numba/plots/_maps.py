@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike, NDArray
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import MAGNITUDE, NOT_FINITE, SIGNED, FloatArray, check_numbers
 from lstm_numba.plots._scales import flag_cells
 
@@ -39,8 +40,10 @@ def symbol(name: str) -> str:
     return name
 
 
-def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dict[str, FloatArray]:
-    """Return the arrays to draw, all of the same shape (T, H)."""
+def chosen_arrays(
+    trace: Any, names: Sequence[str] | None, sequence: int, argument: str = "trace"
+) -> dict[str, FloatArray]:
+    """Return the arrays to draw, all of the same shape (T, H); `argument` is the name of `trace` in errors."""
     if isinstance(names, str):
         raise TypeError(f"names: expected a sequence of names, got the str {names!r}")
     listed = tuple(TRACE) if isinstance(trace, Mapping) else _shown_names(trace)
@@ -50,13 +53,13 @@ def chosen_arrays(trace: Any, names: Sequence[str] | None, sequence: int) -> dic
     missing = [name for name in chosen if name not in found]
     if missing or not chosen:
         wanted, there = ", ".join(missing or TRACE), ", ".join(map(str, found))
-        raise ValueError(f"trace: expected arrays {wanted}; got {there or 'none'}")
+        raise ValueError(f"{argument}: expected arrays {wanted}; got {there or 'none'}")
 
-    arrays = {name: check_numbers(f"trace[{name!r}]", found[name], (2,)) for name in chosen}
+    arrays = {name: check_numbers(f"{argument}[{name!r}]", found[name], (2,)) for name in chosen}
     shape = arrays[chosen[0]].shape
     for name, values in arrays.items():
         if values.shape != shape:
-            raise ValueError(f"trace[{name!r}]: expected shape {shape} as {chosen[0]!r}, got {values.shape}")
+            raise ValueError(f"{argument}[{name!r}]: expected shape {shape} as {chosen[0]!r}, got {values.shape}")
     return arrays
 
 
@@ -109,7 +112,7 @@ def chosen_units(units: ArrayLike | None, size: int) -> NDArray[np.int_]:
     """Return the numbers of the units to draw, from top to bottom; all by default."""
     if units is None:
         return np.arange(size)
-    chosen = np.asarray(units)
+    chosen = _checks.array_of("units", units)
     if chosen.dtype.kind not in "iu":
         raise TypeError(f"units: expected integers, got dtype {chosen.dtype}")
     if chosen.ndim != 1 or not chosen.size or chosen.min() < 0 or chosen.max() >= size:

@@ -16,6 +16,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FixedLocator
 from numpy.typing import ArrayLike, NDArray
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import (
     BELOW,
     MAGNITUDE,
@@ -193,6 +194,7 @@ def _stage(
         if len(values) != steps:
             raise ValueError(f"epsilons[{name!r}]: expected {steps} steps as the first series, got {len(values)}")
     texts = check_words("words", words, steps)
+    reference = None if reference is None else _checks.number("reference", reference)
     scale = magnitude_scale(np.concatenate(list(series.values())), True, None, None)
     each = (WIDTH - _LEFT - _RIGHT) / steps
     with style():

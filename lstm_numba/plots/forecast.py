@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from lstm_numba.plots._base import WIDTH, axes_or_new, check_numbers, ink, points_of
+from lstm_numba import _checks
+from lstm_numba.plots._base import WIDTH, axes_or_new, check_choice, check_mapping, check_numbers, ink, points_of
 from lstm_numba.plots._curves import CURVES
 
 __all__ = ["error_dots", "forecasts"]
@@ -56,7 +57,9 @@ def forecasts(
         Values that are not numbers, arrays of unequal lengths, times that don't rise, more curves than looks.
     """
     x, y = check_numbers("times", times, (1,)), check_numbers("measured", measured, (1,))
-    lines = {str(name): check_numbers(f"curves[{name!r}]", line, (1,)) for name, line in (curves or {}).items()}
+    named = check_mapping("curves", {} if curves is None else curves, "a mapping of name to values")
+    lines = {str(name): check_numbers(f"curves[{name!r}]", line, (1,)) for name, line in named.items()}
+    split = None if split is None else _checks.number("split", split)
     for name, values in {"measured": y, **{f"curves[{name!r}]": line for name, line in lines.items()}}.items():
         if len(values) != len(x):
             raise ValueError(f"{name}: expected {len(x)} values, as in times, got {len(values)}")
@@ -125,12 +128,13 @@ def error_dots(
     if not errors:
         raise ValueError("errors: expected at least one, got none")
     rows = {str(name): check_numbers(f"errors[{name!r}]", values, (1,)) for name, values in errors.items()}
-    lines = {str(n): check_numbers(f"references[{n!r}]", [value], (1,)) for n, value in (references or {}).items()}
+    named = check_mapping("references", {} if references is None else references, "a mapping of name to number")
+    lines = {str(name): check_numbers(f"references[{name!r}]", [value], (1,)) for name, value in named.items()}
     for name, values in {**rows, **lines}.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name}: expected finite numbers, got {values[~np.isfinite(values)][0]}")
-    if emphasis is not None and emphasis not in rows:
-        raise ValueError(f"emphasis: expected one of {', '.join(rows)}; got {emphasis!r}")
+    if emphasis is not None:
+        check_choice("emphasis", emphasis, list(rows))
     above = max((1 + name.count("\n") for name in lines), default=0)
     with axes_or_new(ax, WIDTH, 0.9 + 0.42 * len(rows) + 0.24 * above + (0.3 if title else 0.0)) as ax:
         small = 0.85 * points_of(mpl.rcParams["font.size"])  # within the current style

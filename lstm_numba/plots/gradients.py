@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import (
     BELOW,
     INK,
@@ -15,7 +16,9 @@ from lstm_numba.plots._base import (
     NOT_FINITE,
     WIDTH,
     axes_or_new,
+    check_limit,
     check_norms,
+    check_sequence,
     is_dark,
 )
 from lstm_numba.plots._scales import KEY, flag_cells, magnitude_scale, swatch
@@ -60,6 +63,10 @@ def gradient_errors(
         Errors that are negative or don't fit the names in shape, a tolerance that is not positive.
     """
     values = check_norms("errors", errors, (2,))
+    mistakes = [str(name) for name in check_sequence("mistakes", mistakes, "a sequence of names")]
+    tests = [str(name) for name in check_sequence("tests", tests, "a sequence of names")]
+    tolerance = _checks.number("tolerance", tolerance)
+    check_limit("tolerance", tolerance)
     if values.shape != (len(mistakes), len(tests)):
         raise ValueError(f"errors: expected shape ({len(mistakes)}, {len(tests)}) by the names, got {values.shape}")
     finite = values[np.isfinite(values)]

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import (
     INK,
     MAGNITUDE,
@@ -22,6 +23,7 @@ from lstm_numba.plots._base import (
     axes_or_new,
     check_choice,
     check_numbers,
+    check_sequence,
     check_words,
     inches_of,
     ink,
@@ -80,7 +82,7 @@ def learning_curves(
     if ax is not None and len(groups) > 1:
         raise ValueError(f"quantity: expected one of {', '.join(groups)} for one ax, got None")
     longest = max(len(values) for curves in groups.values() for values in curves.values())
-    if best is not None and not 1 <= best <= longest:
+    if best is not None and not 1 <= _checks.size("best", best, 0) <= longest:
         raise ValueError(f"best: expected an epoch out of 1 ... {longest}, got {best}")
     if ax is not None:
         with axes_or_new(ax, WIDTH, 4.0):
@@ -120,6 +122,7 @@ def _part(key: str, quantity: str) -> str:
 
 def _epochs(key: str, values: Sequence[float | None]) -> Any:
     """Return the values of one entry, masked if there was no measurement."""
+    values = check_sequence(f"history[{key!r}]", values, "one value for each epoch")
     missing = [value is None for value in values]
     numbers = check_numbers(f"history[{key!r}]", [1.0 if value is None else value for value in values], (1,))
     return np.ma.array(numbers, mask=missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import NOT_FINITE, WIDTH, FloatArray, check_numbers, check_words, numbered_steps, style
 from lstm_numba.plots._curves import CURVES
 from lstm_numba.plots._maps import GATES, TRACE, chosen_arrays, chosen_units, draw_heat_map, symbol
@@ -73,7 +75,10 @@ def unit_maps(
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"arrays: expected a mapping of name to array, got {type(arrays).__name__}")
-    maps = chosen_arrays(arrays, list(arrays), 0)
+    if not arrays:
+        raise ValueError("arrays: expected at least one array, got an empty mapping")
+    first = _checks.size("first", first, -sys.maxsize)
+    maps = chosen_arrays(arrays, list(arrays), 0, "arrays")
     steps, size = next(iter(maps.values())).shape
     rows = chosen_units(units, size)
     series = None if x is None else np.atleast_2d(check_numbers("x", x, (1, 2)).T).T

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lstm_numba._files import write_whole
-from lstm_numba.plots._base import STYLE, check_choice, style
+from lstm_numba.plots._base import STYLE, check_choice, check_sequence, style
 
 __all__ = [
     "save",
@@ -71,8 +71,10 @@ def save(
     text = alt_text(alt)
     if isinstance(formats, str):
         raise TypeError(f"formats: expected a sequence such as ('svg', 'png'), got the str {formats!r}")
-    for form in formats:
+    for form in check_sequence("formats", formats, "a sequence such as ('svg', 'png')"):
         check_choice("formats", form, ("svg", "png", "pdf"))
+    if not isinstance(path_stem, str | os.PathLike):
+        raise TypeError(f"path_stem: expected a path, got {type(path_stem).__name__}")
     stem = Path(path_stem)
     if not stem.parent.is_dir():
         raise FileNotFoundError(f"path_stem: expected an existing folder, got {stem.parent}")

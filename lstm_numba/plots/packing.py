@@ -108,9 +108,11 @@ def packed_weights(hidden_size: int = 8, depth: int = 3, lanes: int = 4, vectors
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the sizes don't fill whole vectors and panels, or the depth is below 2.
     """
+    sizes = {"hidden_size": hidden_size, "depth": depth, "lanes": lanes, "vectors": vectors, "rows": rows}
+    hidden_size, depth, lanes, vectors, rows = (_checks.size(name, size) for name, size in sizes.items())
     width = lanes * vectors
     if hidden_size % lanes or 4 * hidden_size % width:
         raise ValueError(f"hidden_size: expected whole vectors of {lanes} and panels of {width}, got {hidden_size}")

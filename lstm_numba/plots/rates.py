@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
-from lstm_numba.plots._base import WIDTH, axes_or_new, check_norms, check_numbers, ink
+from lstm_numba.plots._base import WIDTH, axes_or_new, check_mapping, check_norms, check_numbers, ink
 from lstm_numba.plots._curves import CURVES
 from lstm_numba.plots._scales import log_labels, log_ticks
 
@@ -58,7 +58,8 @@ def growth_rates(
     """
     x = check_numbers("settings", settings, (1,))
     dots = check_norms("measured", measured, (1, 2)).reshape(len(np.atleast_1d(measured)), -1)
-    lines = {name: check_norms(f"predictions[{name!r}]", line, (1,)) for name, line in (predictions or {}).items()}
+    named = check_mapping("predictions", {} if predictions is None else predictions, "a mapping of name to factors")
+    lines = {name: check_norms(f"predictions[{name!r}]", line, (1,)) for name, line in named.items()}
     for name, values in {"measured": dots, **{f"predictions[{name!r}]": line for name, line in lines.items()}}.items():
         if len(values) != len(x):
             raise ValueError(f"{name}: expected {len(x)} settings, got {len(values)}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from lstm_numba.plots._base import WIDTH, axes_or_new, check_limit, check_norms, ink
+from lstm_numba.plots._base import WIDTH, axes_or_new, check_limit, check_mapping, check_norms, ink
 from lstm_numba.plots._curves import CURVES
 from lstm_numba.plots._scales import log_labels, log_ticks
 
@@ -49,6 +49,7 @@ def ladder(
     TypeError, ValueError
         No times, or times that are not positive and finite.
     """
+    times = check_mapping("times", times, "a mapping of name to time")
     values = check_norms("times", list(times.values()), (1,))
     if not np.all(np.isfinite(values) & (values > 0)):
         raise ValueError(f"times: expected positive, finite numbers, got {values.min():g} ... {values.max():g}")

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from lstm_numba.plots._base import WIDTH, axes_or_new, check_numbers, ink
+from lstm_numba import _checks
+from lstm_numba.plots._base import WIDTH, axes_or_new, check_mapping, check_numbers, ink
 from lstm_numba.plots._curves import CURVES
 
 __all__ = ["scores_and_chance"]
@@ -47,6 +48,12 @@ def scores_and_chance(
     TypeError, ValueError
         No scores, more kinds than markers, names that differ from those of `chance`, values that are not finite.
     """
+    scores = check_mapping("scores", scores, "a mapping of name to scores")
+    scores = {
+        name: check_mapping(f"scores[{name!r}]", row, "a mapping of kind to score") for name, row in scores.items()
+    }
+    chance = check_mapping("chance", chance, "a mapping of name to scores")
+    nothing = _checks.number("nothing", nothing)
     if not scores or set(scores) != set(chance):
         raise ValueError(
             f"chance: expected the names of scores, {', '.join(scores) or 'none'}; got {', '.join(chance)}"

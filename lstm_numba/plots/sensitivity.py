@@ -20,6 +20,7 @@ from lstm_numba.plots._base import (
     FloatArray,
     axes_or_new,
     check_choice,
+    check_mapping,
     check_norms,
     check_words,
     inches_of,
@@ -210,7 +211,8 @@ def decay(
     """
     derivative = _derivative(of, wrt, "t", "1")
     named = _named_curves(curves, labels)
-    lines = {name: check_norms(f"references[{name!r}]", value, (1,)) for name, value in (references or {}).items()}
+    given = check_mapping("references", {} if references is None else references, "a mapping of name to norms")
+    lines = {name: check_norms(f"references[{name!r}]", value, (1,)) for name, value in given.items()}
     with axes_or_new(ax, WIDTH, 4.6) as ax:
         ax.set_yscale("log")
         log_limits(ax, [*named.values(), *lines.values()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,8 @@ from lstm_numba.plots._base import (
     MAGNITUDE,
     WIDTH,
     axes_or_new,
+    check_index,
+    check_limit,
     check_numbers,
     draw_arrow,
     ink,
@@ -77,8 +78,8 @@ def block_step(
     with axes_or_new(ax, WIDTH, 3.9 + (0.3 if title else 0.0)) as ax:
         ax.add_patch(FancyBboxPatch((0.9, -1.45), 10.0, 7.2, **_FRAME))
         signs = [_SQUASH[name][1] for name in _squashing(trace)]
-        for name, tail, head, label, *place in _WIRES:
-            _draw_wire(ax, values, name, tail, head, label and label.replace("{squash}", signs[1]), *place)
+        for name, tail, head, label, at, ha in _WIRES:
+            _draw_wire(ax, values, name, tail, head, label and label.replace("{squash}", signs[1]), at, ha)
         _draw_nodes(ax, values, *signs)
         ax.set_aspect("equal")
         ax.set(xlim=(-1.3, 13.0), ylim=(-1.55, 5.85))
@@ -131,10 +132,10 @@ def block_over_time(
     if not np.isfinite(values).all():
         raise ValueError("c, h: expected finite numbers, got NaN or infinity")
     largest = float(np.abs(values).max())
+    check_limit("limit", limit)
     if limit is not None and not limit >= largest:
         raise ValueError(f"limit: expected at least the largest value, {largest:g}, got {limit:g}")
-    if t is not None and not 0 <= t < steps:
-        raise ValueError(f"t: expected 0 ... {steps - 1}, got {t}")
+    t = None if t is None else check_index("t", t, steps)
     with axes_or_new(ax, WIDTH, 2.6) as ax:
         ax.axhline(0, color="#777777", linewidth=0.8, zorder=1)
         if t is not None:
@@ -213,14 +214,7 @@ def _place(trace: Any, t: int, sequence: int, unit: int) -> tuple[int, int, int]
     if not all(hasattr(trace, name) for name in ("layer", *_NUMBERS)):
         raise TypeError(f"trace: expected the trace of an LSTM, got {type(trace).__name__}")
     T, B, H = trace.c.shape
-    return _index("t", t, T), _index("sequence", sequence, B), _index("unit", unit, H)
-
-
-def _index(name: str, value: int, size: int) -> int:
-    index = operator.index(value)
-    if not 0 <= index < size:
-        raise ValueError(f"{name}: expected 0 ... {size - 1}, got {value}")
-    return index
+    return check_index("t", t, T), check_index("sequence", sequence, B), check_index("unit", unit, H)
 
 
 def _values(trace: Any, t: int, sequence: int, unit: int) -> _Values:

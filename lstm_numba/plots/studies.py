@@ -14,6 +14,7 @@ from lstm_numba.plots._base import (
     WIDTH,
     FloatArray,
     axes_or_new,
+    check_choice,
     check_limit,
     check_mapping,
     check_numbers,
@@ -189,8 +190,9 @@ def variant_boxes(
     for name, each in numbers.items():
         if not len(each) or not np.isfinite(each).all():
             raise ValueError(f"values[{name!r}]: expected at least one finite number, and no others, got {each!r:.60}")
-    if base is not None and base not in numbers:
-        raise ValueError(f"base: expected one of {', '.join(map(repr, numbers))}, got {base!r}")
+    if base is not None:
+        check_choice("base", base, list(numbers))
+    solved = {} if solved is None else check_mapping("solved", solved, "a mapping of name to text")
     places = range(len(numbers))
     with axes_or_new(ax, WIDTH, 3.6) as ax:
         plain: dict[str, Any] = {"widths": 0.6, "showfliers": False, "medianprops": {"color": ink(), "linewidth": 1.5}}
@@ -198,7 +200,7 @@ def variant_boxes(
         for place, (name, each) in zip(places, numbers.items(), strict=True):
             spread = place + 0.25 * np.linspace(-1, 1, len(each) + 2)[1:-1]
             ax.scatter(spread, each, s=8, color=CURVES[0][0], alpha=0.5, linewidth=0, zorder=3, gid="run")
-            if solved is not None and name in solved:
+            if name in solved:
                 above: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": "center", "color": ink()}
                 ax.text(place, 1.02, solved[name], gid="solved", size="small", **above)
         if base is not None:

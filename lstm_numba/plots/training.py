@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
+from lstm_numba import _checks
 from lstm_numba.plots._base import (
     WIDTH,
     FloatArray,
@@ -19,6 +20,7 @@ from lstm_numba.plots._base import (
     check_choice,
     check_limit,
     check_numbers,
+    check_sequence,
     check_words,
     ink,
     points_of,
@@ -78,7 +80,8 @@ def step_curves(
     check_choice("scale", scale, SCALES)
     arrays = _curves(curves)
     check_limit("top", top)
-    if scale == "signed" and not (level is not None and np.isfinite(level) and level > 0):
+    level = None if level is None else _checks.number("level", level)
+    if scale == "signed" and not (level is not None and level > 0):
         raise ValueError(f"level: expected a number above 0 for a signed scale, got {level!r}")
     longest = max(len(values) for values in arrays.values())
     with axes_or_new(ax, WIDTH, 4.6) as ax:
@@ -167,6 +170,8 @@ def functions(
     for name, values in arrays.items():
         if values.shape != points.shape:
             raise ValueError(f"curves[{name!r}]: expected {len(points)} values, as in x, got {len(values)}")
+    if ylim is not None and check_numbers("ylim", ylim, (1,)).shape != (2,):
+        raise ValueError(f"ylim: expected two numbers, got {ylim!r}")
     with axes_or_new(ax, WIDTH, 4.0) as ax:
         ax.set_xlim(points[0], points[-1])
         if ylim is not None:
@@ -216,6 +221,8 @@ def shares(
         Shares outside 0 ... 1, or that don't fit the names in shape.
     """
     array = check_numbers("values", values, (2,))
+    rows = check_sequence("rows", rows, "a sequence of names")
+    series = check_sequence("series", series, "a sequence of names")
     if array.shape != (len(rows), len(series)):
         raise ValueError(f"values: expected shape ({len(rows)}, {len(series)}) by the names, got {array.shape}")
     if np.any((array < 0) | (array > 1)):

@@ -30,6 +30,7 @@ from lstm_numba.plots._base import (
     check_axes,
     check_norms,
     check_numbers,
+    check_sequence,
     check_words,
     inches_of,
     ink,
@@ -109,7 +110,9 @@ def word_sensitivity(
     """
     rows = np.atleast_2d((check_numbers if signed else check_norms)("values", values, (1, 2)))
     n_rows, steps = rows.shape
-    texts = check_words("words", words, steps) or []
+    texts = check_words("words", words, steps)
+    if texts is None:
+        raise TypeError(f"words: expected a sequence of {steps} words, got None")
     names = check_words("labels", labels, n_rows)
     framed = _framed(targets, n_rows, steps)
     norm, scale = _colours(rows, signed, log, vmin, vmax)
@@ -143,7 +146,8 @@ def word_sensitivity(
 
 
 def _framed(targets: Any, n_rows: int, steps: int) -> list[int | None]:
-    given = [targets] * n_rows if targets is None or np.ndim(targets) == 0 else list(targets)
+    one = targets is None or isinstance(targets, int | np.integer)
+    given = [targets] * n_rows if one else check_sequence("targets", targets, "one place for each row of values")
     if len(given) != n_rows:
         raise ValueError(f"targets: expected {n_rows}, one for each row of values, got {len(given)}")
     for target in given:

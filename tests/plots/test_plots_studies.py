@@ -66,7 +66,7 @@ REFUSED = {
     "another number of lags": (lambda: plots.solved_shares([1, 2], {"a": [(1, 1, 1)]}), r"expected shape \(2, 3\)"),
     "no variants": (lambda: plots.variant_boxes({}), "values"),
     "NaN": (lambda: plots.variant_boxes({"a": [np.nan]}), r"values\['a'\]"),
-    "another base": (lambda: plots.variant_boxes({"a": [1.0]}, base="b"), "base: expected one of 'a', got 'b'"),
+    "another base": (lambda: plots.variant_boxes({"a": [1.0]}, base="b"), "base: expected one of a; got 'b'"),
 }
 
 
