@@ -75,15 +75,16 @@ Row = Mapping[str, Any]
 
 
 class Part(NamedTuple):
-    """Tasks, the cells that learn them, and from how many seeds."""
+    """Tasks, the cells that learn them, from how many seeds, and after how many sequences a run gives up."""
 
     tasks: Callable[[], list[Task]]
     cells: Sequence[str]
     seeds: int
+    sequences: int = 100_000
 
 
 PARTS = {
-    "1997": Part(lambda: [studies.task(name) for name in PAPER_1997], list(KINDS), 5),
+    "1997": Part(lambda: [studies.task(name) for name in PAPER_1997], list(KINDS), 5, 500_000),
     "lags": Part(lambda: [_temporal_order(length) for length in (30, 60, 100)], list(KINDS), 20),
     "2002": Part(
         lambda: [studies.task(name) for name in ("spike_delays", "timed_spikes", "periodic_function")],
@@ -113,23 +114,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     with nullcontext() if chosen.workers == 1 else studies.processes(chosen.workers) as executor:
         if not chosen.smoke:
-            write_page({name: rows_of(name, executor, ROWS / name) for name in PARTS}, HERE)
+            write_page({name: rows_of(part, executor, ROWS / name) for name, part in PARTS.items()}, HERE)
             return
         with tempfile.TemporaryDirectory() as folder:
-            small = {"seeds": range(2), "sequences": 128}
-            rows = {name: rows_of(name, executor, Path(folder) / name, **small) for name in PARTS}
+            small = {name: part._replace(seeds=2, sequences=128) for name, part in PARTS.items()}
+            rows = {name: rows_of(part, executor, Path(folder) / name) for name, part in small.items()}
             write_page(rows, Path(folder))
             print(f"{sum(map(len, rows.values()))} runs, {len((Path(folder) / 'README.md').read_text())} characters")
 
 
-def rows_of(name: str, executor: Any, folder: Path, **options: Any) -> list[Row]:
-    """Return the rows of a part."""
-    part = PARTS[name]
-    print(f"{name}:", file=sys.stderr)
-    table = studies.run(
-        part.tasks(), part.cells, **{"seeds": range(part.seeds)} | options, executor=executor, folder=folder, show=True
-    )
-    return table if isinstance(table, list) else table.to_dict("records")
+def rows_of(part: Part, executor: Any, folder: Path) -> list[Row]:
+    """Return the rows of a part, each task's from a folder of its own."""
+    rows: list[Row] = []
+    for number, task in enumerate(part.tasks()):
+        print(f"{task!r}:", file=sys.stderr)
+        options = {"seeds": range(part.seeds), "sequences": min(part.sequences, task.suggested.sequences)}
+        table = studies.run(
+            task, part.cells, **options, executor=executor, folder=folder / f"{number}_{task.name}", show=True
+        )
+        rows += table if isinstance(table, list) else table.to_dict("records")
+    return rows
 
 
 # -- what the rows say -------------------------------------------------------------------------------------------------
