@@ -263,6 +263,7 @@ def main() -> int:
     parser.add_argument("--interrupts", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, as its children do
     folder = Path(tempfile.mkdtemp(prefix="lstm_numba_kills_"))
     campaign, began = Campaign(arguments.seed, folder), time.monotonic()
     try:
