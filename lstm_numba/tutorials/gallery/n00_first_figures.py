@@ -59,7 +59,8 @@ def vanishing_gradient(data: Subjects) -> Drawn:
         ax.figure.figure,
         f"Sensitivity of the output at each of {STEPS} time steps to the first input, on a logarithmic scale, of three"
         f" untrained nets. The simple recurrent net falls along a straight line to {left('rnn'):.0e} of its first"
-        f" value, the LSTM to {left('lstm'):.0e}; of the LSTM whose forget gates are open {left('open'):.0%} is left.",
+        f" value, the LSTM to {left('lstm'):.0e}; that of the LSTM whose forget gates are"
+        f" open ends at {left('open'):.2g} times its first value.",
         f"Each thin line is one of {SEEDS} nets with other initial weights and inputs, the thick one their median. A"
         " straight line on this scale is decay by the same factor every step. The forget gate alone would let the LSTM"
         f" keep σ(1) = 0.73 a step with the usual initial bias of 1, σ({OPEN:g}) = 0.95 with a bias of {OPEN:g}; other"
