@@ -27,6 +27,7 @@ VIEWS: dict[str, str] = {
     "input": "where an input goes",
 }
 _MOST_WORDS_NAMED = 3
+_OF_OUTPUTS = r"$\|\partial h^t / \partial x^s\|$"
 
 
 def draw_sensitivity(
@@ -39,7 +40,7 @@ def draw_sensitivity(
     direction: str = "forward",
     vmin: float | None = None,
     vmax: float | None = None,
-    label: str = r"$\|\partial h^t / \partial x^s\|$",
+    label: str = _OF_OUTPUTS,
     name: str = "",
 ) -> tuple[Figure, str]:
     """Draw one column or one row of a sensitivity map: framed in the map, and over the words of the sentence.
@@ -98,7 +99,7 @@ class _SensitivityPicture:
         direction: str = "forward",
         vmin: float | None = None,
         vmax: float | None = None,
-        label: str = r"$\|\partial h^t / \partial x^s\|$",
+        label: str = _OF_OUTPUTS,
         name: str = "",
     ) -> None:
         from matplotlib.figure import Figure
@@ -121,6 +122,8 @@ class _SensitivityPicture:
             plots.sensitivity_map(
                 self.values, above, words=words, direction=direction, vmin=vmin, vmax=vmax, label=label
             )
+        if label != _OF_OUTPUTS:  # a map of something else, such as the log-odds of tags
+            above.set_xlabel("step $t$")
         self._frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor="#C04000", linewidth=2.6, clip_on=False)
         above.add_patch(self._frame)
 
@@ -186,7 +189,7 @@ def sensitivity_explorer(
     direction: str = "forward",
     view: str = "output",
     place: int | None = None,
-    label: str = r"$\|\partial h^t / \partial x^s\|$",
+    label: str = _OF_OUTPUTS,
 ) -> Any:
     """Return a sensitivity map with a slider over its steps, to be shown as the last line of a notebook's cell.
 

@@ -112,6 +112,13 @@ def test_one_map_needs_no_menu_and_steps_no_words(ipywidgets):
     assert "the input “1” is felt most by the outputs at “1”" in text_of(box)
 
 
+def test_a_map_of_something_else_names_no_output():
+    ordinary, _ = widgets.draw_sensitivity(a_map(0), 3, words=WORDS)
+    of_tags, _ = widgets.draw_sensitivity(a_map(0), 3, words=WORDS, label=r"$\|\partial \ell^t / \partial x^s\|$")
+    axes = [figure.subfigs[0].axes[0].get_xlabel() for figure in (ordinary, of_tags)]
+    assert axes == ["output $h^t$ at step $t$", "step $t$"]
+
+
 def test_labels_may_differ_between_maps(ipywidgets):
     maps = {"first": a_map(0), "second": a_map(1)}
     box = widgets.sensitivity_explorer(maps, words=WORDS, labels={"first": TAGS, "second": TAGS[::-1]}, place=0)
