@@ -97,8 +97,10 @@ class _Interrupts:
             self._end(number)
 
     def _kept(self) -> bool:
-        """Return whether a command handles Ctrl-C by itself."""
-        return callable(handler := signal.getsignal(signal.SIGINT)) and handler != self.ctrl_c
+        """Return whether a command handles signals by itself; Ctrl-C may be ignored."""
+        ours = (self.ctrl_c, self.terminate)
+        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        return any(callable(handler) and handler not in ours for handler in handlers)
 
     def lost(self, problem: Any) -> None:
         """Raise an interrupt again if Python could only print it, as in a destructor or a callback."""

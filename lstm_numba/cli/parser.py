@@ -138,10 +138,17 @@ def _run(arguments: argparse.Namespace) -> int:
         *(CheckFailedError, UsageError, ValueError, TypeError, OSError),
         *(MemoryError, OverflowError, RuntimeError),
     ) as error:
-        if arguments.debug:
+        if arguments.debug or _is_of_an_interrupt(error):
             raise
         complain(f"error: {_in_one_line(error, arguments.names)}")
         return FAILED if isinstance(error, CheckFailedError) else BAD_INPUT
+
+
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    """Return whether a library turned a KeyboardInterrupt into its own error."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def complain(text: str) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -105,21 +105,30 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self._deferring = False
+        self._deferred: signal.Signals | None = None
         self._before: Any = None
 
-    def _ask(self, *_: Any) -> None:
+    def _ask(self, number: int, frame: Any) -> None:
         if self.asked:  # a second Ctrl-C: at once
             raise KeyboardInterrupt
         self.asked = True
+        if number == signal.SIGTERM:
+            with suppress(KeyboardInterrupt):
+                self._before(number, frame)  # which may note the exit code
 
     def defer(self) -> None:
-        """Treat Ctrl-C as a request from now on, unless it is ignored; only the main thread may change its handler."""
-        if self._deferring or threading.current_thread() is not threading.main_thread():
+        """Treat Ctrl-C as a request from now on; where it is ignored, SIGTERM, if that has a handler.
+
+        Only the main thread may change handlers.
+        """
+        if self._deferred or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-            self._deferring = True
+            self._deferred = signal.SIGINT
+        elif callable(signal.getsignal(signal.SIGTERM)):
+            self._deferred = signal.SIGTERM
+        if self._deferred:
+            self._before = signal.signal(self._deferred, self._ask)
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
@@ -127,8 +136,8 @@ class Stop:
         try:
             yield self
         finally:
-            if self._deferring:
-                signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
+            if self._deferred:
+                signal.signal(self._deferred, signal.SIG_DFL if self._before is None else self._before)
 
 
 def progress_bar(total: int, show: bool | None, initial: int = 0, unit: str = "step") -> Any:

@@ -451,6 +451,32 @@ def test_a_signal_keeps_what_was_learned_and_says_how_to_go_on(capsys, number):
     np.testing.assert_array_equal(weights("a model.safetensors"), weights("whole.safetensors"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM to one process")
+def test_sigterm_keeps_what_was_learned_where_ctrl_c_is_ignored(capsys):
+    """As in the background of a script."""
+    words = ["--generated", "--queries", "60", "--hidden-sizes", "5", "--epochs", "2000", "-o", "m.safetensors"]
+    command = [sys.executable, "-m", "lstm_numba", "train", *words]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        for line in process.stdout:
+            if line.startswith("epoch    3/"):
+                process.send_signal(signal.SIGINT)
+            if line.startswith("epoch    5/"):
+                process.send_signal(signal.SIGTERM)
+                break
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 143 and "m.safetensors has what was learned" in err
+    assert Tagger.load("m.safetensors").stopped == "interrupted"
+
+
 def test_an_interruption_in_json(capsys, monkeypatch):
     fit = Tagger.fit
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lstm_numba
-from lstm_numba.cli import interrupts
+from lstm_numba.cli import interrupts, main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 
@@ -231,6 +231,22 @@ def test_what_a_library_makes_of_an_interrupt_is_one_too(capsys):
             raise ImportError("some module") from None
 
     assert interrupts.guarded(run, for_good=False) == 130
+    assert capsys.readouterr().err == LINE
+
+
+def test_an_error_that_a_command_would_report_may_be_an_interrupt(capsys, monkeypatch):
+    """As Python makes a RuntimeError of it where a class is being made."""
+
+    def interrupted(*_):
+        class Named:
+            def __set_name__(self, owner, name):
+                signal.raise_signal(signal.SIGINT)
+
+        class Owner:
+            named = Named()
+
+    monkeypatch.setattr("lstm_numba.cli.draw_figures.run_figures", interrupted)
+    assert main(["figures", "--list"]) == 130
     assert capsys.readouterr().err == LINE
 
 
