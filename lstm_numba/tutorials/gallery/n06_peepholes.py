@@ -38,7 +38,7 @@ def learned_clock(updates: int = 400, seed: int = 4) -> Network:
         minibatch = spikes.minibatch(rng, 32)
         trace = network.forward(minibatch.x, minibatch.lengths)
         gradient = network.backward(trace, targets(spikes, minibatch)).parameters().flat
-        gradient *= np.float32(min(1, 1 / np.linalg.norm(gradient)))
+        gradient *= min(1.0, 1 / float(np.linalg.norm(gradient)))
         rule.step(network.parameters().flat, gradient)
     return network
 
