@@ -46,7 +46,7 @@ def in_torch(chosen: Setting, seed: int) -> tuple[bool, int, float]:
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(network["output.S"].copy()))
         head.bias.copy_(torch.from_numpy(network["output.b"].copy()))
-    parameters = [*lstm.parameters(), *head.parameters()]
+    parameters = [each for each in (*lstm.parameters(), *head.parameters()) if each.requires_grad]
     rule = torch.optim.Adam(parameters, lr=chosen.learning_rate)
 
     begin = time.perf_counter()
@@ -83,6 +83,7 @@ def _as_torch(network: Any) -> Any:
         lstm.weight_hh_l0.copy_(torch.from_numpy(np.concatenate([layer[f"W_{gate}"] for gate in order])))
         lstm.bias_ih_l0.copy_(torch.from_numpy(np.concatenate([layer[f"b_{gate}"] for gate in order])))
         lstm.bias_hh_l0.zero_()
+    lstm.bias_hh_l0.requires_grad_(False)  # one bias learns, as here
     return lstm
 
 
