@@ -142,8 +142,8 @@ def check_index(name: str, value: int, size: int) -> int:
     return index
 
 
-def check_limit(name: str, value: float | None) -> None:
-    if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value > 0):
+def check_limit(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, Real) and 0 < float(value) < np.inf):
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
 
 
