@@ -40,7 +40,7 @@ def network_of(cell: str, seed: int, **options: Any) -> Network:
 def set_biases(network: Network, longest: float, seed: int) -> Network:
     """Draw b_f = log u with u uniform in 1 … longest - 1, and set b_i = -b_f; return the network.
 
-    Source: C. Tallec & Y. Ollivier, *Can Recurrent Neural Networks Warp Time?* (ICLR 2018), eq. 14.
+    Source: C. Tallec & Y. Ollivier, *Can Recurrent Neural Networks Warp Time?* (ICLR 2018).
     """
     layer = network.layers[0][0]
     spans = np.random.default_rng((seed, 2)).uniform(1, longest - 1, layer.hidden_size)
