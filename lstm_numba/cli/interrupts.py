@@ -102,6 +102,11 @@ class _Interrupts:
         handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
         return any(callable(handler) and handler not in ours for handler in handlers)
 
+    def printed(self, kind: type[BaseException], *problem: Any) -> None:
+        """Print an error that C code prints before it raises its own, as NumPy's does in imports, but no interrupt."""
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, *problem)
+
     def lost(self, problem: Any) -> None:
         """Raise an interrupt again if Python could only print it, as in a destructor or a callback."""
         if not issubclass(problem.exc_type, KeyboardInterrupt):
@@ -164,6 +169,7 @@ def _listen(interrupts: _Interrupts) -> dict[Any, Any]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, handler)
     before["unraisable"], sys.unraisablehook = sys.unraisablehook, interrupts.lost
+    before["uncaught"], sys.excepthook = sys.excepthook, interrupts.printed
     return before
 
 
@@ -188,5 +194,7 @@ def _restore(before: dict[Any, Any]) -> None:
     for name, handler in before.items():
         if name == "unraisable":
             sys.unraisablehook = handler
+        elif name == "uncaught":
+            sys.excepthook = handler
         else:
             signal.signal(name, handler)

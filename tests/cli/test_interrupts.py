@@ -234,6 +234,19 @@ def test_what_a_library_makes_of_an_interrupt_is_one_too(capsys):
     assert capsys.readouterr().err == LINE
 
 
+def test_c_code_prints_no_interrupt_that_it_turns_into_an_error(capsys):
+    def run():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.excepthook(*sys.exc_info())  # as PyErr_Print does
+            raise ImportError("numpy failed to import") from None
+
+    before = sys.excepthook
+    assert interrupts.guarded(run, for_good=False) == 130
+    assert capsys.readouterr().err == LINE and sys.excepthook is before
+
+
 def test_an_error_that_a_command_would_report_may_be_an_interrupt(capsys, monkeypatch):
     """As Python makes a RuntimeError of it where a class is being made."""
 
