@@ -30,6 +30,7 @@ ROOMS = (
     *("exchange", "torch", "studies", "tutorials", "engine", "cli"),
 )
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
+ANCHOR = re.compile(r"(?<=\]\()[^)\s:]*#[^)\s]+(?=\))")
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "figures/README.md": "figures.md"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".sh": "sh"}
 
@@ -112,8 +113,9 @@ def add_tutorials(source: Source, repository: str) -> None:
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 text = source.links("".join(cell["source"]), page, "notebooks")
+                text = ANCHOR.sub(lambda match: match[0].lower(), text)  # JupyterLab's keep their capitals
                 cell["source"] = text.splitlines(keepends=True)
-        shutil.copy(path, source.folder / "_static")
+        source.write(f"downloads/{path.name}", path.read_text(encoding="utf-8"))
         cell = {"cell_type": "markdown", "id": "ways-to-run", "metadata": {}}
         notebook["cells"].insert(1, cell | {"source": [ways_to_run(path.name, repository)]})
         source.write(page, json.dumps(notebook))
@@ -123,7 +125,7 @@ def add_tutorials(source: Source, repository: str) -> None:
 
 def ways_to_run(name: str, repository: str) -> str:
     """Return links to a notebook's file, and to the services that run it from its repository on GitHub."""
-    links = [f"[Download the notebook](../_static/{name})"]
+    links = [f"{{download}}`Download the notebook <../downloads/{name}>`"]
     if repository:
         binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?labpath=notebooks/{name}"
         colab = f"https://colab.research.google.com/github/{repository}/blob/HEAD/notebooks/{name}"

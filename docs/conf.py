@@ -17,7 +17,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas are set without a network
     "sphinx_copybutton",
 ]
-nitpicky = False
+exclude_patterns = ["downloads"]
 suppress_warnings = ["ref.python"]  # a name of a field, such as state, that several classes have
 default_role = "py:obj"  # names in docstrings, as links where there is a page
 

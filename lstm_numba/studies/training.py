@@ -67,7 +67,7 @@ class Setting:
         return Network(*sizes, **options, seed=np.random.default_rng((seed, WEIGHTS)))
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of a table that say which setting it is; the task's own settings have "task_" before."""
+        """Return the columns of a table that say which setting it is; the task's own settings begin with ``task_``."""
         name = self.cell if self.cell in CELLS else cell(self.cell).name
         own = {f"task_{key}": value for key, value in self.task.settings.items()}
         names = ("hidden_size", "learning_rate", "batch_size", "clip", "forget_bias")
