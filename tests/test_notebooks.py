@@ -437,7 +437,7 @@ def test_the_table_says_how_pytorch_stacks_the_weights(weights):
     module = eval(rows["the layer"]["PyTorch"].strip("`"), {"torch": torch, **SIZES}).double()
     state = dict(module.named_parameters())
     names = {}
-    for key, ours in {"weights from the inputs": "U", "weights from the last outputs": "W", "biases": "b"}.items():
+    for key, ours in {"weights from the inputs": "U", "weights from the previous outputs": "W", "biases": "b"}.items():
         found = re.findall(r"`(\w+)`", rows[key]["PyTorch"])
         expected = shape_of(rows[key]["PyTorch"])
         assert all(tuple(state[name].shape) == expected for name in found)
@@ -468,7 +468,7 @@ def test_the_table_says_how_onnx_stacks_the_weights(weights):
     stacked = {}
     for row, array in {
         "weights from the inputs": layer["U"][order],
-        "weights from the last outputs": layer["W"][order],
+        "weights from the previous outputs": layer["W"][order],
         "biases": np.concatenate([layer["b"][order], np.zeros_like(layer["b"])]),
         "peepholes": layer["V"][peepholes],
     }.items():
