@@ -43,6 +43,7 @@ test: $(VENV)/.test $(VENV)/.notebooks $(WITH_COMPARE) $(WITH_BROWSER) ## all te
 
 lint: $(VENV)/.test ## ruff and codespell
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/codespell
 
 types: $(VENV)/.test ## mypy

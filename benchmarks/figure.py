@@ -1,6 +1,6 @@
 """The figure of docs/how-fast.md: how many times faster than torch.nn.LSTM, by shape, from the numbers of `bench`.
 
-    python benchmarks/figure.py build/benchmark.json figures/benchmark
+python benchmarks/figure.py build/benchmark.json figures/benchmark
 """
 
 from __future__ import annotations

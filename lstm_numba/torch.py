@@ -611,9 +611,7 @@ class RecurrentModule(nn.Module):
             output = output.transpose(0, 1)
         return output, last[0] if len(last) == 1 else tuple(last)
 
-    def _checked(
-        self, input: Any, hx: Any
-    ) -> tuple[list[list[Tensor]], Tensor, Tensor | None, list[Tensor | None]]:
+    def _checked(self, input: Any, hx: Any) -> tuple[list[list[Tensor]], Tensor, Tensor | None, list[Tensor | None]]:
         """Return (weights of each layer, x (T, B, I), lengths, states) if the engine can use them, or raise."""
         if isinstance(input, torch.fx.Proxy):
             raise _cannot(type(self).__name__, "traced by torch.fx")
@@ -629,9 +627,7 @@ class RecurrentModule(nn.Module):
                     _check_kind(name, weight, dtype)
         return weights, *self._time_major(input, hx, dtype)
 
-    def _time_major(
-        self, input: Any, hx: Any, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    def _time_major(self, input: Any, hx: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """Return checked (x (T, B, I), lengths, states); a packed batch keeps its order, the longest sequence first."""
         lengths, I = None, self.input_size
         packed = isinstance(input, PackedSequence)
@@ -669,9 +665,7 @@ class RecurrentModule(nn.Module):
             number = {2: "two", 3: "three", 4: "four"}.get(len(names), len(names))
             got = f"{len(hx)} of them" if isinstance(hx, tuple | list) else type(hx).__name__
             raise TypeError(f"hx: expected {number} tensors ({', '.join(names)}), got {got}")
-        return [
-            _check_shape(name, _check_kind(name, each, dtype), shape) for name, each in zip(names, hx, strict=True)
-        ]
+        return [_check_shape(name, _check_kind(name, each, dtype), shape) for name, each in zip(names, hx, strict=True)]
 
     def _layers(
         self, x: Tensor, lengths: Tensor | None, states: list[Tensor | None], weights: list[list[Tensor]]
@@ -869,9 +863,7 @@ class LSTM(RecurrentModule):
             raise ValueError(f"proj_size: expected 0, as the engine has no projections, got {proj_size!r}")
         self.proj_size = 0
         self.peepholes = _checks.flag("peepholes", peepholes)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
         return lstm.LSTM(input_size, hidden_size, peepholes=self.peepholes, bias=self.bias, **options)
@@ -932,14 +924,10 @@ class RNN(RecurrentModule):
         device: torch.device | str | None = None, dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         self.nonlinearity = _checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
-        return simple_rnn.SimpleRNN(
-            input_size, hidden_size, nonlinearity=self.nonlinearity, bias=self.bias, **options
-        )
+        return simple_rnn.SimpleRNN(input_size, hidden_size, nonlinearity=self.nonlinearity, bias=self.bias, **options)
 
 
 class Recurrent(RecurrentModule):
@@ -990,9 +978,7 @@ class Recurrent(RecurrentModule):
         self.cell: cells.Cell = cell if isinstance(cell, cells.Cell) else cells.cell(cell)
         self.options = self.cell.chosen(options)
         self.forget_bias, self.init = forget_bias, init
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     def _make(self, input_size: int, hidden_size: int, **options: Any) -> recurrent.Recurrent:
         own: dict[str, Any] = {"bias": self.bias, "forget_bias": self.forget_bias, "init": self.init, **self.options}

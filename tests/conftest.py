@@ -67,6 +67,8 @@ def _more_threads_than_cores():
 
 # LSTM_NUMBA_NO_SKIPS=1, as in .ci/run, where everything is installed: a skipped test fails the run.
 _NO_SKIPS = os.environ.get("LSTM_NUMBA_NO_SKIPS", "") not in ("", "0")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
     """A test that sets the number of threads doesn't set it for the next ones."""

@@ -95,8 +95,19 @@ def loss(parameters, found, y, *, which="all", lengths=None, weight_decay=None):
     return total
 
 
-def backward(parameters, found, y, *, merge="concat", which="all", lengths=None, weight_decay=None, squared=False,
-             start="residual", **options):
+def backward(
+    parameters,
+    found,
+    y,
+    *,
+    merge="concat",
+    which="all",
+    lengths=None,
+    weight_decay=None,
+    squared=False,
+    start="residual",
+    **options,
+):
     """Gradients of every parameter and of "x"; with ``squared`` the second derivatives of the 2015 rule."""
     counts = counted(y, which, lengths)[:, :, None]
     target = (y[:, :, None] == np.arange(found["p"].shape[2])).astype(np.float64)

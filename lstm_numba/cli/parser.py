@@ -624,8 +624,10 @@ def _add_look(commands: Any) -> _Parser:
         "sequences from 0.",
         _examples(
             ("an nn.LSTM's state dict, and a table with a header", "look lstm.safetensors --input co2.csv"),
-            ("one of several, one column, its last 100 steps", "look m.onnx --name lstm_1 --input a.csv --columns co2 "
-             "--steps 401-500"),
+            (
+                "one of several, one column, its last 100 steps",
+                "look m.onnx --name lstm_1 --input a.csv --columns co2 --steps 401-500",
+            ),
             ("the other direction of the first layer", "look m.keras --input x.npy --layer 0 --direction backward"),
         ),
     )

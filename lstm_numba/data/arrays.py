@@ -143,9 +143,7 @@ def pad_batch(sequences: Iterable[ArrayLike], pad: int = 0) -> tuple[NDArray[np.
     if lengths.min() == 0:
         empty = int(lengths.argmin())
         raise ValueError(f"sequences[{empty}]: expected at least one id, got an empty sequence")
-    ids = np.full(
-        (lengths.max(), len(columns)), whole("pad", pad, least=np.iinfo(np.int64).min), dtype=np.int64
-    )
+    ids = np.full((lengths.max(), len(columns)), whole("pad", pad, least=np.iinfo(np.int64).min), dtype=np.int64)
     for b, column in enumerate(columns):
         ids[: len(column), b] = column
     return ids, lengths

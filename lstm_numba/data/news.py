@@ -43,9 +43,7 @@ class DownloadError(OSError):
     """The data is not here and could not be downloaded; the message says what to do."""
 
 
-def load_news(
-    *, download: bool = True, cache_dir: str | os.PathLike[str] | None = None
-) -> list[TaggedSentence]:
+def load_news(*, download: bool = True, cache_dir: str | os.PathLike[str] | None = None) -> list[TaggedSentence]:
     """The original's 1000 news queries, 11,100 words with nine labels.
 
     The labels are O and B-, I- of NEWSTYPE, KEYWORDS, SECTION and PROVIDER.
@@ -169,9 +167,7 @@ def _download(name: str, folder: Path) -> Path:
         pooch = _pooch()
         downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
         with _quiet(pooch.get_logger()):
-            found = pooch.retrieve(
-                url, f"sha256:{SHA256[name]}", fname=name, path=folder, downloader=downloader
-            )
+            found = pooch.retrieve(url, f"sha256:{SHA256[name]}", fname=name, path=folder, downloader=downloader)
         return Path(found)
     except DownloadError as error:
         reason = str(error)
@@ -179,9 +175,7 @@ def _download(name: str, folder: Path) -> Path:
         reason = "what arrived is not the original's file, its SHA-256 is another"
     except OSError as error:  # as requests' errors are
         reason = _reason(error, url)
-    raise DownloadError(
-        f"{name} is not here ({_looked(None)}) and can't be downloaded: {reason}. {_advice(name)}"
-    )
+    raise DownloadError(f"{name} is not here ({_looked(None)}) and can't be downloaded: {reason}. {_advice(name)}")
 
 
 @contextmanager

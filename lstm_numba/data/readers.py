@@ -256,9 +256,7 @@ def read_two_files(
     ]
 
 
-def _one_field_sentences(
-    path: str | os.PathLike[str], encoding: str, what: str
-) -> list[list[tuple[int, str]]]:
+def _one_field_sentences(path: str | os.PathLike[str], encoding: str, what: str) -> list[list[tuple[int, str]]]:
     """Return sentences as lists of (line number, field)."""
     sentences: list[list[tuple[int, str]]] = [[]]
     for number, line in enumerate(each_line(path, encoding, f"one {what} a line"), start=1):

@@ -32,15 +32,12 @@ def checked_pairs(
     """Yield (words, labels) after checking that both are lists of str of the same length."""
     for n, sentence in enumerate(sentences):
         if isinstance(sentence, str) or not isinstance(sentence, Sequence) or len(sentence) != 2:
-            raise TypeError(
-                f"{name}[{n}]: expected a TaggedSentence (words, labels), got {type(sentence).__name__}"
-            )
+            raise TypeError(f"{name}[{n}]: expected a TaggedSentence (words, labels), got {type(sentence).__name__}")
         words = checked_strings(sentence[0], f"{name}[{n}].words")
         labels = checked_strings(sentence[1], f"{name}[{n}].labels")
         if len(words) != len(labels):
             raise ValueError(
-                f"{name}[{n}]: expected one label for each word,"
-                f" got {len(words)} words and {len(labels)} labels"
+                f"{name}[{n}]: expected one label for each word, got {len(words)} words and {len(labels)} labels"
             )
         yield words, labels
 
@@ -107,9 +104,7 @@ def label_counts(sentences: Iterable[TaggedSentence]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def majority(
-    train: Iterable[TaggedSentence], test: Iterable[TaggedSentence] | None = None
-) -> tuple[str, float]:
+def majority(train: Iterable[TaggedSentence], test: Iterable[TaggedSentence] | None = None) -> tuple[str, float]:
     """Score the baseline that always answers with the most frequent label.
 
     Parameters

@@ -163,9 +163,7 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _places(
-    path: str | os.PathLike[str], chosen: Sequence[str], names: Sequence[str] | None, width: int
-) -> list[int]:
+def _places(path: str | os.PathLike[str], chosen: Sequence[str], names: Sequence[str] | None, width: int) -> list[int]:
     """Return the places of the chosen columns, each given by a name in the header or by a number from 1."""
     places = []
     for name in chosen:

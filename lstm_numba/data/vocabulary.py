@@ -125,9 +125,7 @@ class Vocabulary:
         ValueError
             If a word is ``<pad>`` or ``<unknown>``, or there is no word.
         """
-        options: dict[str, Any] = dict(
-            numbers=numbers, lowercase=lowercase, min_count=min_count, unknown=unknown
-        )
+        options: dict[str, Any] = dict(numbers=numbers, lowercase=lowercase, min_count=min_count, unknown=unknown)
         normalize = cls((), **options).normalize
         counts: Counter[str] = Counter()
         for words, _ in checked_pairs(sentences):
@@ -166,9 +164,7 @@ class Vocabulary:
         if self.unknown_id is None:
             for k, word in enumerate(normalized):
                 if word not in self._id:
-                    raise ValueError(
-                        f"words[{k}]: {word!r} is not in the vocabulary, which has no unknown-word token"
-                    )
+                    raise ValueError(f"words[{k}]: {word!r} is not in the vocabulary, which has no unknown-word token")
         return np.array([self._id.get(word, self.unknown_id) for word in normalized], dtype=np.int64)
 
     def decode(self, ids: ArrayLike) -> list[str]:

@@ -264,9 +264,7 @@ def forward_of(step: Step) -> Any:
         row = KR * Hp
         streams = keeps_rest and H == Hp and is_aligned(rest_flat) and layer * x.itemsize > _CHUNK_BYTES
         chunk = min(T, _chunk_of(n, row, x.itemsize))
-        scratch = np.empty(
-            2 * lane + n * (S * Hp + 2 * KP * Hp + chunk * (row + (I if n < B else 0))), x.dtype
-        )
+        scratch = np.empty(2 * lane + n * (S * Hp + 2 * KP * Hp + chunk * (row + (I if n < B else 0))), x.dtype)
         suspicious = aligned(pointer(scratch))
         states_now = shift(suspicious, lane)
         operands_now = shift(states_now, S * n * Hp)
@@ -275,9 +273,7 @@ def forward_of(step: Step) -> Any:
         x_now = shift(gates_now, chunk * n * row)
         initial = T if reverse else 0
         for s in range(S):
-            copy_in(
-                shift(states_now, s * n * Hp), states_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp
-            )
+            copy_in(shift(states_now, s * n * Hp), states_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp)
         t_lo = 0
         for number in range(T):
             t = T - 1 - number if reverse else number
@@ -486,9 +482,7 @@ def backward_of(step: Step) -> Any:
         dx_now = shift(delta_now, chunk * n * row)
         initial = T if reverse else 0
         for s in range(S):
-            copy_in(
-                shift(epsilon_now, s * n * Hp), epsilon_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp
-            )
+            copy_in(shift(epsilon_now, s * n * Hp), epsilon_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp)
         t_lo = 0
         for number in range(T):  # 0 is the step that was processed last
             t = number if reverse else T - 1 - number
@@ -508,9 +502,7 @@ def backward_of(step: Step) -> Any:
                         before, state = (prev * B + b_lo + b) * H + unit, (now * B + b_lo + b) * H + unit
                         epsilon_t = load_each(epsilon_now, from_s, n * Hp, more, S)
                         if has_dh:
-                            own = load_first_each(
-                                dh_flat, (t * B + b_lo + b) * H + unit, ZERO, count, more, rest_of, 1
-                            )
+                            own = load_first_each(dh_flat, (t * B + b_lo + b) * H + unit, ZERO, count, more, rest_of, 1)
                             epsilon_t = _with_own(epsilon_t, own)
                         products = products_of(
                             options,
@@ -582,9 +574,7 @@ def backward_of(step: Step) -> Any:
                     n, dx_now, none,
                 )  # fmt: skip
         for s in range(S):
-            copy_out(
-                epsilon_flat, s * whole + (initial * B + b_lo) * H, shift(epsilon_now, s * n * Hp), n, H, Hp
-            )
+            copy_out(epsilon_flat, s * whole + (initial * B + b_lo) * H, shift(epsilon_now, s * n * Hp), n, H, Hp)
         keep(scratch)
 
     @inline

@@ -103,9 +103,7 @@ pack_bias = calling(_PACK_BIAS)
 # -- the layer below --------------------------------------------------------------------------------------------------
 
 
-def _project(
-    x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, suspicious
-):
+def _project(x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, suspicious):
     """Write U xᵗ + b for times t_lo … t_lo + steps and sequences b_lo … b_lo + n into rows of `row` numbers.
 
     The first `width` columns of a row are U xᵗ + b; the rest is copied from b_packed. `suspicious`, a vector, stays
@@ -183,9 +181,7 @@ def copy_out(flat, at, scratch, n, H, Hp):
 # -- gradients --------------------------------------------------------------------------------------------------------
 
 
-def _weight_gradients(
-    delta, x, h_prev, N, H, I, J, n_lo, n_hi, U, W, decay, constant, dU, dW, r_lo, r_hi
-):
+def _weight_gradients(delta, x, h_prev, N, H, I, J, n_lo, n_hi, U, W, decay, constant, dU, dW, r_lo, r_hi):
     """∂L/∂U_k = Σ δ_kᵗ xᵗᵀ (if I > 0) and ∂L/∂W_k = Σ δ_kᵗ hᵗ⁻¹ᵀ (if J > 0), in rows r_lo … r_hi of (K·H).
 
     delta is (K, N, H), x (N, I), h_prev (N, J), with N = T·B; only the rows n_lo … n_hi of h_prev are not zero. The
@@ -345,9 +341,7 @@ def linear_backward(delta, x, S, decayed, decay, constant, dx, dS, db):
             dx[n, j] = 0
     groups, to = Cp // lanes(pointer(x)), pointer(dx)
     pack_part_backward(pointer(S), ONE, C, D, ZERO, Cp, ZERO, pointer(packed), ZERO, groups)
-    matmul(
-        to, ZERO, D, to, ZERO, D, ONE, pointer(wide), ZERO, ROWS * Cp, Cp, ONE, aligned(pointer(packed)), N, D, Cp
-    )
+    matmul(to, ZERO, D, to, ZERO, D, ONE, pointer(wide), ZERO, ROWS * Cp, Cp, ONE, aligned(pointer(packed)), N, D, Cp)
     weight_gradients(
         pointer(delta), pointer(x), pointer(x), N, C, D, ZERO, ZERO, N, pointer(decayed), pointer(decayed), decay,
         constant, pointer(dS), pointer(dS), ZERO, C,

@@ -215,9 +215,7 @@ def _built(chosen: list[Found], given: _Given, dtype: np.dtype | None) -> Recurr
     weights = [_named_in_errors(each, _checked) for each in chosen]
     arrays = [array for directions in weights for direction in directions for array in direction]
     dtype = dtype or np.result_type(*arrays)
-    layers = [
-        _named_in_errors(each, _directions, own, given, dtype) for each, own in zip(chosen, weights, strict=True)
-    ]
+    layers = [_named_in_errors(each, _directions, own, given, dtype) for each, own in zip(chosen, weights, strict=True)]
     if len(layers) == 1 and len(layers[0]) == 1:
         return layers[0][0]
     for each, directions in zip(chosen[:-1], layers[:-1], strict=True):
@@ -607,9 +605,7 @@ def _keras_layer(keras: Any, directions: Sequence[Recurrent], merge: str, kind: 
     made = [_one_direction(keras, own, kind) for own in directions]
     if len(made) == 1:
         return made[0]
-    return keras.layers.Bidirectional(
-        made[0], merge_mode=merge, backward_layer=made[1], dtype=directions[0].dtype.name
-    )
+    return keras.layers.Bidirectional(made[0], merge_mode=merge, backward_layer=made[1], dtype=directions[0].dtype.name)
 
 
 def _one_direction(keras: Any, layer: Recurrent, kind: Kind) -> Any:

@@ -445,7 +445,8 @@ class _Writer:
         attributes: dict[str, Any] = {"hidden_size": level[0].hidden_size, "direction": _direction(level)}
         attributes |= {name: value for name, value in self.kind.onnx.items() if value}
         functions = [
-            str(layer.options.get(option, default)) for layer in level
+            str(layer.options.get(option, default))
+            for layer in level
             for option, default in self.kind.functions.items()
         ]
         if functions != [*self.kind.functions.values()] * len(level):

@@ -328,9 +328,9 @@ class _Group:
         for names, directions in zip(suffixes, arrays, strict=True):
             for suffix, kinds in zip(names, directions, strict=True):
                 self._check_shapes(suffix, kinds, hidden, size)
-            made.append([
-                _layer(kinds, hidden, back, nonlinearity, dtype or wide) for back, kinds in enumerate(directions)
-            ])
+            made.append(
+                [_layer(kinds, hidden, back, nonlinearity, dtype or wide) for back, kinds in enumerate(directions)]
+            )
             size = hidden * len(directions)
         return made
 
@@ -385,9 +385,7 @@ class _Group:
                 raise ValueError(f"{self.prefix}{kind}{suffix}: expected shape {shapes[kind]}, got {array.shape}")
 
 
-def _layer(
-    arrays: dict[str, NDArray], hidden: int, back: int, nonlinearity: str | None, dtype: np.dtype
-) -> Recurrent:
+def _layer(arrays: dict[str, NDArray], hidden: int, back: int, nonlinearity: str | None, dtype: np.dtype) -> Recurrent:
     """Build one direction of one layer."""
     rows, size = arrays["weight_ih"].shape
     kind = _BY_GATES[rows // hidden]

@@ -143,16 +143,11 @@ class GradcheckResult:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         left = (0, 3, 6)
         lines = [
-            "  ".join(
-                c.ljust(w) if n in left else c.rjust(w)
-                for n, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
+            "  ".join(c.ljust(w) if n in left else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
             for row in cells
         ]
         lines = [line.rstrip() for line in lines]
-        return "\n".join(
-            [self.subject, "", *lines[:1], "-" * max(map(len, lines)), *lines[1:], "", self._verdict()]
-        )
+        return "\n".join([self.subject, "", *lines[:1], "-" * max(map(len, lines)), *lines[1:], "", self._verdict()])
 
     def _verdict(self) -> str:
         return self._found() if self.note is None else f"{self._found()}\nnote: {self.note}"
@@ -282,9 +277,7 @@ def gradcheck(
     if hasattr(subject, "loss"):
         problem = _NetworkProblem(subject, x, lengths, rng, y)
     elif y is not None:
-        raise ValueError(
-            "y: expected None, a layer has no classes of its own; give a network to check a loss with y"
-        )
+        raise ValueError("y: expected None, a layer has no classes of its own; give a network to check a loss with y")
     else:
         problem = _LayerProblem(subject, x, lengths, rng)
     rows = problem.compare(step, tolerance, max_entries)
@@ -316,9 +309,7 @@ def _in_float64(subject: Any) -> Any:
 class _Problem(ABC):
     """Arrays by name, the loss of their present values, and the analytic gradient of each."""
 
-    def __init__(
-        self, subject: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, subject: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator) -> None:
         self.subject = subject
         self.lengths = getattr(subject, "lengths", None) if lengths is None else lengths
         self.rng = rng
@@ -349,9 +340,7 @@ class _Problem(ABC):
             try:
                 self.gradients[name] = np.array(gradients[name])
             except KeyError:
-                raise ValueError(
-                    f"layer_or_network: expected a gradient of {name} from backward, got none"
-                ) from None
+                raise ValueError(f"layer_or_network: expected a gradient of {name} from backward, got none") from None
         self.gradients |= {name: np.array(gradient) for name, gradient in others.items()}
 
     @abstractmethod
@@ -394,9 +383,7 @@ class _Problem(ABC):
 class _LayerProblem(_Problem):
     """A layer or a stack with L = Σₜ rᵗ·hᵗ + Σₛ p_s·s_T, from random states."""
 
-    def __init__(
-        self, layer: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, layer: Any, x: ArrayLike | None, lengths: ArrayLike | None, rng: np.random.Generator) -> None:
         super().__init__(layer, x, lengths, rng)
         trace = layer.forward(self.x, lengths=self.lengths)
         last = {state: f"{state}_last" for state in layer.states}
@@ -406,9 +393,7 @@ class _LayerProblem(_Problem):
         scale = 1 / math.sqrt(trace.h.size)  # keeps L of order one, whatever the sizes
         names = {"h": "dh"} | {name: f"d{name}" for name in last.values()}
         self.seeds: dict[str, Any] = {name: _like(getattr(trace, name), rng.normal, 0, scale) for name in names}
-        gradients = layer.backward(
-            self._forward(), **{names[name]: seed for name, seed in self.seeds.items()}
-        )
+        gradients = layer.backward(self._forward(), **{names[name]: seed for name, seed in self.seeds.items()})
         self.arrays["x"] = self.x
         found = {"x": gradients.x}
         for name, state in self.state.items():
@@ -548,8 +533,7 @@ def _by_gates(
         gradient = gradients[name]
         if gradient.shape != array.shape:
             raise ValueError(
-                f"layer_or_network: expected a gradient of {name} with shape {array.shape},"
-                f" got {gradient.shape}"
+                f"layer_or_network: expected a gradient of {name} with shape {array.shape}, got {gradient.shape}"
             )
         if name not in gates:
             yield name, array, gradient
@@ -568,9 +552,7 @@ class _Differences:
         self.loss = loss
         self.here = loss()
         if not math.isfinite(self.here):
-            raise ValueError(
-                f"layer_or_network: expected a finite loss, got {self.here}; are its weights finite?"
-            )
+            raise ValueError(f"layer_or_network: expected a finite loss, got {self.here}; are its weights finite?")
         self.step = step
         self.tolerance = tolerance
         self.rounding = _ROUNDING * max(1.0, abs(self.here))

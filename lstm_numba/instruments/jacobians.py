@@ -411,11 +411,7 @@ class _Chain:
     def _order(self, times: Sequence[int]) -> dict[int, int]:
         """Map the place in the order of processing to the time, ascending, for times within the sequence."""
         last = self.length - 1
-        place = {
-            (last - time if self.reverse and time != _INITIAL else time): time
-            for time in times
-            if time <= last
-        }
+        place = {(last - time if self.reverse and time != _INITIAL else time): time for time in times if time <= last}
         return dict(sorted(place.items()))
 
     def _time(self, n: int) -> int:
@@ -430,9 +426,7 @@ class _Chain:
             return np.eye(self.Z)[:, number * self.H : (number + 1) * self.H]
         return self.slopes.own_state(number, self._time(m), self.b)  # cˢ also acts through hˢ
 
-    def jacobians(
-        self, ss: Sequence[int], ts: Sequence[int]
-    ) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
+    def jacobians(self, ss: Sequence[int], ts: Sequence[int]) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
         """Yield ([(s, t), …], (number, H, width)) for all pairs between which there is a path."""
         sources, targets = self._order(ss), self._order(ts)
         first, last = min(sources, default=0), max(targets, default=-2)

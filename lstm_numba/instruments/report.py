@@ -574,7 +574,7 @@ def _mark_distance(ax: Any, distance: int, direction: str) -> None:
     """Draw a dashed line along the distance from which on the mean is below 1 % of its largest value."""
     n = ax.images[0].get_array().shape[0]
     ends, near = (distance - 1, n - 0.5), (-0.5, n - distance)  # between the cells that lie d - 1 and d steps apart
-    for forward in ((True, False) if direction == "both" else (direction == "forward",)):
+    for forward in (True, False) if direction == "both" else (direction == "forward",):
         across, down = (ends, near) if forward else (near, ends)
         ax.plot(across, down, color="white", linewidth=2.6, gid="1 %")
         ax.plot(across, down, color="#222222", linewidth=1.3, linestyle=(0, (4, 3)), gid="1 %")

@@ -229,9 +229,7 @@ class CharacterModel(Learner):
                 raise ValueError("text: expected the text that training began with, got a different one")
         else:
             self._start(text, streams, window, optimizer, schedule, clip)
-        windows = Streams(
-            self.encode(text), self._fit_options["streams"], self._fit_options["window"], self.seed
-        )
+        windows = Streams(self.encode(text), self._fit_options["streams"], self._fit_options["window"], self.seed)
         evaluate = None if validation is None else lambda: (self.bits_per_character(validation),)
         return self._train(windows, evaluate, checkpoint, schedule, epochs=epochs, on_epoch=on_epoch, show=show)
 

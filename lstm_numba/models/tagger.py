@@ -282,12 +282,8 @@ class Tagger(Learner):
         if _checks.flag("resume", resume):
             options = self._continue(valid)
         else:
-            options = self._start(
-                sentences, valid, batch_size, batches_per_epoch, optimizer, schedule, clip, patience
-            )
-        batches = Batches(
-            *self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"]
-        )
+            options = self._start(sentences, valid, batch_size, batches_per_epoch, optimizer, schedule, clip, patience)
+        batches = Batches(*self._encode(sentences), options["batch_size"], self.seed, options["batches_per_epoch"])
         evaluate = None if valid is None else lambda: self.evaluate(valid)
         return self._train(batches, evaluate, checkpoint, schedule, epochs=epochs, on_epoch=on_epoch, show=show)
 

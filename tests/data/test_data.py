@@ -61,9 +61,7 @@ quick = settings(deadline=None, max_examples=60, derandomize=True)
 REAL = os.environ.get("LSTM_NUMBA_DATA")
 with_real_data = pytest.mark.skipif(not REAL, reason="LSTM_NUMBA_DATA is not set")
 
-LABELS = {"O"} | {
-    f"{part}-{kind}" for part in "BI" for kind in ("NEWSTYPE", "KEYWORDS", "SECTION", "PROVIDER")
-}
+LABELS = {"O"} | {f"{part}-{kind}" for part in "BI" for kind in ("NEWSTYPE", "KEYWORDS", "SECTION", "PROVIDER")}
 
 TWO = [
     TaggedSentence(["show", "me", "news"], ["O", "O", "B-NEWSTYPE"]),
@@ -77,9 +75,7 @@ def put(folder: Path, content: str | bytes, name: str = "data.txt") -> Path:
     return path
 
 
-def check_data_error(
-    error: pytest.ExceptionInfo[DataError], path: Path, line: int | None, *parts: str
-) -> None:
+def check_data_error(error: pytest.ExceptionInfo[DataError], path: Path, line: int | None, *parts: str) -> None:
     text = str(error.value)
     assert text.startswith(f"{path}, line {line}: "), text
     assert error.value.path == str(path)
@@ -152,9 +148,7 @@ def test_only_space_and_tab_part_fields_and_only_line_ends_part_lines(tmp_path: 
         ("\ufeff\n", None, 1, ["the file is empty"]),
     ],
 )
-def test_read_tagged_errors(
-    tmp_path: Path, content: str, separator: str | None, line: int, parts: list[str]
-) -> None:
+def test_read_tagged_errors(tmp_path: Path, content: str, separator: str | None, line: int, parts: list[str]) -> None:
     path = put(tmp_path, content)
     with pytest.raises(DataError) as error:
         read_tagged(path, separator=separator)
@@ -682,9 +676,7 @@ def test_vocabulary_bad_input() -> None:
         Vocabulary(["a", "a"])
     with pytest.raises(ValueError, match=r"at least one character"):
         Vocabulary([""])
-    with pytest.raises(
-        ValueError, match=r"expected preprocessed words \('<number>' with these options\), got '12'"
-    ):
+    with pytest.raises(ValueError, match=r"expected preprocessed words \('<number>' with these options\), got '12'"):
         Vocabulary(["12"])
     config = vocabulary.to_config()
     with pytest.raises(ValueError, match="config: expected the entries"):
@@ -806,8 +798,7 @@ def test_windows_of_five_as_in_2015() -> None:
 def test_windows_by_definition(ids: list[int], half: int, pad: int) -> None:
     size = 2 * half + 1
     expected = [
-        [ids[k + j - half] if 0 <= k + j - half < len(ids) else pad for j in range(size)]
-        for k in range(len(ids))
+        [ids[k + j - half] if 0 <= k + j - half < len(ids) else pad for j in range(size)] for k in range(len(ids))
     ]
     for cut in (windows, label_windows):
         result = cut(ids, size, pad)
@@ -1050,9 +1041,7 @@ def test_given_folder_comes_first(server: Server, tmp_path: Path, monkeypatch: p
     assert news_available(tmp_path / "elsewhere")
 
 
-def test_another_file_in_the_given_folder(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_file_in_the_given_folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(news.VARIABLE, str(tmp_path))
     path = put(tmp_path, QUERY_BYTES + b"\n", "news_tagged_data.txt")
     put(tmp_path, VECTOR_BYTES, "wordvecs.txt")
@@ -1122,9 +1111,7 @@ def test_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("offline")
 def test_download_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        DownloadError, match=r"LSTM_NUMBA_DATA is not set; not in the cache .*download=False"
-    ) as error:
+    with pytest.raises(DownloadError, match=r"LSTM_NUMBA_DATA is not set; not in the cache .*download=False") as error:
         load_news(download=False, cache_dir=tmp_path)
     check_advice(error, "news_tagged_data.txt")
     monkeypatch.setenv(news.VARIABLE, str(tmp_path / "typing error"))
@@ -1235,9 +1222,7 @@ def test_generated_words_and_lengths(generated: list[TaggedSentence]) -> None:
     lengths = [len(q.words) for q in generated]
     assert 9 < np.mean(lengths) < 13
     assert min(lengths) >= 1 and max(lengths) < 45
-    assert all(
-        word.isalnum() and word == word.lower() and word.isascii() for q in generated for word in q.words
-    )
+    assert all(word.isalnum() and word == word.lower() and word.isascii() for q in generated for word in q.words)
     assert any(word.isdecimal() for q in generated for word in q.words)
 
 

@@ -38,7 +38,9 @@ compiling._PackageCache.load_overload = counted
 """
 
 # What a process computes.
-RUN = COUNT + """
+RUN = (
+    COUNT
+    + """
 import json, sys
 import numpy as np
 import lstm_numba as ln
@@ -57,6 +59,7 @@ if "layers" in sys.argv:
     found["h"] = float(layer.forward(np.ones((1, 1, 1))).h[0, 0, 0])
 print(json.dumps(found | counts))
 """
+)
 RIGHT = {"tanh": np.tanh(0.5), "sgd": 0.75}
 LAYERS = {"db": 15.0, "h": np.tanh(0.5)}
 
@@ -72,8 +75,14 @@ def run(folder, *arguments, code=RUN, **variables):
     ours = ("NUMBA_", "XDG_", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment = kept | {"PYTHONDONTWRITEBYTECODE": "1"} | variables
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, env=environment, capture_output=True,
-                          text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
@@ -124,7 +133,9 @@ def leaky(a, h_prev, *, share=0.25):
     h = 0.5 * h_prev + share * a
     return h
 """
-RUN_CELL = COUNT + """
+RUN_CELL = (
+    COUNT
+    + """
 import json
 import sys
 from pathlib import Path
@@ -137,6 +148,7 @@ layer["U"], layer["W"] = [[8.0]], [[0.0]]
 h = layer.forward(np.ones((2, 1, 1)), np.ones((1, 1))).h
 print(json.dumps({"h": h.ravel().tolist()} | counts))
 """
+)
 
 
 @pytest.mark.slow
@@ -169,11 +181,16 @@ from lstm_numba.engine.compiling import jit
 def twice(x):
     return 2 * x
 """
-RUN_TINY = COUNT + """
+RUN_TINY = (
+    COUNT
+    + """
 import json
 import tiny
 print(json.dumps({"whole": tiny.twice(21), "half": tiny.twice(0.25)} | counts))
 """
+)
+
+
 def flipped(raw, place):
     """The same bytes with one other bit."""
     return raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :]

@@ -166,8 +166,13 @@ def test_every_cpu_s_tile_gives_the_same_numbers(cpu, tmp_path):
     name, features, dtype, tile = CPUS[cpu]
     variables = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE, dtype], env=os.environ | variables | {"PYTHONPATH": path},
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, dtype],
+        env=os.environ | variables | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["tile"] == tile

@@ -24,9 +24,7 @@ for call in (lambda: layer.forward(np.ones((3, 1, 2))), lambda: ln.Adam().step(n
 
 def run(*words):
     options = {"NUMBA_DISABLE_JIT": "1", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env=os.environ | options
-    )
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env=os.environ | options)
 
 
 def test_the_first_call_says_what_works_instead():

@@ -316,8 +316,10 @@ def test_options_that_do_not_fit_the_arrays_are_refused():
             ln.LSTM(3, 2, peepholes=False, cell_output="identity", seed=0),
             "cell_input='tanh' and cell_output='identity'",
         ),
-        (ln.Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", 3, 2, seed=0),
-         "cell: mine is a cell of your own; Keras has lstm, rnn, gru, gru_2014: make the layer"),
+        (
+            ln.Recurrent("def mine(a, h_prev):\n    h = 0.5 * h_prev + tanh(a)\n    return h", 3, 2, seed=0),
+            "cell: mine is a cell of your own; Keras has lstm, rnn, gru, gru_2014: make the layer",
+        ),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], h0=np.ones((1, 1, 2), np.float32)), "h0: Keras"),
         (ln.Stack.of([[ln.SimpleRNN(3, 2, seed=0)]], lengths=[2]), "lengths: Keras"),
         (
@@ -462,7 +464,8 @@ def test_masked_steps_are_lengths(keras, lengths):
     _, h, c = (
         keras.ops.convert_to_numpy(each)
         for each in theirs(
-            keras.ops.convert_to_tensor(np.ascontiguousarray(x.swapaxes(0, 1))), mask=keras.ops.convert_to_tensor(mask),
+            keras.ops.convert_to_tensor(np.ascontiguousarray(x.swapaxes(0, 1))),
+            mask=keras.ops.convert_to_tensor(mask),
             initial_state=[keras.ops.convert_to_tensor(each) for each in (h0, c0)],
         )
     )

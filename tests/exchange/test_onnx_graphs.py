@@ -1370,9 +1370,7 @@ def test_a_sequence_without_steps_equals_onnx_runtime(cell, bidirectional):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
     rng = np.random.default_rng(0)
     stack = Stack(I, (H,), cell=cell, bidirectional=bidirectional, seed=0)
-    states = {
-        f"{state}0": rng.standard_normal((1 + bidirectional, 3, H)).astype(np.float32) for state in stack.states
-    }
+    states = {f"{state}0": rng.standard_normal((1 + bidirectional, 3, H)).astype(np.float32) for state in stack.states}
     x = rng.standard_normal((T, 3, I)).astype(np.float32)
     stack = Stack.of(stack.layers, lengths=[T, 0, 2], **states)
     model = to_onnx(stack)

@@ -403,7 +403,8 @@ BAD = {
         r"^weight_hh_l0: expected shape \(4 H, H\) .*, got \(16, 5\)",
     ),
     "a flat weight_hh": (
-        lambda: changed("weight_hh_l0", np.zeros(64, np.float32)), r"^weight_hh_l0: expected shape .*got \(64,\)"
+        lambda: changed("weight_hh_l0", np.zeros(64, np.float32)),
+        r"^weight_hh_l0: expected shape .*got \(64,\)",
     ),
     "a wrong weight_ih": (
         lambda: changed("weight_ih_l0", np.zeros((12, 3), np.float32)),
@@ -413,9 +414,7 @@ BAD = {
         lambda: changed("weight_ih_l0", np.zeros((16, 0), np.float32)),
         r"^weight_ih_l0: expected shape \(16, I\), got \(16, 0\)",
     ),
-    "a number": (
-        lambda: changed("weight_ih_l0", np.float32(3)), r"^weight_ih_l0: expected shape \(16, I\), got \(\)"
-    ),
+    "a number": (lambda: changed("weight_ih_l0", np.float32(3)), r"^weight_ih_l0: expected shape \(16, I\), got \(\)"),
     "a wrong bias": (
         lambda: changed("bias_hh_l0", np.zeros((16, 1), np.float32)),
         r"^bias_hh_l0: expected shape \(16,\), got \(16, 1\)",
@@ -425,9 +424,7 @@ BAD = {
         r"^weight_hh_l1: expected shape \(16, 4\), got \(4, 4\)",
     ),
     "a larger layer above": (
-        lambda: lstm_arrays(layers=2) | {
-            name.replace("l0", "l1"): value for name, value in lstm_arrays(4, 5).items()
-        },
+        lambda: lstm_arrays(layers=2) | {name.replace("l0", "l1"): value for name, value in lstm_arrays(4, 5).items()},
         r"^weight_ih_l1: expected shape \(16, 4\), got \(20, 4\)",
     ),
     "an input of the wrong size above": (
@@ -438,9 +435,7 @@ BAD = {
         lambda: lstm_arrays() | {"weight_ih": np.zeros((16, 3), np.float32)},
         "^weight_ih: a cell's tensor beside a layer's, ",
     ),
-    "another tensor": (
-        lambda: lstm_arrays() | {"gamma_l0": np.zeros(4, np.float32)}, "^gamma_l0: .* no such tensor"
-    ),
+    "another tensor": (lambda: lstm_arrays() | {"gamma_l0": np.zeros(4, np.float32)}, "^gamma_l0: .* no such tensor"),
     "weight norm of old": (
         lambda: without("weight_hh_l0") | {"weight_hh_l0_g": np.zeros(1), "weight_hh_l0_v": np.zeros(1)},
         "^weight_hh_l0_g: .*remove_weight_norm",
@@ -466,14 +461,17 @@ BAD = {
         "^weight_ih_l0: expected float16, bfloat16, float32 or float64, got (complex64|C64)",
     ),
     "no simple net's function": (
-        lambda: lstm_arrays(rows=1), r"^nonlinearity: .*expected 'tanh' \(what nn.RNN has by default\) or 'relu'"
+        lambda: lstm_arrays(rows=1),
+        r"^nonlinearity: .*expected 'tanh' \(what nn.RNN has by default\) or 'relu'",
     ),
     "nothing of the kind": (
-        lambda: {"head.weight": np.zeros((2, 3))}, "^source: there are no weights .*; it holds 'head.weight'"
+        lambda: {"head.weight": np.zeros((2, 3))},
+        "^source: there are no weights .*; it holds 'head.weight'",
     ),
     "nothing": (dict, "^source: there are no weights"),
     "a checkpoint around it": (
-        lambda: {"epoch": 3, "state_dict": lstm_arrays()}, "^source: there are no weights .*under 'state_dict'"
+        lambda: {"epoch": 3, "state_dict": lstm_arrays()},
+        "^source: there are no weights .*under 'state_dict'",
     ),
 }
 
@@ -824,18 +822,18 @@ UNKNOWN_TO_TORCH = {
     "a cell of one's own": (lambda: ln.Recurrent(OWN, 2, 3), "cell: leaky is a cell of your own; torch has lstm"),
     "reverse": (lambda: ln.LSTM(2, 3, reverse=True), r"layers\[0\]: torch has a backward direction only beside"),
     "reverse in a stack": (
-        lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, reverse=True)]), r"layers\[1\]: torch has a backward direction"
+        lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, reverse=True)]),
+        r"layers\[1\]: torch has a backward direction",
     ),
     "sizes": (lambda: ln.Stack(2, (3, 4)), r"layers\[1\]: .*same hidden_size.*got 4 where layers\[0\] has 3"),
     "directions": (
         lambda: stack_of([ln.LSTM(2, 3), ln.LSTM(2, 3, reverse=True)], [ln.LSTM(6, 3)]),
         r"layers\[1\]: torch wants the same directions in every layer, got 1 where layers\[0\] has 2",
     ),
-    "biases": (
-        lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, bias=False)]), r"layers\[1\]: .*same bias.*got False"
-    ),
+    "biases": (lambda: stack_of([ln.LSTM(2, 3)], [ln.LSTM(3, 3, bias=False)]), r"layers\[1\]: .*same bias.*got False"),
     "peepholes": (
-        lambda: stack_of([ln.LSTM(2, 3, peepholes=False)], [ln.LSTM(3, 3)]), r"layers\[1\]: .*same peepholes.*got True"
+        lambda: stack_of([ln.LSTM(2, 3, peepholes=False)], [ln.LSTM(3, 3)]),
+        r"layers\[1\]: .*same peepholes.*got True",
     ),
     "functions": (
         lambda: stack_of([ln.SimpleRNN(2, 3)], [ln.SimpleRNN(3, 3, nonlinearity="relu")]),

@@ -266,9 +266,7 @@ def torch_states(layer, x, h0, c0=None):
     return torch, x, hs, cs
 
 
-@pytest.mark.parametrize(
-    "make, T, I, H", [(make_lstm, 12, 4, 8), (make_lstm, 5, 11, 3), (make_rnn, 12, 4, 8)]
-)
+@pytest.mark.parametrize("make, T, I, H", [(make_lstm, 12, 4, 8), (make_lstm, 5, 11, 3), (make_rnn, 12, 4, 8)])
 def test_equals_torch(make, T, I, H):
     layer, case = make(I, H), make_case(T, 1, I, H)
     torch, x, hs, cs = torch_states(layer, case.x, **state_of(layer, case))
@@ -437,9 +435,7 @@ def test_a_state_by_itself_is_the_identity():
     for kind in "hc":
         assert np.array_equal(jacobian(layer, case.x, 2, 2, of=kind, wrt=kind), np.eye(H))
         assert np.array_equal(np.diag(sensitivity(layer, case.x, of=kind, wrt=kind)), np.full(T, np.sqrt(H)))
-        assert np.array_equal(
-            np.diag(sensitivity(layer, case.x, of=kind, wrt=kind, norm="spectral")), np.ones(T)
-        )
+        assert np.array_equal(np.diag(sensitivity(layer, case.x, of=kind, wrt=kind, norm="spectral")), np.ones(T))
     assert not jacobian(layer, case.x, 2, 2, of="c", wrt="h").any()  # cᵗ comes before hᵗ
     trace = layer.forward(case.x)
     o, tanh = trace.o[2, 0], np.tanh(trace.c[2, 0])

@@ -24,7 +24,7 @@ from lstm_numba.models.character_model import CharacterModel
 from lstm_numba.models.tagger import Tagger
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.array([1.5, -0.0]), "n": np.arange(3)}
-CONFIG = {"text": "né 日本 \U0001f642 \"quoted\"\n", "number": 0.1, "list": [1, None, True], "nested": {"x": {}}}
+CONFIG = {"text": 'né 日本 \U0001f642 "quoted"\n', "number": 0.1, "list": [1, None, True], "nested": {"x": {}}}
 DATA = [(["a", "b", "7"], ["x", "y", "n"]), (["b", "C"], ["y", "x"])]
 
 
@@ -236,8 +236,10 @@ def test_a_training_s_checkpoint_survives_a_crash_while_the_next_is_written(tmp_
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
     loaded = Tagger.load(path)
     assert loaded.history["epoch"] == [1, 2]
-    assert np.array_equal(loaded.fit(DATA, epochs=5, resume=True, show=False).network.parameters().flat,
-                          Tagger((2,), embedding_size=2).fit(DATA, epochs=5, show=False).network.parameters().flat)
+    assert np.array_equal(
+        loaded.fit(DATA, epochs=5, resume=True, show=False).network.parameters().flat,
+        Tagger((2,), embedding_size=2).fit(DATA, epochs=5, show=False).network.parameters().flat,
+    )
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -433,8 +435,12 @@ def test_a_file_that_lacks_an_array(model):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda array: array[..., :-1].copy(), lambda array: np.zeros((3, *array.shape), array.dtype),
-     lambda array: array.ravel()[:1].copy(), lambda array: array.astype(np.int64)],
+    [
+        lambda array: array[..., :-1].copy(),
+        lambda array: np.zeros((3, *array.shape), array.dtype),
+        lambda array: array.ravel()[:1].copy(),
+        lambda array: array.astype(np.int64),
+    ],
     ids=["shorter", "another dimension", "one number", "whole numbers"],
 )
 def test_a_file_with_an_array_of_another_shape_or_type(model, change):

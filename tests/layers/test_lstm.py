@@ -1187,4 +1187,3 @@ def test_large_traces_are_the_same_as_small_ones_put_together():
             assert norm_error(getattr(whole, name)[:, lo : lo + 2], getattr(part, name).astype(float)) < 1e-5, name
         for name in ("x", "epsilon_h", "epsilon_c", *naive.DELTA_NAMES):
             assert norm_error(read(gradients, name)[:, lo : lo + 2], read(own, name).astype(float)) < 1e-4, name
-

@@ -60,8 +60,15 @@ def test_every_name_is_a_view():
 
 @pytest.mark.parametrize(
     ("name", "stack", "row"),
-    [("U_i", "U", 0), ("U_f", "U", 1), ("U_o", "U", 2), ("U_c", "U", 3), ("V_i", "V", 0), ("V_f", "V", 1),
-     ("V_o", "V", 2)],
+    [
+        ("U_i", "U", 0),
+        ("U_f", "U", 1),
+        ("U_o", "U", 2),
+        ("U_c", "U", 3),
+        ("V_i", "V", 0),
+        ("V_f", "V", 1),
+        ("V_o", "V", 2),
+    ],
 )
 def test_a_gate_s_part(name, stack, row):
     parameters = make()
@@ -72,8 +79,19 @@ def test_a_gate_s_part(name, stack, row):
     assert np.array_equal(part[name], part[stack][row])
 
 
-NO_NAMES = ["W", "layers.0.forward.V_c", "layers.0.forward.U_x", "layers.0.forward.U_", "layers.0.forward.U_if",
-            "layers.1.forward.W_f", "output.b_i", "output.S_i", "layers.0.forward", "", "_i"]
+NO_NAMES = [
+    "W",
+    "layers.0.forward.V_c",
+    "layers.0.forward.U_x",
+    "layers.0.forward.U_",
+    "layers.0.forward.U_if",
+    "layers.1.forward.W_f",
+    "output.b_i",
+    "output.S_i",
+    "layers.0.forward",
+    "",
+    "_i",
+]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -119,9 +137,15 @@ def test_assignment_copies_values():
 
 @pytest.mark.parametrize(
     ("error", "value"),
-    [(ValueError, np.zeros((4, 5))), (ValueError, 1.0), (ValueError, np.zeros(20)),
-     (TypeError, np.zeros((5, 4), complex)), (TypeError, np.full((5, 4), "x")), (TypeError, np.zeros((5, 4), bool)),
-     (TypeError, None)],
+    [
+        (ValueError, np.zeros((4, 5))),
+        (ValueError, 1.0),
+        (ValueError, np.zeros(20)),
+        (TypeError, np.zeros((5, 4), complex)),
+        (TypeError, np.full((5, 4), "x")),
+        (TypeError, np.zeros((5, 4), bool)),
+        (TypeError, None),
+    ],
 )
 def test_assignment_refuses(error, value):
     parameters = make()

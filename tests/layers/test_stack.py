@@ -462,8 +462,9 @@ def test_the_networks_layers_are_a_stack():
     assert np.shares_memory(stack.parameters().flat, network.parameters().flat)
     own = Stack(I, (3, 2), bidirectional=True, dtype=np.float64, seed=0)
     assert {name: array.shape for name, array in own.parameters().items()} == stack.parameters().shapes
-    assert np.array_equal(own["layers.0.backward.U"], Network(I, 3, (3, 2), dtype=np.float64, seed=0)
-                          ["layers.0.backward.U"])
+    assert np.array_equal(
+        own["layers.0.backward.U"], Network(I, 3, (3, 2), dtype=np.float64, seed=0)["layers.0.backward.U"]
+    )
 
 
 @pytest.mark.parametrize("layer", [LSTM(2, 3, seed=0), LSTM(2, 3, reverse=True, seed=0), SimpleRNN(2, 3, seed=0)])
@@ -673,9 +674,14 @@ def test_memory_is_that_of_the_arrays(name, lean):
 def test_names_and_sizes():
     stack = Stack(5, (3, 2), bidirectional=(True, False), seed=0)
     assert stack.parameters().shapes == {
-        **{f"layers.0.{d}.{k}": s for d in ("forward", "backward")
-           for k, s in (("U", (4, 3, 5)), ("W", (4, 3, 3)), ("V", (3, 3)), ("b", (4, 3)))},
-        "layers.1.forward.U": (4, 2, 6), "layers.1.forward.W": (4, 2, 2), "layers.1.forward.V": (3, 2),
+        **{
+            f"layers.0.{d}.{k}": s
+            for d in ("forward", "backward")
+            for k, s in (("U", (4, 3, 5)), ("W", (4, 3, 3)), ("V", (3, 3)), ("b", (4, 3)))
+        },
+        "layers.1.forward.U": (4, 2, 6),
+        "layers.1.forward.W": (4, 2, 2),
+        "layers.1.forward.V": (3, 2),
         "layers.1.forward.b": (4, 2),
     }
     assert (stack.input_size, stack.output_size, stack.hidden_sizes) == (5, 2, (3, 2))
@@ -757,8 +763,16 @@ def damaged(what, arrays, config):
     return arrays, config
 
 
-DAMAGES = ["a parameter is missing", "another shape", "another dtype", "half a state", "layers that don't fit",
-           "no layers", "an unknown option", "an unknown cell"]
+DAMAGES = [
+    "a parameter is missing",
+    "another shape",
+    "another dtype",
+    "half a state",
+    "layers that don't fit",
+    "no layers",
+    "an unknown option",
+    "an unknown cell",
+]
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -826,7 +840,8 @@ BAD_LAYERS = {
     "something else": (TypeError, r"^layers\[0\]: expected a recurrent layer, got str", [["lstm"]]),
     "two kinds": (ValueError, r"^layers\[1\]: expected cells of one kind", [[lstm()], [SimpleRNN(3, 3)]]),
     "two cells of one name": (
-        ValueError, r"^layers\[1\]: expected cells of one kind, mine, got another cell of that name",
+        ValueError,
+        r"^layers\[1\]: expected cells of one kind, mine, got another cell of that name",
         [[Recurrent(MINE, 2, 3)], [Recurrent(MINE.replace("0.5", "0.25"), 3, 3)]],
     ),
     "two dtypes": (ValueError, r"^layers\[1\]: .*dtype float32", [[lstm()], [lstm(3, dtype=np.float64)]]),
@@ -865,10 +880,14 @@ def test_forward_refuses_states(what):
 
 def test_of_refuses_states_and_lengths():
     layers = make("two layers").layers
-    for error, name, value in ((ValueError, "h0", np.zeros((3, 1, 3))), (ValueError, "c0", np.full((2, 1, 3), np.inf)),
-                               (ValueError, "h0", [np.zeros((2, 3)), np.zeros((4, 3))]),
-                               (ValueError, "lengths", [-1, 1]), (TypeError, "lengths", [1.5]),
-                               (ValueError, "lengths", [])):
+    for error, name, value in (
+        (ValueError, "h0", np.zeros((3, 1, 3))),
+        (ValueError, "c0", np.full((2, 1, 3), np.inf)),
+        (ValueError, "h0", [np.zeros((2, 3)), np.zeros((4, 3))]),
+        (ValueError, "lengths", [-1, 1]),
+        (TypeError, "lengths", [1.5]),
+        (ValueError, "lengths", []),
+    ):
         with pytest.raises(error, match=f"^{name}"):
             Stack.of(layers, **{name: value})
     with pytest.raises(ValueError, match=r"^h0: expected a list of arrays"):
@@ -901,8 +920,12 @@ def test_a_file_holds_the_forward_step_and_the_backward_step_is_derived(tmp_path
 
 def test_forward_refuses_input():
     stack = make()
-    for error, x in ((ValueError, np.zeros((T, I))), (ValueError, np.zeros((T, B, I + 1))),
-                     (TypeError, np.zeros((T, B, I), int)), (ValueError, np.full((T, B, I), np.nan))):
+    for error, x in (
+        (ValueError, np.zeros((T, I))),
+        (ValueError, np.zeros((T, B, I + 1))),
+        (TypeError, np.zeros((T, B, I), int)),
+        (ValueError, np.full((T, B, I), np.nan)),
+    ):
         with pytest.raises(error, match=r"^x: expected"):
             stack.forward(x)
     with pytest.raises(ValueError, match=r"^lengths: expected numbers of at least 0, got -1"):

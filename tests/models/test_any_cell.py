@@ -20,14 +20,14 @@ from lstm_numba.models.tagger import Tagger
 from lstm_numba.models.training import DivergedError
 
 # A cell of one's own: its state c comes in second, and its input gate is what the forget gate leaves.
-COUPLED = '''
+COUPLED = """
 def coupled(a_f, a_g, h_prev, c_prev, v_f):
     f = sigmoid(a_f + v_f * c_prev)
     g = tanh(a_g)
     c = f * c_prev + (1 - f) * g
     h = tanh(c)
     return h, c
-'''
+"""
 CELLS = {"gru": "gru", "second product": "gru_2014", "own text": COUPLED, "simple": "rnn"}
 each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 NEWS = generate_news(24, seed=1)
@@ -39,8 +39,11 @@ FIT_TEXT = {"streams": 4, "window": 10, "show": False}
 
 def network(cell, **options):
     embedding = Embedding(np.random.default_rng(0).normal(size=(7, 2)), 6, 3)
-    return Network(None, 3, **{"hidden_sizes": (4, 3), "embedding": embedding, "cell": cell, "dtype": np.float64,
-                               "seed": 2} | options)
+    return Network(
+        None,
+        3,
+        **{"hidden_sizes": (4, 3), "embedding": embedding, "cell": cell, "dtype": np.float64, "seed": 2} | options,
+    )
 
 
 def tagger(cell, **options):
@@ -327,8 +330,15 @@ def test_streams_need_a_window():
 
 def test_the_history_s_columns():
     own = tagger("gru").fit(NEWS, NEWS, epochs=1, **FIT_TAGGER)
-    assert list(own.history) == ["epoch", "loss", "accuracy", "learning_rate", "clipped", "seconds",
-                                 *Batches.validation]
+    assert list(own.history) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "clipped",
+        "seconds",
+        *Batches.validation,
+    ]
     model = characters("gru").fit(TEXT, TEXT, epochs=1, **FIT_TEXT)
     assert list(model.history) == ["epoch", "bits", "learning_rate", "clipped", "seconds", *Streams.validation]
 

@@ -194,8 +194,14 @@ def test_equals_the_twin(name, lengths):
     expected = naive_network.forward(net.parameters(), x, lengths=lengths, **forward)
     for number, runs in enumerate(expected["runs"]):
         for own, run in zip(trace.layers[number], runs.values(), strict=True):
-            worst({f"{number} {array}": norm_error(getattr(own, array), run[array]) for array in ("a", "h")
-                   if array in run}, 1e-12)
+            worst(
+                {
+                    f"{number} {array}": norm_error(getattr(own, array), run[array])
+                    for array in ("a", "h")
+                    if array in run
+                },
+                1e-12,
+            )
     counts = naive_network.counted(np.zeros((T, B), int), "all", lengths)
     assert norm_error(trace.logits[counts], expected["logits"][counts]) <= 1e-12
     assert norm_error(trace.probabilities[counts], expected["p"][counts]) <= 1e-12
@@ -203,17 +209,32 @@ def test_equals_the_twin(name, lengths):
         naive_network.loss(net.parameters(), expected, y, lengths=lengths, **of_loss), rel=1e-13
     )
     grads = net.backward(trace, y)
-    check({**grads, "x": grads.x},
-          naive_network.backward(net.parameters(), expected, y, lengths=lengths, **forward, **of_loss), 1e-12)
+    check(
+        {**grads, "x": grads.x},
+        naive_network.backward(net.parameters(), expected, y, lengths=lengths, **forward, **of_loss),
+        1e-12,
+    )
 
 
 def check_any_network(sizes, shape, merge, cell, loss, decay, flags, seed):
     """A network of any shape: logits, loss, gradients and second derivatives of the twin."""
     (length, sequences, inputs), (bias, peepholes, output_bias, with_lengths) = shape, flags
     options = {"peepholes": peepholes} if cell == "lstm" else {}
-    net = Network(inputs, C, [units for units, _ in sizes], bidirectional=[both for _, both in sizes], merge=merge,
-                  cell=cell, loss=loss, weight_decay=decay, bias=bias, output_bias=output_bias, dtype=np.float64,
-                  seed=0, **options)
+    net = Network(
+        inputs,
+        C,
+        [units for units, _ in sizes],
+        bidirectional=[both for _, both in sizes],
+        merge=merge,
+        cell=cell,
+        loss=loss,
+        weight_decay=decay,
+        bias=bias,
+        output_bias=output_bias,
+        dtype=np.float64,
+        seed=0,
+        **options,
+    )
     rng = np.random.default_rng(seed)
     net.parameters().flat[:] = 0.6 * rng.standard_normal(net.parameters().flat.size)
     x, y = rng.standard_normal((length, sequences, inputs)), rng.integers(-1, C, (length, sequences))
@@ -239,9 +260,16 @@ def test_equals_the_twin_at_any_shape_and_option():
     shape = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 6))
 
     @settings(max_examples=40, deadline=None, derandomize=True)
-    @given(sizes, shape, st.sampled_from(["concat", "sum"]), st.sampled_from(["lstm", "lstm", "rnn"]),
-           st.sampled_from(["all", "last", "middle"]), st.sampled_from([0.0, 0.3]),
-           st.tuples(*[st.booleans()] * 4), st.integers(0, 100))
+    @given(
+        sizes,
+        shape,
+        st.sampled_from(["concat", "sum"]),
+        st.sampled_from(["lstm", "lstm", "rnn"]),
+        st.sampled_from(["all", "last", "middle"]),
+        st.sampled_from([0.0, 0.3]),
+        st.tuples(*[st.booleans()] * 4),
+        st.integers(0, 100),
+    )
     def check(sizes, shape, merge, cell, loss, decay, flags, seed):
         check_any_network(sizes, shape, merge, cell, loss, decay, flags, seed)
 
@@ -257,8 +285,9 @@ def test_second_derivatives_equal_the_twin(name, lengths, start):
     forward, of_loss = twin_options(net)
     expected = naive_network.forward(net.parameters(), x, lengths=lengths, **forward)
     seconds = net.second_derivatives(net.forward(x, lengths), y, start)
-    want = naive_network.backward(net.parameters(), expected, y, lengths=lengths, squared=True, start=start,
-                                  **forward, **of_loss)
+    want = naive_network.backward(
+        net.parameters(), expected, y, lengths=lengths, squared=True, start=start, **forward, **of_loss
+    )
     want.pop("x")
     check(seconds, want, 1e-12)
     assert all((array >= 0).all() for array in seconds.values())
@@ -347,8 +376,9 @@ def dropped_twin(net, x, y, lengths, first, second, top):
         below = 0
         halves = np.split(e2, 2, axis=2) if l or net.merge == "concat" else [e2, e2]
         for half, d in zip(halves, naive_network.DIRECTIONS, strict=True):
-            result = naive.lstm_backward_squared(own[l, d], z[l], runs[l, d], half, reverse=d == "backward",
-                                                 lengths=lengths, x_squared=x_squared[l])
+            result = naive.lstm_backward_squared(
+                own[l, d], z[l], runs[l, d], half, reverse=d == "backward", lengths=lengths, x_squared=x_squared[l]
+            )
             grads |= {f"layers.{l}.{d}.{name}": result[name] for name in own[l, d]}
             below = below + result["x"]
         e2 = below * second**2 if l else None
@@ -495,8 +525,12 @@ def test_a_stack_without_peepholes_equals_torch(lengths, bias):
         if bias:
             output.bias.copy_(torch.tensor(net["output.b"]))
     target = np.where(naive_network.counted(y, "all", lengths), y, -1)
-    loss = torch.nn.functional.cross_entropy(output(z).reshape(-1, C), torch.tensor(target.reshape(-1)),
-                                             ignore_index=-1, reduction="sum") / 3
+    loss = (
+        torch.nn.functional.cross_entropy(
+            output(z).reshape(-1, C), torch.tensor(target.reshape(-1)), ignore_index=-1, reduction="sum"
+        )
+        / 3
+    )
     loss.backward()
     trace = net.forward(x, lengths)
     assert net.loss(trace, y) == pytest.approx(loss.item(), rel=1e-12)
@@ -731,10 +765,17 @@ def test_one_and_two_threads_give_the_same_bits(dtype):
 def test_names_and_shapes():
     net = Network(5, 4, (3, 2), bidirectional=(True, False), embedding=None, seed=0)
     assert {name: array.shape for name, array in net.parameters().items()} == {
-        **{f"layers.0.{d}.{k}": s for d in BOTH for k, s in (("U", (4, 3, 5)), ("W", (4, 3, 3)), ("V", (3, 3)),
-                                                              ("b", (4, 3)))},
-        "layers.1.forward.U": (4, 2, 6), "layers.1.forward.W": (4, 2, 2), "layers.1.forward.V": (3, 2),
-        "layers.1.forward.b": (4, 2), "output.S": (4, 2), "output.b": (4,),
+        **{
+            f"layers.0.{d}.{k}": s
+            for d in BOTH
+            for k, s in (("U", (4, 3, 5)), ("W", (4, 3, 3)), ("V", (3, 3)), ("b", (4, 3)))
+        },
+        "layers.1.forward.U": (4, 2, 6),
+        "layers.1.forward.W": (4, 2, 2),
+        "layers.1.forward.V": (3, 2),
+        "layers.1.forward.b": (4, 2),
+        "output.S": (4, 2),
+        "output.b": (4,),
     }
     assert Network(5, 4, (3, 2), merge="sum", seed=0)["layers.1.forward.U"].shape == (4, 2, 3)
     assert Network(5, 4, (3, 2), merge="sum", seed=0)["output.S"].shape == (4, 4)
@@ -780,8 +821,16 @@ def test_config_is_json_and_makes_the_same_network(name):
 
 
 def test_config_is_json_where_numpy_numbers_were_given():
-    net = Network(np.int64(I), np.int32(C), (np.int64(3),), forget_bias=np.float32(0.5), peepholes=np.bool_(False),
-                  dropout=np.float32(0.5), weight_decay=np.array([0.1, 0.2]), seed=0)
+    net = Network(
+        np.int64(I),
+        np.int32(C),
+        (np.int64(3),),
+        forget_bias=np.float32(0.5),
+        peepholes=np.bool_(False),
+        dropout=np.float32(0.5),
+        weight_decay=np.array([0.1, 0.2]),
+        seed=0,
+    )
     assert json.loads(json.dumps(net.config()))["forget_bias"] == 0.5
 
 

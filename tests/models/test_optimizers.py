@@ -120,8 +120,12 @@ def test_adam_equals_torch(settings):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     theta, gradients, seconds = problem(30)
     parameter = torch.nn.Parameter(torch.tensor(theta))
-    theirs = torch.optim.Adam([parameter], lr=0.05, betas=(settings.get("beta1", 0.9), settings.get("beta2", 0.999)),
-                              eps=settings.get("epsilon", 1e-8))
+    theirs = torch.optim.Adam(
+        [parameter],
+        lr=0.05,
+        betas=(settings.get("beta1", 0.9), settings.get("beta2", 0.999)),
+        eps=settings.get("epsilon", 1e-8),
+    )
     for got, G in zip(run(Adam(0.05, **settings), theta, gradients, seconds), gradients, strict=True):
         parameter.grad = torch.tensor(G)
         theirs.step()

@@ -47,8 +47,15 @@ MODES = {
     "stack, sum": {"hidden_sizes": (5, 4), "merge": "sum", "bidirectional": (True, False), "dropout": 0.2},
     "last": {"loss": "last", "weight_decay": (0.1, 0.2)},
     "middle of a window": {"loss": "middle", "window": 3},
-    "options of cells": {"peepholes": False, "forget_bias": 0.5, "gate": "tanh", "cell_input": "sigmoid",
-                         "cell_output": "identity", "output_bias": False, "init": "orthogonal"},
+    "options of cells": {
+        "peepholes": False,
+        "forget_bias": 0.5,
+        "gate": "tanh",
+        "cell_input": "sigmoid",
+        "cell_output": "identity",
+        "output_bias": False,
+        "init": "orthogonal",
+    },
     "float64": {"dtype": np.float64, "input_dropout": 0.3, "init": "uniform"},
 }
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -292,8 +299,9 @@ def test_a_file_brings_back_every_bit(mode, training_state, tmp_path):
     for name, array in tagger.network.parameters().items():
         other = loaded.network[name]
         assert other.dtype == array.dtype and np.array_equal(other, array), name
-    assert all(np.array_equal(a, b) for a, b in
-               zip(loaded.predict_proba(WORDS), tagger.predict_proba(WORDS), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(loaded.predict_proba(WORDS), tagger.predict_proba(WORDS), strict=True)
+    )
     assert loaded.evaluate(TEST) == tagger.evaluate(TEST)
     assert loaded.predict([["okapi", "1234", "The"]]) == tagger.predict([["okapi", "1234", "The"]])
     other = tmp_path / "again.safetensors"
@@ -334,10 +342,26 @@ def test_configuration_vocabulary_and_labels_are_in_the_file_s_metadata(tmp_path
 
 def test_numpy_numbers_in_options_can_be_written(tmp_path):
     path = tmp_path / "model.safetensors"
-    tagger = Tagger(np.array([4]), window=np.int64(3), embedding_size=np.int32(2), forget_bias=np.float32(0.5),
-                    dropout=np.float64(0.25), min_count=np.int64(1), peepholes=np.bool_(True), seed=np.int64(1))
-    tagger.fit(TRAIN, epochs=np.int64(1), batch_size=np.int64(8), batches_per_epoch=np.int64(2),
-               optimizer=SGD(np.float32(0.5)), clip=np.float32(1), checkpoint=path, show=False)
+    tagger = Tagger(
+        np.array([4]),
+        window=np.int64(3),
+        embedding_size=np.int32(2),
+        forget_bias=np.float32(0.5),
+        dropout=np.float64(0.25),
+        min_count=np.int64(1),
+        peepholes=np.bool_(True),
+        seed=np.int64(1),
+    )
+    tagger.fit(
+        TRAIN,
+        epochs=np.int64(1),
+        batch_size=np.int64(8),
+        batches_per_epoch=np.int64(2),
+        optimizer=SGD(np.float32(0.5)),
+        clip=np.float32(1),
+        checkpoint=path,
+        show=False,
+    )
     assert state(Tagger.load(path)) == state(tagger)
 
 
@@ -450,8 +474,11 @@ def test_predict_refuses(what, mode):
 
 
 BAD_PAIRS = {
-    "a label outside the set": (ValueError, r"sentences\[1\]\.labels\[1\].*'tone'",
-                                [(["a"], [TRAIN[0].labels[0]]), (["a", "b"], [TRAIN[0].labels[0], "tone"])]),
+    "a label outside the set": (
+        ValueError,
+        r"sentences\[1\]\.labels\[1\].*'tone'",
+        [(["a"], [TRAIN[0].labels[0]]), (["a", "b"], [TRAIN[0].labels[0], "tone"])],
+    ),
     "the padding's label": (ValueError, "<pad>", [(["a"], ["<pad>"])]),
     "unequal": (ValueError, r"sentences\[0\].*1 words, 2 labels", [(["a"], ["x", "y"])]),
     "nothing": (ValueError, "sentences", []),

@@ -114,8 +114,16 @@ def test_batches_that_cannot_be(argument, arguments):
 def test_history_has_a_row_for_each_epoch():
     rows = []
     tagger = make().fit(TRAIN, VALID, epochs=3, batch_size=6, on_epoch=lambda row: rows.append(dict(row)), show=False)
-    assert list(tagger.history) == ["epoch", "loss", "accuracy", "learning_rate", "clipped", "seconds",
-                                    "validation_loss", "validation_accuracy"]
+    assert list(tagger.history) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "clipped",
+        "seconds",
+        "validation_loss",
+        "validation_accuracy",
+    ]
     assert tagger.history["epoch"] == [1, 2, 3]
     assert [dict(zip(tagger.history, row, strict=True)) for row in zip(*tagger.history.values(), strict=True)] == rows
     assert tagger.history["learning_rate"] == [1e-3] * 3 and tagger.history["clipped"] == [0] * 3
@@ -183,8 +191,10 @@ def test_clipping_counts_only_the_steps_on_which_it_acted():
 @pytest.mark.parametrize("optimizer", [Adam, SGD, Rule2015])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(optimizer):
     options = {"dropout": 0.3, "input_dropout": 0.2, "word_dropout": 0.1}
-    fits = [make(seed, **options).fit(TRAIN, VALID, epochs=2, batch_size=6, optimizer=optimizer(), show=False)
-            for seed in (3, 3, 4)]
+    fits = [
+        make(seed, **options).fit(TRAIN, VALID, epochs=2, batch_size=6, optimizer=optimizer(), show=False)
+        for seed in (3, 3, 4)
+    ]
     assert np.array_equal(flat(fits[0]), flat(fits[1]))
     assert not np.array_equal(flat(fits[0]), flat(fits[2]))
     assert without_seconds(fits[0]) == without_seconds(fits[1])
@@ -255,8 +265,17 @@ def test_dropout_is_drawn_anew_at_every_step(monkeypatch):
     assert len(masks) == 12 and len(set(masks)) == 12
 
 
-MEMORISABLE = [TaggedSentence(list(words), list(labels)) for words, labels in
-               [("abcd", "xyzx"), ("dcba", "yyzz"), ("aabb", "zxzx"), ("bca", "xxy"), ("d", "y"), ("caddb", "zzxyx")]]
+MEMORISABLE = [
+    TaggedSentence(list(words), list(labels))
+    for words, labels in [
+        ("abcd", "xyzx"),
+        ("dcba", "yyzz"),
+        ("aabb", "zxzx"),
+        ("bca", "xxy"),
+        ("d", "y"),
+        ("caddb", "zzxyx"),
+    ]
+]
 
 
 @pytest.mark.parametrize(
@@ -323,8 +342,12 @@ def test_after_ctrl_c_the_weights_are_those_of_that_moment(interrupt):
 
 @pytest.mark.parametrize(
     ("patience", "values", "epochs", "best"),
-    [(1, (0.5, 0.5), 2, 1), (2, (0.5, 0.7, 0.6, 0.7, 0.9), 4, 2), (2, (0.1, 0.1, 0.2, 0.2, 0.3, 0.0, 0.0), 7, 5),
-     (9, (0.5,) * 7, 7, 1)],
+    [
+        (1, (0.5, 0.5), 2, 1),
+        (2, (0.5, 0.7, 0.6, 0.7, 0.9), 4, 2),
+        (2, (0.1, 0.1, 0.2, 0.2, 0.3, 0.0, 0.0), 7, 5),
+        (9, (0.5,) * 7, 7, 1),
+    ],
 )
 def test_training_stops_when_validation_does_not_grow(patience, values, epochs, best):
     evaluate, network = scores(*values), small_network()
@@ -368,8 +391,13 @@ def same_training(one, other):
     assert np.array_equal(flat(one), flat(other))
     assert without_seconds(one) == without_seconds(other)
     a, b = one._progress, other._progress
-    assert (a.epoch, a.step, a.best_epoch, a.best_score, a.stopped) == (b.epoch, b.step, b.best_epoch, b.best_score,
-                                                                        b.stopped)
+    assert (a.epoch, a.step, a.best_epoch, a.best_score, a.stopped) == (
+        b.epoch,
+        b.step,
+        b.best_epoch,
+        b.best_score,
+        b.stopped,
+    )
     for name in ("current", "best"):
         assert (getattr(a, name) is None) == (getattr(b, name) is None)
         assert getattr(a, name) is None or np.array_equal(getattr(a, name), getattr(b, name))
@@ -402,14 +430,22 @@ def interrupt(monkeypatch):
 
 
 SETTINGS = {
-    "adam": ({"dropout": 0.3, "input_dropout": 0.2, "word_dropout": 0.2},
-             {"optimizer": Adam(0.02), "schedule": "linear", "clip": 1.0}, VALID),
-    "sgd": ({"hidden_sizes": (5, 4), "merge": "sum", "dropout": 0.2, "weight_decay": 1e-3},
-            {"optimizer": SGD(0.1, 0.8), "schedule": "cosine"}, VALID),
-    "2015": ({"window": 5, "one_hot": True, "bias": False, "output_bias": False, "init": "uniform"},
-             {"optimizer": Rule2015(switch=7), "batches_per_epoch": STEPS}, None),
-    "float64": ({"cell": "rnn", "dtype": np.float64, "dropout": 0.5},
-                {"optimizer": Adam(0.01), "patience": 3}, VALID),
+    "adam": (
+        {"dropout": 0.3, "input_dropout": 0.2, "word_dropout": 0.2},
+        {"optimizer": Adam(0.02), "schedule": "linear", "clip": 1.0},
+        VALID,
+    ),
+    "sgd": (
+        {"hidden_sizes": (5, 4), "merge": "sum", "dropout": 0.2, "weight_decay": 1e-3},
+        {"optimizer": SGD(0.1, 0.8), "schedule": "cosine"},
+        VALID,
+    ),
+    "2015": (
+        {"window": 5, "one_hot": True, "bias": False, "output_bias": False, "init": "uniform"},
+        {"optimizer": Rule2015(switch=7), "batches_per_epoch": STEPS},
+        None,
+    ),
+    "float64": ({"cell": "rnn", "dtype": np.float64, "dropout": 0.5}, {"optimizer": Adam(0.01), "patience": 3}, VALID),
 }
 PLACES = {"second step": (0, 1), "in an epoch": (1, 2), "last step of an epoch": (1, STEPS - 1), "last epoch": (3, 1)}
 each_setting = pytest.mark.parametrize("name", SETTINGS)
@@ -476,8 +512,7 @@ def test_ctrl_c_in_the_first_step_of_a_resumption_changes_nothing(name, interrup
 def test_ctrl_c_between_epochs(name, tmp_path):
     """In a callback: the epoch is complete, the next doesn't begin."""
     straight, path = fit(name), tmp_path / "model.safetensors"
-    stopped = fit(name, checkpoint=path,
-                  on_epoch=lambda row: row["epoch"] == 2 and os.kill(os.getpid(), signal.SIGINT))
+    stopped = fit(name, checkpoint=path, on_epoch=lambda row: row["epoch"] == 2 and os.kill(os.getpid(), signal.SIGINT))
     assert stopped.stopped == "interrupted" and stopped.history["epoch"] == [1, 2]
     assert (stopped._progress.epoch, stopped._progress.step) == (2, 0)
     same_training(go_on(name, Tagger.load(path)), straight)
@@ -711,8 +746,9 @@ def test_the_array_in_which_it_begins_comes_before_those_it_spreads_to():
 
 def test_logits_that_overflow():
     tagger = make()
-    error = diverged(tagger, on_epoch=plant_values(tagger, 1, output__S=3e38, layers__0__forward__b=9,
-                                                   layers__0__backward__b=9))
+    error = diverged(
+        tagger, on_epoch=plant_values(tagger, 1, output__S=3e38, layers__0__forward__b=9, layers__0__backward__b=9)
+    )
     assert (error.epoch, error.step, error.layer, error.array) == (2, 1, "output", "logits")
 
 

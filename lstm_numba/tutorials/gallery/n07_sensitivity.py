@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NOTEBOOK = "07_sensitivity.ipynb"
 KINDS = {"rnn": "simple net", "lstm": "LSTM"}
-FARTHEST, AVERAGED = 12, 60  # words back, and queries to average over
+FARTHEST, AVERAGED = 12, 60  # words later, and queries to average over
 
 
 @cache
@@ -96,13 +96,13 @@ def training_shortens_memory() -> Drawn:
         ylabel="share of the sensitivity\nto the word itself",
         title="Training shortens the memory",
     )
-    ax.set(xlabel="how many words back")
+    ax.set(xlabel="how many words later")
     ax.set_xticks(range(1, FARTHEST + 2, 2), range(0, FARTHEST + 1, 2))
     ends = ", ".join(f"{name} {share[-1]:.2g}" for name, share in kept.items())
     return (
         ax.figure,
         f"Share of the sensitivity to a word that is left some words later, median over {AVERAGED} queries, on a"
-        f" logarithmic scale. {FARTHEST} words back: {ends}.",
+        f" logarithmic scale. {FARTHEST} words later: {ends}.",
         "The tags of news queries depend on near words. In training both nets learn to forget the rest, the simple net"
         " more than the LSTM.",
     )
