@@ -17,8 +17,8 @@ def memory_block() -> Drawn:
     """Draw the diagram of the block."""
     return (
         plots.memory_block().figure.figure,
-        "Diagram of the LSTM memory block. The input and the previous output reach the cell input and three gates by full"
-        " connections, drawn as thick arrows. The last state, multiplied by the forget gate, and the squashed cell"
+        "Diagram of the LSTM memory block. The input and the previous output reach the cell input and three gates by"
+        " full connections, drawn as thick arrows. The last state, multiplied by the forget gate, and the squashed cell"
         " input, multiplied by the input gate, are added to the new state. Dashed peepholes lead from the"
         " cell to the gates: from the last state to the input and forget gates, from the new state to the output gate.",
         "Follow the thin arrows from the left: what comes in is squashed, multiplied by the input gate and added"
