@@ -253,9 +253,11 @@ def _claim(study: Study, folder: Path) -> None:
                 raise ValueError(f"folder: expected that of the same study, but {folder} holds one with other {name}")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    # An earlier beginning of a study may have been killed just here.
+    others = [each.name for each in folder.iterdir() if not each.name.startswith(".study.json.")]
+    if others and (others != ["runs"] or any((folder / "runs").iterdir())):
         raise ValueError(f"folder: expected a new one, an empty one or that of a study, but {folder} holds other files")
-    (folder / "runs").mkdir()
+    (folder / "runs").mkdir(exist_ok=True)
     write_whole(folder / "study.json", described.encode())
 
 

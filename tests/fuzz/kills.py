@@ -7,6 +7,7 @@ are whole, and what it said is what it did; in the end they hold the same bits a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -107,8 +108,32 @@ class Looking:
         return sorted(file for file in self.folder.glob("look/*") if not file.name.startswith("."))
 
 
+class Studying:
+    """``study``, which keeps each finished run and continues with the rest."""
+
+    name = "study"
+    words = ("parity", "--set", "length=3", "--cells", "rnn,lstm", "--seeds", "4", "--sequences", "1600", "--quiet")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.study = folder, folder / "parity"
+
+    def command(self) -> list[str]:
+        """Return what to run next: the study, or what is left of it."""
+        if (self.study / "study.json").exists():
+            return ["study", "--resume", self.study.name, "--quiet"]
+        return ["study", *self.words, "-o", self.study.name]
+
+    def check(self, end: Stopped) -> None:
+        for file in (self.study / "runs").glob("[!.]*"):
+            require("seed" in json.loads(file.read_text()), f"{file.name} is no row")
+
+    def result(self) -> bytes:
+        rows = [json.loads(file.read_text()) for file in sorted((self.study / "runs").glob("[!.]*"))]
+        return json.dumps([row | {"seconds": 0} for row in rows]).encode()
+
+
 # What is stopped, in turn. Another command is another class with these methods.
-JOBS = (Training, Training, Training, Training, Training, Looking)
+JOBS = (Training, Training, Studying, Training, Studying, Looking)
 
 
 @dataclass

@@ -458,3 +458,19 @@ def test_a_table_cut_in_half_is_made_again(tmp_path):
     table.write_bytes(whole[: len(whole) // 2])
     studies.resume(tmp_path)
     assert table.read_bytes() == whole
+
+
+@pytest.mark.parametrize("left", [(), ("runs",), ("runs", ".study.json.abcd1234.tmp"), (".study.json.abcd1234.tmp",)])
+def test_a_study_killed_while_it_began_begins_again(tmp_path, left):
+    for name in left:
+        if name == "runs":
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_text("{")
+    parity = studies.task("parity", length=3)
+    table = studies.run(parity, "rnn", seeds=[0], sequences=64, folder=tmp_path, show=False)
+    assert len(table) == 1
+    assert not list(tmp_path.glob(".*.tmp"))
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(ValueError, match="holds other files"):
+        studies.run(parity, "rnn", seeds=[0], sequences=64, folder=tmp_path, show=False)
