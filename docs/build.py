@@ -89,7 +89,7 @@ class Source:
                 else:
                     text = path.read_text(encoding="utf-8")
                     page = f"# {file}\n\n{fenced(text, LANGUAGES.get(path.suffix, 'text'))}\n"
-                self.write(f"code/{file}.md", "---\norphan: true\n---\n\n" + page)
+                self.write(f"code/{file}.md", "---\norphan: true\nnosearch: true\n---\n\n" + page)
 
 
 def fenced(text: str, language: str) -> str:
@@ -184,11 +184,17 @@ def add_reference(source: Source) -> None:
         text = module_page(root) + ("\n" + contents(listed) if listed else "")
         source.write(f"reference/{room}.md", text)
         rooms.append(room)
-    names = [name for name in lstm_numba.__all__ if not name.startswith("_")]
+    names = sorted((name for name in lstm_numba.__all__ if not name.startswith("_")), key=str.lower)
     homes = {name: getattr(getattr(lstm_numba, name), "__module__", None) for name in names}
     listed = ", ".join(f"{{py:obj}}`{name} <{homes[name]}.{name}>`" for name in names if homes[name])
-    top = f"At the top, `import lstm_numba as ln`: {listed}.\n\nBy room:\n\n"
-    source.write("reference/index.md", "# Reference\n\n" + top + contents(rooms))
+    lines = []
+    for room in rooms:
+        says = (importlib.import_module(f"lstm_numba.{room}").__doc__ or "").strip().partition("\n")[0]
+        lines.append(f"- [{room}]({room}.md): {says.removeprefix(room + ': ')}")
+    top = f"With `import lstm_numba as ln` you have `ln.` {listed}.\n\nThe package is divided into rooms:\n\n"
+    source.write(
+        "reference/index.md", "# Reference\n\n" + top + "\n".join(lines) + "\n\n" + contents(rooms, hidden=True)
+    )
 
 
 def add_cells(source: Source) -> None:

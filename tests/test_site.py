@@ -24,6 +24,7 @@ WORDS = (
 )
 PAGES = (
     *("index", "explore", "figures", "guides", "reference/index", "reference/cell_gru", "reference/layers.lstm"),
+    *("look-inside-your-model", "reference/instruments.jacobians", "reference/exchange.keras_weights"),
     *("tutorials/index", "tutorials/00_start_here", "tutorials/03_the_memory_block", "tutorials/07_sensitivity"),
 )
 

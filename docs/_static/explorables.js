@@ -90,8 +90,11 @@ function draw(parent, tag, attributes, text) {
   return parent.appendChild(node);
 }
 
-const short = value => value === 0 ? "0" : Math.abs(value) < 0.01 || Math.abs(value) >= 100
-  ? value.toExponential(0).replace("e+", "e") : value.toFixed(2);
+const short = value => {                                  // two digits
+  const text = value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 100)
+    ? String(Number(value.toPrecision(2))) : value.toExponential(0).replace("e+", "e");
+  return text.replaceAll("-", "−");
+};
 
 function picture(figure, height) {
   const svg = figure.querySelector("svg");
@@ -114,7 +117,7 @@ function unfoldedPicture(figure) {
     ["LSTM, output h", lstm.map(s => norm(s.dh)), 130],
     ["LSTM, cell c", lstm.map(s => norm(s.dc)), 200],
   ];
-  const svg = picture(figure, 262);
+  const svg = picture(figure, 272);
   for (const [name, values, y] of rows) {
     const darkest = Math.max(...values);
     draw(svg, "text", { x: 4, y: y + 4, class: "label" }, name);
@@ -127,14 +130,15 @@ function unfoldedPicture(figure) {
     });
   }
   if (settings.closed) {
-    const y = settings.closed === "o" ? 165 : 222;
+    const y = settings.closed === "o" ? 167 : 238;
     const x = at(settings.closedStep) - (settings.closed === "f" ? COLUMN / 2 : 0);
     const mark = settings.closed === "f" ? { x1: x, x2: x, y1: 182, y2: 218 } : { x1: x - 18, x2: x + 18, y1: y, y2: y };
     draw(svg, "line", { ...mark, class: "closed" });
   }
-  steps(STEPS).forEach(t => draw(svg, "text", { x: at(t), y: 256, class: "number" }, t + 1));
-  draw(svg, "text", { x: 4, y: 256, class: "label" }, "step");
-  const left = row => `${short(row[1][STEPS - 1] / row[1][0])} of the first`;
+  steps(STEPS).forEach(t => draw(svg, "text", { x: at(t), y: 262, class: "number" }, t + 1));
+  draw(svg, "text", { x: 4, y: 262, class: "label" }, "step");
+  const left = row => row[1][0] === 0 ? "0, as the first input never came in"
+    : `${short(row[1][STEPS - 1] / row[1][0])} of that at step 1`;
   figure.querySelector("output.summary").value =
     `At step ${STEPS} the sensitivity to the first input is, in the simple net, ${left(rows[0])}; in the LSTM's cell, ${left(rows[2])}.`;
 }
@@ -157,10 +161,10 @@ function blockPicture(figure, settings) {
   figure.querySelector("[name=peephole]").nextElementSibling.value = settings.peephole;
   const results = memoryBlock(settings);
   const focused = document.activeElement?.dataset?.slider;
-  const svg = picture(figure, 470);
+  const svg = picture(figure, 510);
 
   GATES.forEach(([key, name], row) => {
-    const y = 40 + row * 56, signed = key === "input", [low, high] = RANGE[key];
+    const y = 32 + row * 68, signed = key === "input", [low, high] = RANGE[key];
     draw(svg, "text", { x: 4, y: y + 4, class: "label" }, name);
     settings[key].forEach((value, t) => {
       const slider = draw(svg, "g", {
@@ -168,6 +172,7 @@ function blockPicture(figure, settings) {
         "aria-valuemin": low, "aria-valuemax": high, "aria-valuenow": value, "aria-orientation": "vertical",
       });
       draw(slider, "rect", { x: at(t) - 18, y: y - 24, width: 36, height: 48, class: "track" });
+      draw(slider, "text", { x: at(t), y: y + 36, class: "number" }, short(value));
       bar(slider, t, signed ? y : y + 24, signed ? value / high : 2 * value, "setting");
       if (!signed && settings.peephole) {                  // where the peephole has moved the gate to
         const level = y + 24 - 48 * results[t][key];
@@ -176,7 +181,7 @@ function blockPicture(figure, settings) {
     });
   });
   RESULTS.forEach(([key, name], row) => {
-    const y = 268 + row * 52, largest = Math.max(...results.map(s => Math.abs(s[key])));
+    const y = 308 + row * 52, largest = Math.max(...results.map(s => Math.abs(s[key])));
     draw(svg, "text", { x: 4, y: y + 4, class: "label" }, name);
     draw(svg, "line", { x1: LEFT, x2: WIDTH - 8, y1: y, y2: y, class: "wire" });
     results.forEach((s, t) => {
@@ -184,8 +189,8 @@ function blockPicture(figure, settings) {
       draw(svg, "text", { x: at(t), y: s[key] < 0 ? y - 4 : y + 13, class: "number" }, short(s[key]));
     });
   });
-  steps(STEPS).forEach(t => draw(svg, "text", { x: at(t), y: 464, class: "number" }, t + 1));
-  draw(svg, "text", { x: 4, y: 464, class: "label" }, "step");
+  steps(STEPS).forEach(t => draw(svg, "text", { x: at(t), y: 504, class: "number" }, t + 1));
+  draw(svg, "text", { x: 4, y: 504, class: "label" }, "step");
   if (focused) svg.querySelector(`[data-slider="${focused}"]`).focus();
   const end = results[STEPS - 1];
   figure.querySelector("output.summary").value =

@@ -237,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lstm-numba",
         description="A peephole LSTM that you can see into: train a tagger, check its gradients, look at its gates.",
         epilog=_examples(
-            ("see everything in a minute or two, with figures", "demo"),
+            ("see everything in a few minutes, with figures", "demo"),
             ("learn to tag news queries", "train -o news.safetensors"),
             ("how good is it, label by label", "evaluate news.safetensors"),
             ("tag a query", "tag news.safetensors show me sports news from the daily record"),
@@ -686,10 +686,10 @@ def _add_study(commands: Any) -> _Parser:
     own |= {name: option(name) for name in ("hidden_size", "workers", "sequences", "clip")}
     parser = _command(commands, "study", text, "[TASK] ", **own)
     add = parser.add_argument
-    add("task", nargs="?", metavar="TASK", help="one of those below")
+    add("task", nargs="?", metavar="TASK", help="one of those above")
     add("--set", type=_values, action="append", metavar="NAME=V,…", help="a setting of the task; several: each of them")
-    add("--cells", type=_names, default=("lstm",), metavar="CELL,…", help="names, or .py files with equations (lstm)")
-    add("--seeds", type=int, default=10, metavar="N", help="runs of each setting, with the seeds 0 to N - 1 (10)")
+    add("--cells", type=_names, metavar="CELL,…", help="names, or .py files with equations (lstm)")
+    add("--seeds", type=int, metavar="N", help="runs of each setting, with the seeds 0 to N - 1 (10)")
     add("-o", "--output", metavar="FOLDER", help="where the runs are kept (study_TASK)")
     add("--resume", metavar="FOLDER", help="continue the study in FOLDER")
     add("--quiet", action="store_true", help="no progress bar")
@@ -746,6 +746,6 @@ def _add_warm(commands: Any) -> _Parser:
     )
     parser = _command(commands, "warm", text)
     add = parser.add_argument
-    add("--cells", type=_names, default=("lstm", "rnn", "gru"), metavar="NAME,…", help="lstm,rnn,gru; or all")
-    add("--dtypes", type=_names, default=("float32", "float64"), metavar="NAME,…", help="float32,float64")
+    add("--cells", type=_names, default=("lstm", "rnn", "gru"), metavar="NAME,…", help="names, or all (lstm,rnn,gru)")
+    add("--dtypes", type=_names, default=("float32", "float64"), metavar="NAME,…", help="one or both (float32,float64)")
     return parser

@@ -66,10 +66,10 @@ def _executor(arguments: Namespace) -> Iterator[Any]:
 
 def _begin_or_resume(arguments: Namespace, folder: Path, executor: Any, show: bool | None) -> Any:
     if arguments.resume is None:
-        cells = [_cell(name) for name in arguments.cells]
-        options = given(arguments, STUDY) | {"seeds": range(arguments.seeds)}
+        cells = [_cell(name) for name in arguments.cells or ("lstm",)]
+        options = given(arguments, STUDY) | {"seeds": range(10 if arguments.seeds is None else arguments.seeds)}
         return studies.run(_tasks(arguments), cells, **options, executor=executor, folder=folder, show=show)
-    for name in given(arguments, ("set", *STUDY, "output")):
+    for name in given(arguments, ("set", "cells", "seeds", *STUDY, "output")):
         raise UsageError(f"{option(name)}: expected only without --resume, which takes it from {folder}")
     return studies.resume(folder, executor, show)
 

@@ -250,7 +250,9 @@ def _claim(study: Study, folder: Path) -> None:
         before, now = _description(folder), json.loads(described)
         for name in ("seeds", "settings"):
             if before[name] != now[name]:
-                raise ValueError(f"folder: expected that of the same study, but {folder} holds one with other {name}")
+                raise ValueError(
+                    f"folder: expected the folder of the same study, but {folder} holds one with other {name}"
+                )
         return
     folder.mkdir(parents=True, exist_ok=True)
     # An earlier beginning of a study may have been killed just here.
@@ -264,7 +266,7 @@ def _claim(study: Study, folder: Path) -> None:
 def _description(folder: Path) -> dict[str, Any]:
     """Return what ``study.json`` in a folder says, or raise."""
     if not (folder / "study.json").exists():
-        raise ValueError(f"folder: expected that of a study, but there is no {folder / 'study.json'}")
+        raise ValueError(f"folder: expected the folder of a study, but there is no {folder / 'study.json'}")
     found = _json(folder / "study.json", "remove the folder, and begin again")
     if found.get("format") != FORMAT or found.get("version") != lstm_numba.__version__:
         raise ValueError(

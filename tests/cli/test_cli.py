@@ -942,7 +942,7 @@ BAD = {
     "an empty file": ("train --data empty.txt", "empty.txt, line 1: the file is empty"),
     "a wrong encoding": ("train --data latin.txt", "latin.txt, line 1: not utf-8 text: byte 0xe4"),
     "an unknown encoding": ("train --data latin.txt --encoding klingon", "--encoding: expected the name of a text"),
-    "unequal files": ("train --words file.txt --labels one.txt", "too many fields: expected one word a line"),
+    "unequal files": ("train --words file.txt --labels one.txt", "too many fields: expected one word per line"),
     "no vectors": ("train --vectors none.txt", "none.txt: there is no such file"),
     "a vector of another length": (
         "train --vectors vectors.txt",

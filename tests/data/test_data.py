@@ -381,7 +381,7 @@ def test_read_two_files(tmp_path: Path, words: str, labels: str) -> None:
         ("a\n\nb\nc\n", "O\nX\n\nO\n", "labels", 2, ["label 'X'"]),
         ("a\n\nb\n", "O\n", "words", 3, ["word 'b'", "ends after 1 sentences"]),
         ("a\n", "O\n\nO\n", "labels", 3, ["label 'O'", "ends after 1 sentences"]),
-        ("a\nb c\n", "O\nO\n", "words", 2, ["too many fields", "one word a line"]),
+        ("a\nb c\n", "O\nO\n", "words", 2, ["too many fields", "one word per line"]),
         ("a\nb\n", "O\nO\tX\n", "labels", 2, ["too many fields", "one label per line"]),
         ("", "O\n", "words", 1, ["the file is empty"]),
         ("a\n", "\n\n", "labels", 1, ["the file is empty"]),

@@ -71,13 +71,15 @@ def test_an_exception_comes_after_all_tasks_have_ended(limit, bad):
 
 
 def test_ctrl_c_does_not_wait_for_jobs_under_way():
-    end, ended = threading.Event(), threading.Event()
+    begun, end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def long():
+        begun.set()
         end.wait(60)
         ended.set()
 
     def interrupted():
+        assert begun.wait(60)
         raise KeyboardInterrupt
 
     began = time.monotonic()

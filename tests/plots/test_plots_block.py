@@ -264,7 +264,7 @@ def test_errors_below_the_tolerance_are_hatched_and_the_others_written():
     [
         ([[1.0]], {}, r"errors: expected shape \(2, 1\) by the names, got \(1, 1\)"),
         ([[1.0], [-1.0]], {}, "errors: expected norms"),
-        ([[1.0], [1.0]], {"tolerance": 0.0}, "vmin: expected a positive number"),
+        ([[1.0], [1.0]], {"tolerance": 0.0}, "tolerance: expected a positive number"),
     ],
 )
 def test_gradient_errors_say_what_is_wrong(errors, options, says):

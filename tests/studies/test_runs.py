@@ -410,7 +410,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^folder: expected a new one, an empty one or that of a study"):
         study(folder=tmp_path)
     for use in (studies.resume, studies.read):
-        with pytest.raises(ValueError, match=r"^folder: expected that of a study, but there is no .*study\.json"):
+        with pytest.raises(ValueError, match=r"^folder: expected the folder of a study, but there is no .*study\.json"):
             use(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
 
@@ -420,7 +420,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path, change, what):
     options = {"seeds": [0], "folder": tmp_path} | SMALL
     studies.run(PARITY, **options)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    with pytest.raises(ValueError, match=rf"^folder: expected that of the same study, but .* other {what}$"):
+    with pytest.raises(ValueError, match=rf"^folder: expected the folder of the same study, but .* other {what}$"):
         studies.run(PARITY, **options | change)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
