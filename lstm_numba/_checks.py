@@ -38,7 +38,7 @@ def size(name: str, value: Any, least: int = 1) -> int:
 
 def number(name: str, value: Any, least: float = -np.inf, below: float = np.inf) -> float:
     """Return `value` as a float with least <= value < below, or raise."""
-    if isinstance(value, bool | np.bool_ | str):
+    if isinstance(value, bool | np.bool_ | str | np.complexfloating):
         raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
         result = float(value)
