@@ -160,10 +160,12 @@ def opened(browser, url, **options):
     return page, complaints
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_without_complaint_and_without_faults_that_shut_readers_out(browser, address, name):
+def test_a_page_opens_without_complaint_and_without_faults_that_shut_readers_out(browser, address, name, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[docs]'")
-    page, complaints = opened(browser, f"{address}/{name}.html", viewport={"width": 1280, "height": 900})
+    options = {"viewport": {"width": 1280, "height": 900}, "color_scheme": scheme}
+    page, complaints = opened(browser, f"{address}/{name}.html", **options)
     assert not complaints
     found = axe.Axe().run(page).response["violations"]
     serious = [
