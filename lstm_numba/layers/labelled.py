@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,8 +55,6 @@ def _dimensions(name: str, trace: Trace) -> tuple[str, ...]:
 
 def _imported(name: str) -> Any:
     """Import an optional package, or say how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:
