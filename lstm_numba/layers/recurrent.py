@@ -65,7 +65,11 @@ class Steps:
         """Return `array` (…, T, B, n) with zeros after each sequence's end; the array itself if there is no padding."""
         if self.given is None:
             return array
-        return np.where(self.padding()[:, :, None], array.dtype.type(0), array)
+        rows = buffers.empty(array.shape, array.dtype)
+        np.copyto(rows, array)
+        first = self.given.min(initial=self.T)
+        rows[..., first:, :, :][..., self.padding()[first:], :] = 0
+        return rows
 
 
 class MemoryNeeded(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lstm_numba import _checks, _tables
-from lstm_numba.engine import weights
+from lstm_numba.engine import buffers, weights
 from lstm_numba.layers.parameters import Parameters
 from lstm_numba.layers.recurrent import Steps, decay_of
 from lstm_numba.layers.stack import (
@@ -471,7 +471,7 @@ class Network:
     def _logits(self, top: NDArray) -> NDArray:
         """S h + b for all steps (T, B, C)."""
         T, B, D = top.shape
-        logits = np.empty((T * B, self.n_classes), self.dtype)
+        logits = buffers.empty((T * B, self.n_classes), self.dtype)
         weights.linear(top.reshape(T * B, D), self._parameters["output.S"], self._bias(self._parameters), logits)
         return logits.reshape(T, B, self.n_classes)
 
@@ -624,7 +624,7 @@ class Network:
         decayed = S = self._parameters["output.S"]
         if squared:
             S, top = np.square(S), np.square(top)
-        dz = np.empty((N, D), self.dtype)
+        dz = buffers.empty((N, D), self.dtype)
         weights.linear_backward(
             seed.reshape(N, C), top.reshape(N, D), S, decayed, *decay_of(self.dtype, self.weight_decay[-1], squared),
             dz, parameters["output.S"], self._bias(parameters),

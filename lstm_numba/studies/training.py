@@ -105,7 +105,8 @@ class TaskBatches(Source):
         self.sequences = 0
         self.error = self.right = np.nan
         self._rng = np.random.default_rng((seed, TRAINING))
-        self._recent: deque[tuple[int, int, float]] = deque()  # of each minibatch: sequences, right ones, their errors
+        minibatches = -(-self.task.criterion.sequences // self.batch_size)
+        self._recent: deque[tuple[int, float]] = deque(maxlen=minibatches)  # of each: right sequences, errors' sum
         self._test = self.task.test(np.random.default_rng((seed, TEST))) if self.tests else None
 
     @property
@@ -127,8 +128,8 @@ class TaskBatches(Source):
         right, error = self._judged(trace, self._minibatch)
         self.sequences += self.batch_size
         if not self.tests:
-            self._recent.append((self.batch_size, right, error))
-            self._look_at_recent()
+            self._recent.append((right, error))
+            self._decide(len(self._recent) * self.batch_size, *map(sum, zip(*self._recent, strict=True)))
         return {"error": error, "sequences": self.batch_size}
 
     def means(self, sums: Any, steps: int) -> dict[str, float]:
@@ -149,14 +150,6 @@ class TaskBatches(Source):
         outputs = trace.outputs
         right = int(np.count_nonzero(self.task.solved(outputs, minibatch)))
         return right, float(self.task.errors(outputs, minibatch).sum(dtype=np.float64))
-
-    def _look_at_recent(self) -> None:
-        """Keep the most recent minibatches that hold the sequences asked for, and decide by them."""
-        wanted = self.task.criterion.sequences
-        n = sum(each[0] for each in self._recent)
-        while n - self._recent[0][0] >= wanted:
-            n -= self._recent.popleft()[0]
-        self._decide(n, sum(each[1] for each in self._recent), sum(each[2] for each in self._recent))
 
     def _decide(self, n: int, right: int, error: float) -> None:
         """Note the share of right answers and the mean error; the task is solved if they suffice."""
