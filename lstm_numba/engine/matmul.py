@@ -36,6 +36,7 @@ from lstm_numba.engine.vectors import (
     load_first,
     load_vector,
     pointer,
+    shift,
     splat,
     store,
     store_vector,
@@ -390,3 +391,14 @@ def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row
 # panel's width), as zeros do. S may be C.
 PRODUCT = Outlined(_matmul, "pnnpnnnpnnnnpnnn")
 matmul = calling(PRODUCT)
+
+
+@inline
+def matmul_columns(c, c_off, c_row, s, s_off, s_row, a, a_off, a_row, panels, m, n, depth, lo, hi):
+    """Compute the columns lo … hi of a product (m, n), and those that share a panel with them."""
+    full = full_width(c)
+    first, last = lo // full * full, min(n, (hi + full - 1) // full * full)
+    matmul(
+        c, c_off + first, c_row, s, s_off + first, s_row, ONE, a, a_off, ROWS * a_row, a_row, ONE,
+        shift(panels, first * depth), m, last - first, depth,
+    )  # fmt: skip

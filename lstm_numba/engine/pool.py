@@ -14,6 +14,7 @@ import contextvars
 import operator
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -37,11 +38,13 @@ def _available_cores() -> int:
 Launch = Callable[[Callable[[], None], int], object]
 
 _MOMENT = 0.1  # seconds that an interrupted call waits for its other threads
+_ALONE = 0.02  # seconds without teams after a call in which a thread waited long: other programs need the cores
 _limit = _available_cores()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _lock = threading.Lock()  # held while the pool is chosen and given work, so that nothing replaces it in between
 _local = threading.local()
+_alone_until = 0.0
 
 
 def get_num_threads() -> int:
@@ -73,6 +76,21 @@ def set_num_threads(n: int) -> None:
 def budget() -> int:
     """Return how many threads the running code may use: fewer inside a part of a call that is already divided."""
     return getattr(_local, "budget", None) or _limit
+
+
+def patience(looks: int) -> int:
+    """Return how often the first thread of a team looks whether others come: `looks`, or 0 where they'd come late.
+
+    A team needs all its threads at every step. If one has to wait for a core of its own, the call takes longer than
+    with one thread.
+    """
+    return looks if time.monotonic() > _alone_until else 0
+
+
+def _note_lateness(progress: NDArray) -> None:
+    global _alone_until
+    if progress[tasks.LATE]:
+        _alone_until = time.monotonic() + _ALONE
 
 
 def _forget_pool() -> None:
@@ -275,6 +293,7 @@ def together(work: Callable[[NDArray], object], parts: int) -> None:
     launch = getattr(_local, "launch", None)
     if launch is not None:
         _on_borrowed(launch, lambda: work(own), helpers + 1, lambda: own.__setitem__(tasks.FAILED, 1))
+        _note_lateness(own)
         return
     context = contextvars.copy_context()  # the caller's np.errstate applies in every thread
     errors: list[BaseException] = []
@@ -293,6 +312,7 @@ def together(work: Callable[[NDArray], object], parts: int) -> None:
     except BaseException:
         own[tasks.FAILED] = 1
         raise
+    _note_lateness(own)
     if errors:
         raise errors[0]
 

@@ -21,7 +21,10 @@ values and δ are zero there. ``rows[t]`` says how many leading sequences still 
 arrays are empty if all sequences have T steps.
 
 Every function works on the sequences ``b_lo <= b < b_hi`` of arrays that hold all of them: threads take different
-ranges and write to different places.
+ranges and write to different places. If there are too few sequences for that, each thread of a *team* takes some of the
+units instead, and with them some columns of each product: its share of the weights stays in its own cache. At each step
+the team meets once hᵗ (backward: δᵗ) is written, which lies in memory that all of them share, as do the factors of the
+p products. No sum is cut, so the result has the same bits as that of one thread.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ import numpy as np
 
 from lstm_numba.engine import nonlinearities, vectors
 from lstm_numba.engine.compiling import inline, jit
-from lstm_numba.engine.matmul import ONE, ROWS, ZERO, full_width, matmul, padded
-from lstm_numba.engine.tasks import claim, done, linger, part, wait
+from lstm_numba.engine.matmul import ONE, ROWS, ZERO, full_width, matmul, matmul_columns, padded
+from lstm_numba.engine.tasks import claim, done, join, linger, meet, part, wait
 from lstm_numba.engine.vectors import (
     add_each,
     aligned,
@@ -140,10 +143,35 @@ def _before_and_now(reverse, t):
     return (t + 1, t) if reverse else (t, t + 1)
 
 
-@inline
-def _chunk_of(rows, width, itemsize):
+def _steps_in_chunk(rows, width, itemsize):
     """Return how many time steps to process together, with `rows` rows of `width` numbers each."""
     return max((_CHUNK_ROWS + rows - 1) // rows, _CHUNK_BYTES // (rows * width * itemsize))
+
+
+_chunk_of = inline(_steps_in_chunk)
+
+
+@inline
+def _units_of(member, size, Hp, full):
+    """Return a team member's range of units: whole panels of the product for the gradients of the states."""
+    lo, hi = part((Hp + full - 1) // full, size, member)
+    return lo * full, min(hi * full, Hp)
+
+
+@inline
+def _columns_of(K, more, Hp, u_lo, u_hi):
+    """Return the ranges of columns that belong to some units in parts of K and `more` gates; one range if to all."""
+    if u_hi - u_lo == Hp:
+        return (ZERO, (K + more) * Hp), (ZERO, ZERO)
+    return (K * u_lo, K * u_hi), (K * Hp + more * u_lo, K * Hp + more * u_hi)
+
+
+@inline
+def _rows_of(member, size, n):
+    """Return a team member's range of n rows of a product; each falls into the same tile as with one thread."""
+    lo, hi = part((n + ROWS - 1) // ROWS, size, member)
+    most = max(0, (n - ROWS - 1) // ROWS)  # the last rows may fall into two smaller tiles
+    return min(lo, most) * ROWS, min(hi, most) * ROWS if member < size - 1 else n
 
 
 @inline
@@ -180,6 +208,17 @@ def forward_room(step: Step, H: int, I: int, lane: int) -> int:
     return lane + Hp * ((step.u + step.a) * I + (step.a + step.w + step.p) * H + step.row + step.diagonals)
 
 
+def forward_shared(step: Step, B: int, Hp: int) -> int:
+    """Return the size of a team's shared memory in a forward pass: the states before and after a step, and factors."""
+    return B * Hp * (2 * step.states + step.p)
+
+
+def backward_shared(step: Step, T: int, B: int, Hp: int, itemsize: int) -> int:
+    """Return the same for a backward pass: δ of a chunk of time steps."""
+    row = (step.row + step.p) * Hp
+    return min(T, _steps_in_chunk(B, row, itemsize)) * B * row
+
+
 def backward_room(step: Step, H: int, I: int, lane: int) -> int:
     """Return the same for a backward pass; I is 0 if ∂L/∂x is not needed."""
     Hp, Ip = -(-H // lane) * lane, -(-I // lane) * lane
@@ -190,25 +229,28 @@ def backward_room(step: Step, H: int, I: int, lane: int) -> int:
 def forward_of(step: Step) -> Any:
     """Return the whole forward pass of a cell, compiled.
 
-    ``forward(progress, tasks, options, switches, theta, room, source, named, states, operands, steps)``:
+    ``forward(progress, tasks, options, switches, theta, room, shared, source, named, states, operands, steps)``:
 
     tasks
-        (packs, shares): the number of tasks that pack weights, and the number of shares that the batch is cut into.
+        (packs, shares, most, patience): the number of tasks that pack weights, 0 if `room` holds packed weights; the
+        number of shares that the batch is cut into; how many threads form a team and how long they wait for each other
+        (`tasks.join`). If `most` is not 1 there is one share.
     options
         The functions that the layer's options name, as numbers.
     switches
-        (reverse, from_zero, bias): `from_zero` skips the product of W and an initial state of zeros.
+        (reverse, from_zero, bias, ends): `from_zero` skips the product of W and an initial state of zeros; with `ends`,
+        states but h are stored only after the last step.
     theta
         The layer's parameters, one after the other: U (a + u, H, I), W (a + w + p, H, H), V (·, H) and, with `bias`,
         b (a + u, H) and bw (w, H).
-    room
-        `forward_room` numbers for packed weights.
+    room, shared
+        `forward_room` numbers for packed weights, and `forward_shared` for a team.
     source
         (x, own, finite): x (T, B, I) is copied to `own` unless that is empty; finite (1,) becomes False if x
         holds NaN or infinity.
     named, states, operands
-        Outputs: named (·, T, B, H), first the kept values, then the rest if there is room; states (·, T + 1, B, H);
-        operands (p, T, B, H).
+        Outputs: named (·, T, B, H), first the kept values, then the rest, each if there is room; states (·, T + 1, B,
+        H); operands (p, T, B, H) if there is room.
     steps
         (lengths, rows), as explained at the top of this module.
     """
@@ -249,19 +291,24 @@ def forward_of(step: Step) -> Any:
             copy_in(v, V, ZERO, D, H, Hp)
 
     @inline
-    def share_forward(options, switches, room, source, named, states, operands, steps_of, b_lo, b_hi):
-        """Run all time steps of the sequences b_lo … b_hi."""
-        reverse, from_zero, _ = switches
+    def share_forward(
+        progress, options, switches, room, shared, source, named, states, operands, steps_of, b_lo, b_hi, member, size
+    ):  # fmt: skip
+        """Run all time steps of the sequences b_lo … b_hi, for the units of one member of a team."""
+        reverse, from_zero, _, ends = switches
         x, x_own, finite = source
         lengths, rows = steps_of
         T, B, I = x.shape
-        H, n, ragged, keeps_rest = states.shape[3], b_hi - b_lo, lengths.size > 0, named.shape[0] > Q
+        H, n, ragged = states.shape[3], b_hi - b_lo, lengths.size > 0
+        keeps, keeps_rest, keeps_operands = named.shape[0] > 0, named.shape[0] > Q, operands.shape[0] > 0
         layer, whole = T * B * H, (T + 1) * B * H
         x_flat, kept_flat, rest_flat = pointer(x), pointer(named), shift(pointer(named), Q * T * B * H)
         states_flat, operands_flat = pointer(states), pointer(operands)
         Hp, lane = padded(H, x_flat), lanes(x_flat)
         U_panels, W_panels, P_panels, bias, v = places(room, H, Hp, I)
         row = KR * Hp
+        u_lo, u_hi = _units_of(member, size, Hp, full_width(x_flat))
+        own = min(u_hi, H) - u_lo
         streams = keeps_rest and H == Hp and is_aligned(rest_flat) and layer * x.itemsize > _CHUNK_BYTES
         chunk = min(T, _chunk_of(n, row, x.itemsize))
         scratch = np.empty(2 * lane + n * (S * Hp + 2 * KP * Hp + chunk * (row + (I if n < B else 0))), x.dtype)
@@ -271,6 +318,11 @@ def forward_of(step: Step) -> Any:
         products_now = shift(operands_now, KP * n * Hp)
         gates_now = shift(products_now, KP * n * Hp)
         x_now = shift(gates_now, chunk * n * row)
+        both, meetings = ZERO, 0
+        if size > 1:  # others still read hᵗ⁻¹ when a member writes hᵗ
+            states_now, both = aligned(pointer(shared)), S * n * Hp
+            operands_now = shift(states_now, 2 * both)
+        from_x, from_h = _columns_of(KU, KA, Hp, u_lo, u_hi), _columns_of(KA, KW, Hp, u_lo, u_hi)
         initial = T if reverse else 0
         for s in range(S):
             copy_in(shift(states_now, s * n * Hp), states_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp)
@@ -281,24 +333,28 @@ def forward_of(step: Step) -> Any:
                 t_lo = max(0, t - chunk + 1) if reverse else t
                 steps = min(chunk, T - number)
                 project(
-                    x_flat, I, B, pointer(x_own), x_own.size > 0, U_panels, bias, t_lo, steps,
-                    b_lo, n, x_now, gates_now, row, (KU + KA) * Hp, suspicious,
+                    x_flat, I, B, pointer(x_own), x_own.size > 0 and member == 0, U_panels, bias, t_lo, steps,
+                    b_lo, n, x_now, gates_now, row, (KU + KA) * Hp, *from_x[0], *from_x[1], suspicious,
                 )  # fmt: skip
                 for j in range(lane):
                     if suspicious[j] != 0:
                         finite[0] = False
             first, now = (t - t_lo) * n * row, _before_and_now(reverse, t)[1]
+            before = both * (number % 2)  # where hᵗ⁻¹ is among the states of now, and where hᵗ will be
+            after = both - before
             active = max(0, min(b_hi, rows[t]) - b_lo) if ragged else n
             if (KA or KW) and (number > 0 or not from_zero):  # aᵗ += W hᵗ⁻¹
                 at = first + KU * Hp
-                matmul(
-                    gates_now, at, row, gates_now, at, row, ONE, states_now, ZERO, ROWS * Hp, Hp, ONE, W_panels,
-                    active, (KA + KW) * Hp, H,
-                )  # fmt: skip
+                for lo, hi in from_h:
+                    if lo < hi:
+                        matmul_columns(
+                            gates_now, at, row, gates_now, at, row, states_now, before, Hp, W_panels, active,
+                            (KA + KW) * Hp, H, lo, hi,
+                        )  # fmt: skip
             if KP:
                 for b in range(active):
-                    for unit in range(0, Hp, 2 * lane):
-                        more = lane if unit + lane < Hp else 0
+                    for unit in range(u_lo, u_hi, 2 * lane):
+                        more = lane if unit + lane < u_hi else 0
                         from_row, from_s = first + b * row, b * Hp + unit
                         to, count, rest_of = (t * B + b_lo + b) * H + unit, H - unit, H - unit - more
                         m = operands_of(
@@ -307,31 +363,40 @@ def forward_of(step: Step) -> Any:
                             load_each(gates_now, from_row + KU * Hp + KA * unit, lane, KA * more, KA),
                             load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
                             load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
-                            load_each(states_now, from_s, n * Hp, more, S),
+                            load_each(states_now, before + from_s, n * Hp, more, S),
                         )
                         store_each(operands_now, from_s, n * Hp, more, m)
-                        store_first_each(operands_flat, to, layer, count, more, rest_of, m)
+                        if keeps_operands:
+                            store_first_each(operands_flat, to, layer, count, more, rest_of, m)
+                if size > 1:
+                    meetings += 1
+                    if not meet(progress, member, size, meetings):
+                        return
                 for k in range(KP):
                     for j in range(n * Hp):
                         products_now[k * n * Hp + j] = 0
-                    matmul(
-                        products_now, k * n * Hp, Hp, products_now, k * n * Hp, Hp, ONE, operands_now, k * n * Hp,
-                        ROWS * Hp, Hp, ONE, shift(P_panels, k * Hp * H), active, Hp, H,
+                    matmul_columns(
+                        products_now, k * n * Hp, Hp, products_now, k * n * Hp, Hp, operands_now, k * n * Hp, Hp,
+                        shift(P_panels, k * Hp * H), active, Hp, H, u_lo, u_hi,
                     )  # fmt: skip
             for b in range(n):
                 at, state = (t * B + b_lo + b) * H, (now * B + b_lo + b) * H
                 if ragged and lengths[b_lo + b] <= t:  # after a sequence's end its state stays
                     for s in range(S):
-                        for j in range(H):
-                            states_flat[s * whole + state + j] = states_now[(s * n + b) * Hp + j]
-                    _fill_zero(kept_flat, at, layer, Q, H)
-                    _fill_zero(operands_flat, at, layer, KP, H)
+                        for j in range(u_lo, u_lo + own):
+                            value = states_now[before + (s * n + b) * Hp + j]
+                            states_now[after + (s * n + b) * Hp + j] = value
+                            states_flat[s * whole + state + j] = value
+                    if keeps:
+                        _fill_zero(kept_flat, at + u_lo, layer, Q, own)
+                    if keeps_operands:
+                        _fill_zero(operands_flat, at + u_lo, layer, KP, own)
                     if keeps_rest:
-                        _fill_zero(rest_flat, at, layer, R, H)
+                        _fill_zero(rest_flat, at + u_lo, layer, R, own)
                     continue
-                for unit in range(0, Hp, 2 * lane):
+                for unit in range(u_lo, u_hi, 2 * lane):
                     # Two groups of units at a time; if their number is odd, the last group is computed twice.
-                    more = lane if unit + lane < Hp else 0
+                    more = lane if unit + lane < u_hi else 0
                     from_row, from_s = first + b * row, b * Hp + unit
                     to, count, rest_of = at + unit, H - unit, H - unit - more
                     states_t, kept_t, rest_t = step_of(
@@ -341,20 +406,27 @@ def forward_of(step: Step) -> Any:
                         load_each(gates_now, from_row + KU * unit, lane, KU * more, KU),
                         load_each(gates_now, from_row + (KU + KA) * Hp + KW * unit, lane, KW * more, KW),
                         load_each(products_now, from_s, n * Hp, more, KP),
-                        load_each(states_now, from_s, n * Hp, more, S),
+                        load_each(states_now, before + from_s, n * Hp, more, S),
                     )
-                    store_each(states_now, from_s, n * Hp, more, states_t)
-                    store_first_each(states_flat, state + unit, whole, count, more, rest_of, states_t)
-                    store_first_each(kept_flat, to, layer, count, more, rest_of, kept_t)
+                    store_each(states_now, after + from_s, n * Hp, more, states_t)
+                    store_first_each(states_flat, state + unit, whole, count, more, rest_of, states_t[:1])
+                    if not ends or number == T - 1:
+                        store_first_each(states_flat, whole + state + unit, whole, count, more, rest_of, states_t[1:])
+                    if keeps:
+                        store_first_each(kept_flat, to, layer, count, more, rest_of, kept_t)
                     if keeps_rest:
                         if streams:
                             stream_each(rest_flat, to, layer, more, rest_t)
                         else:
                             store_first_each(rest_flat, to, layer, count, more, rest_of, rest_t)
+            if size > 1:
+                meetings += 1
+                if not meet(progress, member, size, meetings):
+                    return
         keep(scratch)
 
-    def forward(progress, tasks, options, switches, theta, room, source, named, states, operands, steps):
-        packs, shares = tasks
+    def forward(progress, tasks, options, switches, theta, room, shared, source, named, states, operands, steps):
+        packs, shares, most, patience = tasks
         H, (_, B, I) = states.shape[3], source[0].shape
         groups = padded(H, pointer(theta)) // lanes(pointer(theta))
         task = claim(progress, 0)
@@ -365,13 +437,17 @@ def forward_of(step: Step) -> Any:
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
             return
-        share = claim(progress, 1)
-        while share < shares:
+        member, size = join(progress, 1, most, patience)
+        share = claim(progress, 1) if most == 1 else ZERO
+        while share < shares and member < size:
             b_lo, b_hi = part(B, shares, share)
-            share_forward(options, switches, room, source, named, states, operands, steps, b_lo, b_hi)
+            share_forward(
+                progress, options, switches, room, shared, source, named, states, operands, steps, b_lo, b_hi, member,
+                size,
+            )  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
-        wait(progress, 1, shares)
+        wait(progress, 1, max(shares, size))
         linger(progress)
 
     forward.__name__ = forward.__qualname__ = f"forward_{step.digest}"
@@ -382,19 +458,20 @@ def forward_of(step: Step) -> Any:
 def backward_of(step: Step) -> Any:
     """Return the whole backward pass of a cell, compiled: steps in the opposite order, then the weights' gradients.
 
-    ``backward(progress, tasks, options, switches, theta, room, trace, dh, epsilon, delta, dx, sums, factors, extent,
-    decay, gradients, steps)``:
+    ``backward(progress, tasks, options, switches, theta, room, shared, trace, dh, epsilon, delta, dx, sums, factors,
+    extent, decay, gradients, steps)``:
 
     tasks
-        (packs, shares, parts): as in `forward_of`, and the number of tasks that sum the weights' gradients.
+        (packs, shares, most, patience, parts): as in `forward_of`, and the number of tasks that sum the weights'
+        gradients.
     options, theta, steps
         As in `forward_of`.
     switches
         (reverse, from_zero, bias, squared, products): `from_zero` skips ∂L/∂h⁰; `squared` packs the squares of the
         weights, for a pass of second derivatives; without `products`, ∂L/∂U and ∂L/∂W are skipped, and x may have no
         columns.
-    room
-        `backward_room` numbers for packed weights.
+    room, shared
+        `backward_room` numbers for packed weights, and `backward_shared` for a team; zeros if the step is `masked`.
     trace
         (named, states), as the forward pass filled them.
     dh, epsilon, delta, dx
@@ -454,8 +531,11 @@ def backward_of(step: Step) -> Any:
             copy_in(v, V, ZERO, D, H, Hp)
 
     @inline
-    def share_backward(options, switches, room, trace, dh, epsilon, delta, dx, sums, steps_of, b_lo, b_hi):
-        """Run all time steps of the sequences b_lo … b_hi, in the opposite order."""
+    def share_backward(
+        progress, options, switches, room, shared, trace, dh, epsilon, delta, dx, sums, steps_of, b_lo, b_hi, member,
+        size,
+    ):  # fmt: skip
+        """Run all time steps of the sequences b_lo … b_hi in the opposite order, for the units of a team's member."""
         reverse, from_zero, _, _, _ = switches
         (named, states), (lengths, rows) = trace, steps_of
         T, B, H = delta.shape[1:]
@@ -467,6 +547,8 @@ def backward_of(step: Step) -> Any:
         Hp, lane = padded(H, delta_flat), lanes(delta_flat)
         U_panels, W_panels, P_panels, v = places(room, Hp, padded(I, delta_flat) if has_dx else 0)
         row = K * Hp
+        u_lo, u_hi = _units_of(member, size, Hp, full_width(delta_flat))
+        own_units = min(u_hi, H) - u_lo
         streams = H == Hp and is_aligned(epsilon_flat) and layer * delta.itemsize > _CHUNK_BYTES
         streams = streams and (S == 1 or is_aligned(shift(epsilon_flat, whole)))
         chunk = min(T, _chunk_of(n, row, delta.itemsize))
@@ -480,6 +562,9 @@ def backward_of(step: Step) -> Any:
         e_now = shift(epsilon_now, S * n * Hp)
         delta_now = shift(e_now, KP * n * Hp)
         dx_now = shift(delta_now, chunk * n * row)
+        meetings = 0
+        if size > 1:
+            delta_now = aligned(pointer(shared))
         initial = T if reverse else 0
         for s in range(S):
             copy_in(shift(epsilon_now, s * n * Hp), epsilon_flat, s * whole + (initial * B + b_lo) * H, n, H, Hp)
@@ -496,8 +581,8 @@ def backward_of(step: Step) -> Any:
                     if ragged and lengths[b_lo + b] <= t:
                         _fill_zero(delta_now, first + b * row + KR * Hp, ZERO, 1, KP * Hp)
                         continue
-                    for unit in range(0, Hp, 2 * lane):
-                        more = lane if unit + lane < Hp else 0
+                    for unit in range(u_lo, u_hi, 2 * lane):
+                        more = lane if unit + lane < u_hi else 0
                         from_s, count, rest_of = b * Hp + unit, H - unit, H - unit - more
                         before, state = (prev * B + b_lo + b) * H + unit, (now * B + b_lo + b) * H + unit
                         epsilon_t = load_each(epsilon_now, from_s, n * Hp, more, S)
@@ -514,23 +599,27 @@ def backward_of(step: Step) -> Any:
                             (),
                         )
                         put(delta_now, first + b * row + KR * Hp + unit, Hp, count, more, rest_of, products)
+                if size > 1:
+                    meetings += 1
+                    if not meet(progress, member, size, meetings):
+                        return
                 for k in range(KP):
                     for j in range(n * Hp):
                         e_now[k * n * Hp + j] = 0
-                    matmul(
-                        e_now, k * n * Hp, Hp, e_now, k * n * Hp, Hp, ONE, delta_now, first + (KR + k) * Hp,
-                        ROWS * row, row, ONE, shift(P_panels, k * Hp * Hp), active, Hp, Hp,
+                    matmul_columns(
+                        e_now, k * n * Hp, Hp, e_now, k * n * Hp, Hp, delta_now, first + (KR + k) * Hp, row,
+                        shift(P_panels, k * Hp * Hp), active, Hp, Hp, u_lo, u_hi,
                     )  # fmt: skip
             for b in range(n):
                 at, to_delta = (t * B + b_lo + b) * H, first + b * row
                 before, state = (prev * B + b_lo + b) * H, (now * B + b_lo + b) * H
                 if ragged and lengths[b_lo + b] <= t:  # the state stayed, and so do its gradients
-                    _fill_zero(delta_flat, at, layer, K, H)
-                    _fill_zero(epsilon_flat, state, whole, S, H)
+                    _fill_zero(delta_flat, at + u_lo, layer, K, own_units)
+                    _fill_zero(epsilon_flat, state + u_lo, whole, S, own_units)
                     _fill_zero(delta_now, to_delta, ZERO, 1, row)
                     continue
-                for unit in range(0, Hp, 2 * lane):
-                    more = lane if unit + lane < Hp else 0  # as in the forward pass
+                for unit in range(u_lo, u_hi, 2 * lane):
+                    more = lane if unit + lane < u_hi else 0  # as in the forward pass
                     from_s, to, count, rest_of = b * Hp + unit, at + unit, H - unit, H - unit - more
                     epsilon_t = load_each(epsilon_now, from_s, n * Hp, more, S)
                     if has_dh:  # ε_hᵗ = eᵗ + Σₖ Wₖᵀ δₖᵗ⁺¹
@@ -558,23 +647,39 @@ def backward_of(step: Step) -> Any:
                     put(delta_now, to_delta + KU * unit, lane, count, KU * more, rest_of, delta_u)
                     put(delta_now, to_delta + KU * Hp + KA * unit, lane, count, KA * more, rest_of, delta_a)
                     put(delta_now, to_delta + (KU + KA) * Hp + KW * unit, lane, count, KW * more, rest_of, delta_w)
-                    put(delta_now, to_delta + KR * Hp + unit, Hp, count, more, rest_of, delta_p)
                     add_each(sums, KU * unit, lane, KU * more, delta_u)  # ∂L/∂b_k = Σ δ_kᵗ
                     add_each(sums, KU * Hp + KA * unit, lane, KA * more, delta_a)
                     add_each(sums, (KU + KA) * Hp + KW * unit, lane, KW * more, delta_w)
                     add_each(sums, KR * Hp + unit, Hp, more, diagonal)  # ∂L/∂V_k
+            if size > 1:
+                meetings += 1
+                if not meet(progress, member, size, meetings):
+                    return
             if (KA or KW) and (number < T - 1 or not from_zero):  # ε_hᵗ⁻¹ += Σₖ Wₖᵀ δₖᵗ
-                matmul(
-                    epsilon_now, ZERO, Hp, epsilon_now, ZERO, Hp, ONE, delta_now, first + KU * Hp, ROWS * row, row,
-                    ONE, W_panels, active, Hp, (KA + KW) * Hp,
+                matmul_columns(
+                    epsilon_now, ZERO, Hp, epsilon_now, ZERO, Hp, delta_now, first + KU * Hp, row, W_panels, active,
+                    Hp, (KA + KW) * Hp, u_lo, u_hi,
                 )  # fmt: skip
-            if has_dx and (number % chunk == chunk - 1 or number == T - 1):
-                to_input(
-                    delta_now, row, (KU + KA) * Hp, U_panels, dx_flat, I, B, t_lo, number % chunk + 1, b_lo,
-                    n, dx_now, none,
-                )  # fmt: skip
+            if number % chunk == chunk - 1 or number == T - 1:
+                r_lo, r_hi = _rows_of(member, size, (number % chunk + 1) * n)
+                if has_dx and size == 1:
+                    to_input(
+                        delta_now, row, (KU + KA) * Hp, U_panels, dx_flat, I, B, t_lo, number % chunk + 1, b_lo,
+                        n, dx_now, none,
+                    )  # fmt: skip
+                elif has_dx:  # a row of any sequence is like a step of a batch of one
+                    to_input(
+                        shift(delta_now, r_lo * row), row, (KU + KA) * Hp, U_panels, dx_flat, I, ONE, t_lo * B + r_lo,
+                        r_hi - r_lo, ZERO, ONE, dx_now, none,
+                    )  # fmt: skip
+                if size > 1:  # only then may the next chunk's δ take this one's place
+                    meetings += 1
+                    if not meet(progress, member, size, meetings):
+                        return
         for s in range(S):
-            copy_out(epsilon_flat, s * whole + (initial * B + b_lo) * H, shift(epsilon_now, s * n * Hp), n, H, Hp)
+            for b in range(n):
+                for j in range(u_lo, u_lo + own_units):
+                    epsilon_flat[s * whole + (initial * B + b_lo + b) * H + j] = epsilon_now[(s * n + b) * Hp + j]
         keep(scratch)
 
     @inline
@@ -621,9 +726,9 @@ def backward_of(step: Step) -> Any:
                 shift(W, at), W, decay, constant, shift(dW, at), dW, r_lo, r_hi,
             )  # fmt: skip
 
-    def backward(progress, tasks, options, switches, theta, room, trace, dh, epsilon, delta, dx, sums, factors, extent,
-                 decay, gradients, steps):  # fmt: skip
-        packs, shares, parts = tasks
+    def backward(progress, tasks, options, switches, theta, room, shared, trace, dh, epsilon, delta, dx, sums, factors,
+                 extent, decay, gradients, steps):  # fmt: skip
+        packs, shares, most, patience, parts = tasks
         H, I = delta.shape[3], dx.shape[2]
         groups = padded(H, pointer(delta)) // lanes(pointer(delta))
         task = claim(progress, 0)
@@ -634,13 +739,17 @@ def backward_of(step: Step) -> Any:
             task = claim(progress, 0)
         if not wait(progress, 0, packs):
             return
-        share = claim(progress, 1)
-        while share < shares:
+        member, size = join(progress, 1, most, patience)
+        share = claim(progress, 1) if most == 1 else ZERO
+        while share < shares and member < size:
             b_lo, b_hi = part(delta.shape[2], shares, share)
-            share_backward(options, switches, room, trace, dh, epsilon, delta, dx, sums[share], steps, b_lo, b_hi)
+            share_backward(
+                progress, options, switches, room, shared, trace, dh, epsilon, delta, dx, sums[share], steps, b_lo,
+                b_hi, member, size,
+            )  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
-        if not wait(progress, 1, shares):
+        if not wait(progress, 1, max(shares, size)):
             return
         task = claim(progress, 2)
         while task < parts:

@@ -6,15 +6,24 @@ it waits until all tasks are done. So the calling thread starts at once and the 
 another thread to wake up, which takes longer than a whole pass of a small layer. The result doesn't depend on which
 thread runs a task.
 
+In a phase that a few sequences run through step by step, there are no tasks to claim: the threads form a *team*
+(`join`), each for some of the units, and meet at every step (`meet`). A team closes when its first thread has waited
+long enough; whoever comes later has nothing to do. So its size differs from call to call, and no result may depend on
+it.
+
 ``progress`` is an array of whole numbers, zero at first: for each phase the number of tasks claimed and of tasks done,
-and a flag with which a thread that fails tells the others not to wait for it (`lstm_numba.engine.pool.together`).
+the size of the team, how often one of it had to wait long (`LATE`), the number of the meeting that each of it has come
+to, and a flag with which a thread that fails tells the others not to wait for it (`lstm_numba.engine.pool.together`).
 """
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
@@ -23,8 +32,14 @@ from lstm_numba.engine.compiling import inline, jit
 
 _LINE = 8  # numbers in a cache line: each counter that threads wait for has its own line
 _PHASES = 3
-FAILED = 2 * _PHASES * _LINE
+_TEAM = 2 * _PHASES * _LINE
+LATE = _TEAM + 1
+MOST = 16  # threads of a team
+_CAME = _TEAM + _LINE
+FAILED = _CAME + MOST * _LINE
+_CLOSED = 1 << 32  # is added to the number of threads that have joined when a team closes
 PATIENCE = 20_000  # number of looks before a helper goes to sleep: about a millisecond
+_LONG = 5000  # number of looks at a meeting after which a thread lets others use its core: some 0.2 ms
 _HAS_PAUSE = binding.get_process_triple().startswith(("x86_64", "i686"))
 
 
@@ -34,15 +49,26 @@ def new_progress(helpers: int) -> NDArray:
 
 
 @intrinsic
-def _add_one(typingctx, counters, at):
-    """Add 1 to counters[at] atomically, and return the value before."""
+def _add(typingctx, counters, at, n):
+    """Add n to counters[at] atomically, and return the value before."""
 
     def codegen(context, builder, sig, args):
         data = make_array(sig.args[0])(context, builder, args[0]).data
-        place = builder.gep(data, [args[1]])
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "seq_cst")
 
-    return types.int64(counters, types.intp), codegen
+    return types.int64(counters, types.intp, types.int64), codegen
+
+
+@intrinsic
+def _set(typingctx, counters, at, n):
+    """Set counters[at] atomically, so that whoever sees it sees everything written before as well."""
+
+    def codegen(context, builder, sig, args):
+        data = make_array(sig.args[0])(context, builder, args[0]).data
+        builder.store_atomic(args[2], builder.gep(data, [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(counters, types.intp, types.int64), codegen
 
 
 @intrinsic
@@ -64,6 +90,19 @@ def _pause(typingctx):
         if _HAS_PAUSE:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", fnty=kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def _give_way(typingctx):
+    """Let another thread run on this core, in case the one that is waited for has none."""
+
+    def codegen(context, builder, sig, args):
+        if os.name == "posix":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -118,13 +157,13 @@ def linger(progress):
 @inline
 def claim(progress, phase):
     """Claim the next task of this phase and return its number; a number that is too large means: none is left."""
-    return _add_one(progress, 2 * phase * _LINE)
+    return _add(progress, 2 * phase * _LINE, 1)
 
 
 @inline
 def done(progress, phase):
     """Note that a claimed task of this phase is done."""
-    _add_one(progress, (2 * phase + 1) * _LINE)
+    _add(progress, (2 * phase + 1) * _LINE, 1)
 
 
 @inline
@@ -134,6 +173,45 @@ def wait(progress, phase, tasks):
         if _look(progress, FAILED):
             return False
         _pause()
+    return True
+
+
+@inline
+def join(progress, phase, most, patience):
+    """Join the team of this phase; return the thread's number in it, and its size.
+
+    The first thread waits for up to `most` threads, `patience` looks. For threads that come later the number is too
+    large; for `most` = 1 there is no team, and the answer is (0, 1).
+    """
+    if most == 1:
+        return 0, 1
+    member = claim(progress, phase)
+    if member == 0:
+        for _ in range(patience):
+            if _look(progress, 2 * phase * _LINE) >= most:
+                break
+            _pause()
+        _add(progress, _TEAM, min(most, _add(progress, 2 * phase * _LINE, _CLOSED)))
+    while _look(progress, _TEAM) == 0 and not _look(progress, FAILED):
+        _pause()
+    return member, _look(progress, _TEAM)
+
+
+@inline
+def meet(progress, member, size, number):
+    """Wait until all of a team have come to the meeting of this number, from 1; return False if a thread has failed."""
+    _set(progress, _CAME + member * _LINE, number)
+    looks = 0
+    for other in range(size):
+        while _look(progress, _CAME + other * _LINE) < number:
+            if _look(progress, FAILED):
+                return False
+            looks += 1
+            if looks == _LONG:
+                _add(progress, LATE, 1)
+            if looks >= _LONG:
+                _give_way()
+            _pause()
     return True
 
 

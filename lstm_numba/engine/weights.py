@@ -22,6 +22,7 @@ from lstm_numba.engine.matmul import (
     ZERO,
     full_width,
     matmul,
+    matmul_columns,
     pack_columns,
     pack_groups,
     pack_row,
@@ -103,12 +104,15 @@ pack_bias = calling(_PACK_BIAS)
 # -- the layer below --------------------------------------------------------------------------------------------------
 
 
-def _project(x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, suspicious):
+def _project(
+    x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_now, gates_now, row, width, lo, hi, also_lo,
+    also_hi, suspicious,
+):  # fmt: skip
     """Write U xᵗ + b for times t_lo … t_lo + steps and sequences b_lo … b_lo + n into rows of `row` numbers.
 
-    The first `width` columns of a row are U xᵗ + b; the rest is copied from b_packed. `suspicious`, a vector, stays
-    zero as long as all of x is finite. With `copies`, x is copied to the same place in `own`. If these are not all
-    sequences of the batch, their rows are gathered in x_now.
+    The first `width` columns of a row are U xᵗ + b, of which those of lo … hi and also_lo … also_hi are computed; the
+    rest is copied from b_packed. `suspicious`, a vector, stays zero as long as all of x is finite. With `copies`, x is
+    copied to the same place in `own`. If these are not all sequences of the batch, their rows are gathered in x_now.
     """
     zero_or_nan, lane = zeros(x), lanes(x)
     runs, length = (1, steps * n * I) if n == B else (steps, n * I)
@@ -122,16 +126,13 @@ def _project(x, I, B, own, copies, U_packed, b_packed, t_lo, steps, b_lo, n, x_n
             if n < B:
                 store_first(x_now, run * length + j, length - j, value)
     store(suspicious, 0, zero_or_nan)
-    if n == B:
-        matmul(
-            gates_now, ZERO, row, b_packed, ZERO, ZERO, ONE, x, t_lo * B * I, ROWS * I, I, ONE, aligned(U_packed),
-            steps * n, width, I,
-        )  # fmt: skip
-    else:
-        matmul(
-            gates_now, ZERO, row, b_packed, ZERO, ZERO, ONE, x_now, ZERO, ROWS * I, I, ONE, aligned(U_packed),
-            steps * n, width, I,
-        )  # fmt: skip
+    source, begin = (x, t_lo * B * I) if n == B else (x_now, ZERO)
+    for lo_, hi_ in ((lo, hi), (also_lo, also_hi)):
+        if lo_ < hi_:
+            matmul_columns(
+                gates_now, ZERO, row, b_packed, ZERO, ZERO, source, begin, I, aligned(U_packed), steps * n, width, I,
+                lo_, hi_,
+            )  # fmt: skip
     if row > width:
         for r in range(steps * n):
             for j in range(width, row):
@@ -279,7 +280,7 @@ def _collect_diagonal(sums, shares, row, first, P, H, V, decay, constant, dV):
             dV[k * H + j] = total
 
 
-_PROJECT = Outlined(_project, "pnnpnppnnnnppnnp", calls=[PRODUCT])
+_PROJECT = Outlined(_project, "pnnpnppnnnnppnnnnnnp", calls=[PRODUCT])
 _TO_INPUT = Outlined(_to_input, "pnnppnnnnnnpp", calls=[PRODUCT])
 _WEIGHT_GRADIENTS = Outlined(_weight_gradients, "pppnnnnnnppffppnn", calls=[PRODUCT])
 _COLLECT_BIAS = Outlined(_collect_bias, "pnnnnnp")

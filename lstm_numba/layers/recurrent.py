@@ -19,7 +19,8 @@ from lstm_numba.cells import Cell, joined
 from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
 from lstm_numba.engine import buffers, pool, recurrence
-from lstm_numba.engine.vectors import VECTOR_BYTES
+from lstm_numba.engine.tasks import MOST
+from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS
 from lstm_numba.layers import initial_weights, labelled
 from lstm_numba.layers.parameters import Parameters, are_drawn
 
@@ -27,6 +28,12 @@ from lstm_numba.layers.parameters import Parameters, are_drawn
 _WORTH_A_THREAD = 8_000_000
 # The same for packing, in numbers moved.
 _WORTH_A_THREAD_TO_PACK = 250_000
+# Multiply-adds of a step for which a further thread is worth meeting at each step.
+_WORTH_MEETING = 40_000
+# With fewer sequences than this for each thread of a team, a team is faster than shares of the batch.
+_FEW = 3
+# Multiply-adds of a pass for which its first thread looks once more whether others come: 5 % of its time.
+_WORTH_A_LOOK = 22_500
 
 _NONE = np.empty(0, np.int64)
 _TRUE = np.ones(1, bool)
@@ -455,6 +462,7 @@ class Recurrent:
         self._codes = option_codes(self._program)
         self._lanes = VECTOR_BYTES // self.dtype.itemsize
         self._padded = self.padded(self.hidden_size)
+        self._panel = VECTORS * self._lanes
         self._nothing = np.empty((0, 0, 0), self.dtype)
         self._no_operands = np.empty((0, 0, 0, 0), self.dtype)
 
@@ -627,14 +635,30 @@ class Recurrent:
         """Return n rounded up to whole vectors, as in packed weights."""
         return (n + self._lanes - 1) // self._lanes * self._lanes
 
-    def _tasks(self, T: int, B: int) -> tuple[int, int]:
-        """Return (tasks that pack weights, shares of the work), as many as are worth starting threads for."""
+    def _tasks(self, T: int, B: int) -> tuple[int, int, int, int, int]:
+        """Return how to divide a pass among no more threads than are worth it, as in `engine.recurrence`.
+
+        That is: tasks that pack weights, shares of the batch, threads of a team and its patience, and tasks that sum
+        the weights' gradients. There is either one share or no team.
+        """
         of = self._program.arguments
         numbers = self.hidden_size * (len(of.U_gates) * self.input_size + len(of.W_gates) * self.hidden_size)
-        if T * B * numbers < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK:
-            return 1, 1
-        budget = pool.budget()
-        return min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + T * B * numbers // _WORTH_A_THREAD)
+        work, budget = T * B * numbers, pool.budget()
+        if budget == 1 or (work < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK):
+            return 1, 1, 1, 0, 1
+        packs, sums = min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + work // _WORTH_A_THREAD)
+        step = B * len(of.W_gates) * self.hidden_size**2
+        team = min(budget, MOST, self._padded // self._panel, 1 + step // _WORTH_MEETING)
+        if B < _FEW * team and team > 1:
+            return packs, 1, team, pool.patience(work // _WORTH_A_LOOK), sums
+        return packs, min(B, sums), 1, 0, sums
+
+    def _shared(self, tasks: Sequence[int], size: int) -> NDArray:
+        """Return the memory that a team shares, if there is one."""
+        shared = buffers.empty((size + self._lanes if tasks[2] > 1 else 0,), self.dtype)
+        if self._step.masked:
+            shared[:] = 0
+        return shared
 
     def _rows(self, T: int, B: int, entering: Sequence[NDArray | None]) -> NDArray:
         """Return an array (S, T + 1, B, H) with the given states in the row where the engine expects them."""
@@ -719,15 +743,15 @@ class Recurrent:
         named = buffers.empty((step.kept if lean else step.kept + step.rest, T, B, H), self.dtype)
         operands = buffers.empty((step.p, T, B, H), self.dtype) if step.p else self._no_operands
         states = self._rows(T, B, initial)
-        packs, shares = self._tasks(T, B)
-        shares = min(B, shares)
+        *tasks, _ = self._tasks(T, B)
+        shared = self._shared(tasks, recurrence.forward_shared(step, B, self._padded))
         room = buffers.empty((recurrence.forward_room(step, H, I, self._lanes),), self.dtype)
         kernel = recurrence.forward_of(step)
         arguments = (
-            (packs, shares), self._codes, (self.reverse, from_zero, self.bias), self._parameters.flat, room,
-            (x, own, finite), named, states, operands, (steps.lengths, steps.rows),
+            tuple(tasks), self._codes, (self.reverse, from_zero, self.bias, False),
+            self._parameters.flat, room, shared, (x, own, finite), named, states, operands, (steps.lengths, steps.rows),
         )  # fmt: skip
-        pool.together(lambda progress: kernel(progress, *arguments), max(packs, shares))
+        pool.together(lambda progress: kernel(progress, *arguments), max(tasks[:3]))
         return Trace(self, own if borrowed else x, steps, finite, named, states, operands)
 
     def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
@@ -890,9 +914,10 @@ class Recurrent:
         delta = buffers.empty((step.row + step.p, T, B, H), self.dtype)
         dx = buffers.empty((T if need_dx else 0, B, I), self.dtype)
         dh = self._nothing if dh is None else _writable(np.ascontiguousarray(dh))
-        packs, shares = self._tasks(T, B)
+        tasks = self._tasks(T, B)
+        shared = self._shared(tasks, recurrence.backward_shared(step, T, B, self._padded, self.dtype.itemsize))
         room = buffers.empty((recurrence.backward_room(step, H, I if need_dx else 0, self._lanes),), self.dtype)
-        sums = np.zeros((max(1, min(B, shares)), (step.row + step.diagonals) * self._padded), self.dtype)
+        sums = np.zeros((max(1, tasks[1]), (step.row + step.diagonals) * self._padded), self.dtype)
         x, operands = trace.x, trace.operands
         h_prev = trace._states[0, 1:] if self.reverse else trace._states[0, :-1]
         if squared:
@@ -902,12 +927,12 @@ class Recurrent:
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
         kernel = recurrence.backward_of(step)
         arguments = (
-            (packs, min(B, shares), shares), self._codes,
-            (self.reverse, from_zero, self.bias, int(squared), need_products), self._parameters.flat, room,
+            tasks, self._codes,
+            (self.reverse, from_zero, self.bias, int(squared), need_products), self._parameters.flat, room, shared,
             (trace._named, trace._states), dh, epsilon, delta, dx, sums, (x, h_prev, operands), (lo, hi),
             decay_of(self.dtype, weight_decay, squared), gradients.flat, (trace.steps.lengths, trace.steps.rows),
         )  # fmt: skip
-        pool.together(lambda progress: kernel(progress, *arguments), max(packs, shares))
+        pool.together(lambda progress: kernel(progress, *arguments), max(tasks[:3] + tasks[4:]))
         return Gradients(gradients, self, dx, delta, epsilon)
 
 
