@@ -274,10 +274,10 @@ def _of_direction(tensors: Sequence[Tensor | None], direction: int) -> list[NDAr
 
 
 def _through(
-    task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None]
+    task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None], keep: str = "backward"
 ) -> list[Trace]:
-    """Return each direction's trace, with only the arrays that the backward pass needs."""
-    options = {"from_zero": states[0] is None, "lean": True}
+    """Return each direction's trace, with what is to be kept of it."""
+    options = {"from_zero": states[0] is None, "keep": keep}
     tasks = [partial(layer.run, x, _of_direction(states, d), task.steps, **options) for d, layer in enumerate(layers)]
     with _borrowed():
         return pool.run(tasks)
@@ -425,9 +425,9 @@ def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple
     values, layers = _array(x.contiguous()), task.layers(weights)
     T, B, _ = values.shape
     H, dtype = layers[0].hidden_size, layers[0].dtype
-    chunk = max(-(-_STEPS_AT_A_TIME // B), _BYTES_AT_A_TIME // layers[0].memory(1, B, lean=True).trace)
+    chunk = max(-(-_STEPS_AT_A_TIME // B), _BYTES_AT_A_TIME // layers[0].memory(1, B, keep="outputs").trace)
     if chunk >= T:
-        traces = _through(task, layers, values, first)
+        traces = _through(task, layers, values, first, "outputs")
         return _output(traces), *_last_states(traces)
     output = buffers.empty((T, B, len(layers) * H), dtype)
 
@@ -437,7 +437,7 @@ def _without_gradients(task: _Pass, x: Tensor, *tensors: Tensor | None) -> tuple
         for lo in reversed(starts) if layer.reverse else starts:
             hi = min(T, lo + chunk)
             steps = _part(task.steps, lo, hi)
-            trace = layer.run(values[lo:hi], states, steps, from_zero=states[0] is None, lean=True)
+            trace = layer.run(values[lo:hi], states, steps, from_zero=states[0] is None, keep="outputs")
             output[lo:hi, :, d * H : (d + 1) * H] = trace.h
             states = [getattr(trace, f"{state}_last").copy() for state in layer.states]
             del trace  # free its memory for the next one

@@ -77,7 +77,7 @@ def test_a_trace_s_table_says_shapes_ranges_and_what_is_not_finite():
     found = {row[0]: row for row in rows}
     assert {"f", "c", "h", "h_prev", "c_last"} <= set(found)
     assert int(found["f"][4]) >= 5 * 2 and float(found["f"][3]) < 1 and found["h0"][4] == ""
-    assert "f" in layer.forward(X, lean=True)._repr_html_()
+    assert "f" in layer.forward(X, keep="backward")._repr_html_()
 
 
 def test_a_layer_s_table_shows_its_own_text_escaped():

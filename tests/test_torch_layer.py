@@ -576,7 +576,7 @@ def test_without_gradients_a_few_steps_at_a_time_make_no_difference(kind, option
 def test_without_gradients_memory_is_for_the_output(context):
     ln.set_num_threads(1)  # so that directions come one after the other
     module = LSTM(4, 32, bidirectional=True)
-    chunk = module_page._BYTES_AT_A_TIME // ln.LSTM(4, 32, seed=0).memory(1, 4, lean=True).trace
+    chunk = module_page._BYTES_AT_A_TIME // ln.LSTM(4, 32, seed=0).memory(1, 4, keep="outputs").trace
 
     def peak(T):
         x = torch.randn(T, 4, 4)

@@ -36,7 +36,7 @@ import numpy as np
 
 from lstm_numba.engine import nonlinearities, vectors
 from lstm_numba.engine.compiling import inline, jit
-from lstm_numba.engine.matmul import ONE, ROWS, ZERO, full_width, matmul, matmul_columns, padded
+from lstm_numba.engine.matmul import ONE, ROWS, ZERO, full_width, matmul_columns, padded
 from lstm_numba.engine.tasks import claim, done, join, linger, meet, part, wait
 from lstm_numba.engine.vectors import (
     add_each,
@@ -57,7 +57,6 @@ from lstm_numba.engine.weights import (
     collect_bias,
     collect_diagonal,
     copy_in,
-    copy_out,
     pack_bias,
     pack_part_backward,
     pack_part_forward,
@@ -447,7 +446,7 @@ def forward_of(step: Step) -> Any:
             )  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
-        wait(progress, 1, max(shares, size))
+        wait(progress, 1, size if most > 1 else shares)
         linger(progress)
 
     forward.__name__ = forward.__qualname__ = f"forward_{step.digest}"
@@ -749,7 +748,7 @@ def backward_of(step: Step) -> Any:
             )  # fmt: skip
             done(progress, 1)
             share = claim(progress, 1)
-        if not wait(progress, 1, max(shares, size)):
+        if not wait(progress, 1, size if most > 1 else shares):
             return
         task = claim(progress, 2)
         while task < parts:

@@ -19,7 +19,7 @@ from lstm_numba.cells import Cell, joined
 from lstm_numba.cells.compiled import names_kept, option_codes, step_of
 from lstm_numba.cells.derive import delta_names, orders
 from lstm_numba.engine import buffers, pool, recurrence
-from lstm_numba.engine.tasks import MOST
+from lstm_numba.engine.tasks import MOST, new_progress
 from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS
 from lstm_numba.layers import initial_weights, labelled
 from lstm_numba.layers.parameters import Parameters, are_drawn
@@ -34,6 +34,8 @@ _WORTH_MEETING = 40_000
 _FEW = 3
 # Multiply-adds of a pass for which its first thread looks once more whether others come: 5 % of its time.
 _WORTH_A_LOOK = 22_500
+
+KEEP = ("all", "backward", "outputs")  # what a forward pass may keep
 
 _NONE = np.empty(0, np.int64)
 _TRUE = np.ones(1, bool)
@@ -141,6 +143,8 @@ class Trace(_Rows):
         The lengths given to `Recurrent.forward`.
     layer : Recurrent
         The layer that made it.
+    keep : str
+        What was kept, as asked of `Recurrent.forward`.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class Trace(_Rows):
         named: NDArray,
         states: NDArray,
         operands: NDArray,
+        keep: str,
     ) -> None:
         self.layer = layer
         self._names = layer.names
@@ -160,6 +165,7 @@ class Trace(_Rows):
         self._finite = finite  # (1,) whether x is finite
         self._named, self._states = named, states
         self.operands = operands  # the values that each W_k multiplied, (P, T, B, H)
+        self.keep = keep
 
     def check_finite(self) -> None:
         """Raise ValueError with the place of the first NaN or infinity in x, if there is one."""
@@ -194,6 +200,8 @@ class Trace(_Rows):
         if name in names.arrays:
             return self._array(name, names.arrays[name])
         for number, state in enumerate(names.states):
+            if name in (state, f"{state}_prev") and number and self.keep == "outputs":
+                raise self._not_kept(name)
             if name == state:
                 return self.steps.without_padding(self._at(number))
             if name == f"{state}_prev":
@@ -210,10 +218,11 @@ class Trace(_Rows):
 
     def _array(self, name: str, number: int) -> NDArray:
         if number >= len(self._named):
-            raise AttributeError(
-                f"{name}: not kept, as the forward pass was told to be lean; call forward without lean=True"
-            )
+            raise self._not_kept(name)
         return self._named[number]
+
+    def _not_kept(self, name: str) -> AttributeError:
+        return AttributeError(f'{name}: not kept by forward(keep="{self.keep}"); call forward with keep="all"')
 
     def _gates_together(self) -> NDArray:
         names = self._names
@@ -248,7 +257,11 @@ class Trace(_Rows):
         names = self._names
         ends = ("", "_prev", "0", "_last")
         shown = [name for name, number in names.arrays.items() if number < len(self._named)]
-        return ["x", *shown, *(f"{state}{end}" for state in names.states for end in ends)]
+        states = [f"{state}{end}" for state in names.states for end in ends]
+        if self.keep == "outputs":
+            within = [f"{state}{end}" for state in names.states[1:] for end in ends[:2]]
+            states = [name for name in states if name not in within]
+        return ["x", *shown, *states]
 
     def to_xarray(self) -> Any:
         """Return all arrays as an ``xarray.Dataset``, with names for the dimensions.
@@ -465,6 +478,8 @@ class Recurrent:
         self._panel = VECTORS * self._lanes
         self._nothing = np.empty((0, 0, 0), self.dtype)
         self._no_operands = np.empty((0, 0, 0, 0), self.dtype)
+        self._no_room = np.empty(0, self.dtype)
+        self._packed: NDArray | None = None  # of a frozen layer
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -581,6 +596,29 @@ class Recurrent:
         other.__dict__.update(self.__dict__, _parameters=self._parameters.moved_to(flat))
         return other
 
+    def frozen(self) -> Self:
+        """Return a copy whose weights can't change, so that they are packed only once, now, and not at every call."""
+        flat = self._parameters.flat.copy()
+        flat.flags.writeable = False
+        other = self.around(flat)
+        other._packed = self._pack()
+        return other
+
+    def _pack(self) -> NDArray:
+        """Return the weights as `engine.recurrence.forward_of` takes them, by a call that has no steps to run."""
+        room, x, states = self._room(), np.empty((1, 1, self.input_size), self.dtype), self._rows(1, 1, [])
+        arguments = (
+            (1, 0, 1, 0), self._codes, (self.reverse, True, self.bias, True), _writable(self._parameters.flat), room,
+            self._no_room, (x, self._nothing, _TRUE), self._no_operands, states, self._no_operands, (_NONE, _NONE),
+        )  # fmt: skip
+        recurrence.forward_of(self._step)(new_progress(0), *arguments)
+        return room
+
+    def _room(self) -> NDArray:
+        """Return memory for packed weights."""
+        size = recurrence.forward_room(self._step, self.hidden_size, self.input_size, self._lanes)
+        return buffers.empty((size,), self.dtype)
+
     def move_to(self, flat: NDArray) -> None:
         """Move the parameters, with their values, to `flat`, a part of a network's one array."""
         flat[:] = self._parameters.flat
@@ -674,10 +712,10 @@ class Recurrent:
         x: ArrayLike,
         *initial: ArrayLike | None,
         lengths: ArrayLike | None = None,
-        lean: bool = False,
+        keep: str = "all",
         **states: ArrayLike | None,
     ) -> Trace:
-        """Run the layer over a batch of sequences and keep every array.
+        """Run the layer over a batch of sequences and keep every array, or those that are asked for.
 
         Parameters
         ----------
@@ -688,8 +726,9 @@ class Recurrent:
         lengths : (B,) whole numbers, optional
             Steps of each sequence, 0 … T. `x` is ignored after them, and every array is zero there. With 0
             steps the initial states are the last ones.
-        lean
-            Keep only what the backward pass needs (an LSTM: all but the pre-activations; `memory`).
+        keep
+            "all"; "backward" for what the backward pass needs (an LSTM: all but the pre-activations; `memory`);
+            "outputs" for h at every step and the last states, without a copy of x: the fastest.
 
         Returns
         -------
@@ -700,15 +739,16 @@ class Recurrent:
         TypeError
             For whole or complex numbers in x or a state, fractions in lengths, or a state that the cell doesn't have.
         ValueError
-            For a wrong shape, NaN or infinity in x or a state, an empty axis, or lengths outside 0 … T.
+            For a wrong shape, NaN or infinity in x or a state, an empty axis, lengths outside 0 … T, or another word
+            for `keep`.
         """
         x, steps, borrowed = self.take_input(x, lengths)
         checked: list[NDArray | None] = [None] * len(self.states)
         if initial or states:
             names = [f"{state}0" for state in self.states]
-            given = self.by_state(names, initial, states, "forward", "lengths lean")
+            given = self.by_state(names, initial, states, "forward", "lengths keep")
             checked = [self.check_state(name, state, steps.B) for name, state in zip(names, given, strict=True)]
-        trace = self.run(x, checked, steps, lean=_checks.flag("lean", lean), borrowed=borrowed)
+        trace = self.run(x, checked, steps, keep=_checks.choice("keep", keep, KEEP), borrowed=borrowed)
         trace.check_finite()
         return trace
 
@@ -718,7 +758,7 @@ class Recurrent:
         initial: Sequence[NDArray | None],
         steps: Steps,
         from_zero: bool = False,
-        lean: bool = False,
+        keep: str = "all",
         borrowed: bool = False,
     ) -> Trace:
         """Run the forward pass on checked arrays.
@@ -729,44 +769,55 @@ class Recurrent:
             As returned by `take_input` and `check_state`.
         from_zero
             No initial state was given, and its derivative isn't needed.
-        lean
+        keep
             As in `forward`.
         borrowed
             Whether the caller owns x: the backward pass needs its present values, so it is copied.
         """
         self._follow_cell()
         step = self._step
-        T, B, I = x.shape
+        T, B, _ = x.shape
         H = self.hidden_size
-        own = buffers.empty(x.shape, self.dtype) if borrowed else self._nothing
+        ends = keep == "outputs"
+        copies = borrowed and not ends
+        own = buffers.empty(x.shape, self.dtype) if copies else self._nothing
         finite = _TRUE.copy()
-        named = buffers.empty((step.kept if lean else step.kept + step.rest, T, B, H), self.dtype)
-        operands = buffers.empty((step.p, T, B, H), self.dtype) if step.p else self._no_operands
+        named = buffers.empty((self._number_kept(keep), T, B, H), self.dtype)
+        operands = self._no_operands if ends or not step.p else buffers.empty((step.p, T, B, H), self.dtype)
         states = self._rows(T, B, initial)
         *tasks, _ = self._tasks(T, B)
         shared = self._shared(tasks, recurrence.forward_shared(step, B, self._padded))
-        room = buffers.empty((recurrence.forward_room(step, H, I, self._lanes),), self.dtype)
+        theta, room = self._parameters.flat, self._packed
+        if room is None or theta.flags.writeable:
+            room = self._room()
+        else:
+            tasks[0], theta = 0, self._no_room
         kernel = recurrence.forward_of(step)
         arguments = (
-            tuple(tasks), self._codes, (self.reverse, from_zero, self.bias, False),
-            self._parameters.flat, room, shared, (x, own, finite), named, states, operands, (steps.lengths, steps.rows),
+            tuple(tasks), self._codes, (self.reverse, from_zero, self.bias, ends), theta, room, shared,
+            (x, own, finite), named, states, operands, (steps.lengths, steps.rows),
         )  # fmt: skip
         pool.together(lambda progress: kernel(progress, *arguments), max(tasks[:3]))
-        return Trace(self, own if borrowed else x, steps, finite, named, states, operands)
+        return Trace(self, own if copies else x, steps, finite, named, states, operands, keep)
 
     def trace_of(self, x: NDArray, steps: Steps, arrays: Sequence[NDArray]) -> Trace:
-        """Return a lean trace made from the arrays of `Trace.for_backward`; x and steps as in `run`."""
+        """Return a trace made from the arrays of `Trace.for_backward`; x and steps as in `run`."""
         kept, states, operands = arrays
-        return Trace(self, x, steps, _TRUE, kept, states, operands)
+        return Trace(self, x, steps, _TRUE, kept, states, operands, "backward")
 
-    def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
+    def _number_kept(self, keep: str) -> int:
+        """Return how many named arrays a trace keeps."""
+        step = self._step
+        return {"all": step.kept + step.rest, "backward": step.kept, "outputs": 0}[keep]
+
+    def memory(self, T: int, B: int, keep: str = "all") -> MemoryNeeded:
         """Return the bytes that a forward and a backward pass over B sequences of T steps would take.
 
         Parameters
         ----------
         T, B
             Time steps and sequences.
-        lean
+        keep
             As in `forward`.
 
         Returns
@@ -777,11 +828,14 @@ class Recurrent:
         """
         T = _checks.size("T", T)
         B = _checks.size("B", B)
+        keep = _checks.choice("keep", keep, KEEP)
         step = self._step
         each = T * B * self.hidden_size
         source = T * B * self.input_size
         states = len(self.states) * (T + 1) * B * self.hidden_size
-        trace = source + (step.kept + step.p + (0 if lean else step.rest)) * each + states
+        if keep == "outputs":
+            return MemoryNeeded(states * self.dtype.itemsize, 0)
+        trace = source + (self._number_kept(keep) + step.p) * each + states
         gradients = source + (step.row + step.p) * each + states + self._parameters.flat.size
         return MemoryNeeded(trace * self.dtype.itemsize, gradients * self.dtype.itemsize)
 
@@ -906,6 +960,10 @@ class Recurrent:
             λ of ½ λ θ², whose derivative is added for U, W and V.
         """
         self._follow_cell()
+        if trace.keep == "outputs":
+            raise ValueError(
+                'trace: expected one of forward(keep="all") or "backward", got one that keeps only outputs'
+            )
         if trace.made_by is not self._program:
             raise ValueError("trace: the cell's backward step was written after it was made; call forward again")
         T, B, H, I = trace.T, trace.B, self.hidden_size, self.input_size
@@ -927,8 +985,8 @@ class Recurrent:
         lo, hi = (0, N - B) if from_zero and self.reverse else (B * from_zero, N)  # without the step after h⁰ = 0
         kernel = recurrence.backward_of(step)
         arguments = (
-            tasks, self._codes,
-            (self.reverse, from_zero, self.bias, int(squared), need_products), self._parameters.flat, room, shared,
+            tasks, self._codes, (self.reverse, from_zero, self.bias, int(squared), need_products),
+            _writable(self._parameters.flat), room, shared,
             (trace._named, trace._states), dh, epsilon, delta, dx, sums, (x, h_prev, operands), (lo, hi),
             decay_of(self.dtype, weight_decay, squared), gradients.flat, (trace.steps.lengths, trace.steps.rows),
         )  # fmt: skip
@@ -947,4 +1005,4 @@ def decay_of(dtype: np.dtype, weight_decay: float, squared: bool) -> tuple[np.fl
     return (number(0), number(weight_decay)) if squared else (number(weight_decay), number(0))
 
 
-__all__ = ["Gradients", "MemoryNeeded", "Recurrent", "Steps", "Trace", "decay_of"]
+__all__ = ["KEEP", "Gradients", "MemoryNeeded", "Recurrent", "Steps", "Trace", "decay_of"]

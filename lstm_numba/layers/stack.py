@@ -31,7 +31,7 @@ from lstm_numba.layers import checkpoints
 from lstm_numba.layers.gru import GRU
 from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.parameters import Parameters
-from lstm_numba.layers.recurrent import MemoryNeeded, Recurrent, Steps
+from lstm_numba.layers.recurrent import KEEP, MemoryNeeded, Recurrent, Steps
 from lstm_numba.layers.simple_rnn import SimpleRNN
 
 # Cells that have their own layer class, with their options spelled out.
@@ -516,7 +516,7 @@ class Stack:
         x: ArrayLike,
         *initial: Any,
         lengths: ArrayLike | None = None,
-        lean: bool = False,
+        keep: str = "all",
         **states: Any,
     ) -> StackTrace:
         """Run all layers over a batch of sequences and keep every array.
@@ -532,7 +532,7 @@ class Stack:
         lengths : (B,) whole numbers, optional
             Steps of each sequence, 0 … T. The default is the stack's own `lengths`, else T for all. `x` is ignored
             after them, and every array is zero there. A backward layer begins at the last step of each sequence.
-        lean
+        keep
             As in `Recurrent.forward`, for every layer.
 
         Returns
@@ -545,14 +545,14 @@ class Stack:
             As in `Recurrent.forward`.
         """
         lengths = self.lengths if lengths is None else lengths
-        given = self.layers[0][0].by_state(self.initial_names, initial, states, "forward", "lengths lean")
+        given = self.layers[0][0].by_state(self.initial_names, initial, states, "forward", "lengths keep")
         values, steps, borrowed = self.layers[0][0].take_input(x, lengths)
-        values, B = values.copy() if borrowed else values, steps.B
+        values, B = values.copy() if borrowed and keep != "outputs" else values, steps.B
         entering = [
             self._initial_states(name, getattr(self, name) if state is None else state, B)
             for name, state in zip(self.initial_names, given, strict=True)
         ]
-        traces, h = self.run(values, steps, entering, lean=_checks.flag("lean", lean))
+        traces, h = self.run(values, steps, entering, keep=_checks.choice("keep", keep, KEEP))
         traces[0][0].check_finite()
         return StackTrace(self, values, traces, h, steps)
 
@@ -564,7 +564,7 @@ class Stack:
         *,
         entering: Callable[[int, NDArray], NDArray] | None = None,
         from_zero: bool = False,
-        lean: bool = False,
+        keep: str = "all",
     ) -> tuple[list[list[Any]], NDArray]:
         """Run the forward pass on checked arrays; return every layer's traces, and the top layer's output.
 
@@ -576,7 +576,7 @@ class Stack:
             For each of the cell's states, one array for each layer and direction; empty: zeros.
         entering
             A function that changes z before it enters layer l.
-        from_zero, lean
+        from_zero, keep
             As in `Recurrent.run`.
         """
         traces: list[list[Any]] = []
@@ -585,14 +585,14 @@ class Stack:
         for number, directions in enumerate(self.layers):
             source = np.ascontiguousarray(z if entering is None else entering(number, z))
             passes = [
-                partial(layer.run, source, next(states), steps, from_zero=from_zero, lean=lean) for layer in directions
+                partial(layer.run, source, next(states), steps, from_zero=from_zero, keep=keep) for layer in directions
             ]
             traces.append(pool.run(passes))
             last = number == len(self.layers) - 1
             z = merged([each.h for each in traces[-1]], "concat" if last else self.merge)
         return traces, z
 
-    def memory(self, T: int, B: int, lean: bool = False) -> MemoryNeeded:
+    def memory(self, T: int, B: int, keep: str = "all") -> MemoryNeeded:
         """Return the bytes that a forward and a backward pass over B sequences of T steps would keep.
 
         The parameters are those of `Recurrent.memory`, which says what isn't counted.
@@ -602,16 +602,16 @@ class Stack:
         MemoryNeeded
             (trace, gradients), in bytes.
         """
-        T, B, lean = _checks.size("T", T), _checks.size("B", B), _checks.flag("lean", lean)
+        T, B, keep = _checks.size("T", T), _checks.size("B", B), _checks.choice("keep", keep, KEEP)
         joined = T * B * self.output_size if self.bidirectional[-1] else 0  # the top layer's output, side by side
         trace = gradients = 0
         for number, directions in enumerate(self.layers):
-            needed = [layer.memory(T, B, lean) for layer in directions]
-            source = T * B * directions[0].input_size * self.dtype.itemsize
+            needed = [layer.memory(T, B, keep) for layer in directions]
+            source = 0 if keep == "outputs" else T * B * directions[0].input_size * self.dtype.itemsize
             own = number == 0 or self.bidirectional[number - 1]  # else it is the output of the layer below itself
             trace += sum(each.trace - source for each in needed) + own * source
             gradients += sum(each.gradients for each in needed)
-        if self.bidirectional[0]:
+        if self.bidirectional[0] and gradients:
             gradients += T * B * self.input_size * self.dtype.itemsize  # both directions' ∂L/∂x, added
         return MemoryNeeded(trace + joined * self.dtype.itemsize, gradients)
 

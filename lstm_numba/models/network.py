@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from lstm_numba import _checks, _tables
 from lstm_numba.engine import buffers, weights
 from lstm_numba.layers.parameters import Parameters
-from lstm_numba.layers.recurrent import Steps, decay_of
+from lstm_numba.layers.recurrent import KEEP, Steps, decay_of
 from lstm_numba.layers.stack import (
     LAYERS_HEAD,
     MERGES,
@@ -370,8 +370,9 @@ class Network:
         rng: np.random.Generator | None = None,
         *,
         state: NetworkState | None = None,
+        keep: str = "all",
     ) -> NetworkTrace:
-        """Run the network over a batch of sequences and keep every array.
+        """Run the network over a batch of sequences and keep every array, or those that are asked for.
 
         Parameters
         ----------
@@ -383,6 +384,8 @@ class Network:
             Generator for dropout in training. Without it nothing is dropped.
         state
             Each layer's initial states, such as the `state` of an earlier trace; zero by default.
+        keep
+            As in `lstm_numba.Recurrent.forward`, for every layer. In training it is "backward" at most.
 
         Returns
         -------
@@ -394,16 +397,17 @@ class Network:
             As in `lstm_numba.Recurrent.forward`; also for word numbers outside the embedding, or states of a wrong
             shape.
         """
+        keep = _checks.choice("keep", keep, KEEP)
         if self.embedding is None:
             values, steps, borrowed = self.stack.layers[0][0].take_input(x, lengths)
             values = values.copy() if borrowed else values
-            trace = self._forward(values, None, steps, rng, self._entering(state, steps.B))
+            trace = self._forward(values, None, steps, rng, self._entering(state, steps.B), keep)
             trace.passes[0][0].check_finite()
             return trace
         ids = self._check_ids(x, self.embedding)
         T, B = ids.shape
         steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
-        return self._forward(None, ids, steps, rng, self._entering(state, B))
+        return self._forward(None, ids, steps, rng, self._entering(state, B), keep)
 
     def _check_ids(self, x: ArrayLike, embedding: Embedding) -> NDArray:
         ids = _checks.array_of("x", x)
@@ -435,6 +439,7 @@ class Network:
         steps: Steps,
         rng: np.random.Generator | None,
         initial: list[Any],
+        keep: str,
     ) -> NetworkTrace:
         words = None
         if ids is not None:
@@ -453,7 +458,8 @@ class Network:
 
         # In training, skip the product of W and a state of zeros, and arrays that the backward pass doesn't need.
         from_zero = training and not initial
-        trace.passes, z = self.stack.run(x, steps, initial, entering=entering, from_zero=from_zero, lean=training)
+        keep = "backward" if training and keep == "all" else keep
+        trace.passes, z = self.stack.run(x, steps, initial, entering=entering, from_zero=from_zero, keep=keep)
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
         return trace

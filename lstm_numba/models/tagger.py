@@ -341,7 +341,7 @@ class Tagger(Learner):
             part = sequences[start : start + _AT_A_TIME]
             ids = [item[2] for item in part]
             batch = make_batch(ids, ids)
-            log_p = self.network.forward(batch.x, batch.lengths).log_probabilities
+            log_p = self.network.forward(batch.x, batch.lengths, keep="outputs").log_probabilities
             for b, (n, k, own) in enumerate(part):
                 if self.window is None:
                     results[n][:] = log_p[: len(own), b]

@@ -393,7 +393,7 @@ def test_single_steps_of_any_cell_are_those_of_a_lean_trace_too(cell):
     layer, case = make_any(cell), make_case(T, B, I, H)
     given = state_of(layer, case)
     D, X = step_jacobians(layer.forward(case.x, **given))
-    lean = step_jacobians(layer.forward(case.x, lean=True, **given))
+    lean = step_jacobians(layer.forward(case.x, keep="backward", **given))
     assert norm_error(lean.state, D) <= 1e-12
     assert norm_error(lean.input, X) <= 1e-12
 
@@ -762,7 +762,7 @@ def test_refuses_what_is_no_layer_or_has_no_cell():
     for value in ("c", "c0"):
         with pytest.raises(ValueError, match=f"wrt: expected one of 'x', 'h', 'h0', got '{value}'"):
             sensitivity(make_rnn(), x, wrt=value)
-    for name in ("c0", "lean"):
+    for name in ("c0", "keep"):
         with pytest.raises(TypeError, match=f"{name}: expected one of h0, the layer's initial states"):
             sensitivity(make_rnn(), x, **{name: np.ones(H)})
 

@@ -509,15 +509,47 @@ def test_results_are_the_same_from_several_threads_at_once(name):
 
 @pytest.mark.parametrize("lengths", [None, [4, 2, 1]], ids=["full", "lengths"])
 @each_cell
+def test_outputs_alone_are_those_of_a_whole_pass(name, lengths):
+    layer, problem = make(name, 17, lengths=lengths)
+    everything = of_trace(run(layer, problem)[0])
+    for each in (layer, layer.frozen()):
+        trace = each.forward(problem.x, **problem.first(), lengths=problem.lengths, keep="outputs")
+        ends = [f"{state}{end}" for state in layer.states for end in ("0", "_last")]
+        assert set(trace.names()) == {"x", "h", "h_prev", *ends}
+        assert_same_bits(of_trace(trace), {key: everything[key] for key in trace.names()})
+        for key in set(everything) - set(trace.names()):
+            with pytest.raises(AttributeError, match=f'^{key}: not kept by forward\\(keep="outputs"\\)'):
+                getattr(trace, key)
+        with pytest.raises(ValueError, match=r"trace: expected one of forward.* got one that keeps only outputs"):
+            each.backward(trace, **problem.seeds())
+
+
+@each_cell
+def test_a_frozen_layer_is_the_layer_as_it_was(name):
+    layer, problem = make(name, 17)
+    frozen, before = layer.frozen(), run(layer, problem)
+    layer.parameters().flat[:] = 0
+    trace, grads = run(frozen, problem)
+    assert_same_bits(of_trace(trace), of_trace(before[0]))
+    assert_same_bits(of_gradients(grads), of_gradients(before[1]))
+    with pytest.raises(ValueError, match="read-only"):
+        frozen.parameters().flat[0] = 1
+    thawed = copy.deepcopy(frozen)
+    thawed.parameters().flat[:] = 0
+    assert_same_bits(of_trace(run(thawed, problem)[0]), of_trace(run(layer, problem)[0]))
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 2, 1]], ids=["full", "lengths"])
+@each_cell
 def test_a_lean_pass_has_the_same_gradients(name, lengths):
     layer, problem = make(name, 17, lengths=lengths)
     trace, grads = run(layer, problem)
-    lean_trace, lean_grads = run(layer, problem, lean=True)
+    lean_trace, lean_grads = run(layer, problem, keep="backward")
     assert_same_bits(of_gradients(lean_grads), of_gradients(grads))
     kept = of_trace(lean_trace)
     assert_same_bits(kept, {key: getattr(trace, key) for key in kept})
     for key in set(trace.names()) - set(kept):
-        with pytest.raises(AttributeError, match=f"^{key}: not kept, as the forward pass was told to be lean"):
+        with pytest.raises(AttributeError, match=f'^{key}: not kept by forward\\(keep="backward"\\)'):
             getattr(lean_trace, key)
     seeds = problem.seeds().values()
     second = [layer.second_derivatives(each, *seeds) for each in (trace, lean_trace)]

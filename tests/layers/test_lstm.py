@@ -1002,7 +1002,8 @@ BAD_FORWARD = {
     "lengths in two dimensions": ("lengths", ValueError, {"lengths": [[3, 3]]}),
     "one number for lengths": ("lengths", ValueError, {"lengths": 3}),
     "lengths with a fraction": ("lengths", TypeError, {"lengths": [2.5, 3.0]}),
-    "lean in words": ("lean", TypeError, {"lean": "yes"}),
+    "keep": ("keep", ValueError, {"keep": "gates"}),
+    "keep, a flag": ("keep", ValueError, {"keep": True}),
     "masked x": ("x", TypeError, {"x": np.ma.masked_array(zeros(T, B, I))}),
     "masked h0": ("h0", TypeError, {"h0": np.ma.masked_array(zeros(B, H))}),
     "NaN before the padding": ("x", ValueError, {"x": with_value(np.nan, T, B, I), "lengths": [3, T]}),
@@ -1027,7 +1028,7 @@ def test_forward_refuses_what_float32_cannot_hold():
 
 def test_states_go_by_the_cells_names():
     layer, x, state = ln.LSTM(I, H, seed=0), zeros(T, B, I), zeros(B, H)
-    known = "expected one of h0, c0, lengths, lean in forward of lstm"
+    known = "expected one of h0, c0, lengths, keep in forward of lstm"
     with pytest.raises(TypeError, match=f"^h0: {known}, got one given twice$"):
         layer.forward(x, state, h0=state)
     with pytest.raises(TypeError, match=f"^n0: {known}, got 'n0'$"):
@@ -1155,14 +1156,14 @@ def test_what_is_not_finite_is_found_wherever_it_lies(shape, threads, reverse):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("keep", ["all", "backward"])
 @pytest.mark.parametrize("peepholes", [False, True])
-def test_memory_is_told_beforehand_to_the_byte(dtype, lean, peepholes):
+def test_memory_is_told_beforehand_to_the_byte(dtype, keep, peepholes):
     T, B, I, H = 7, 3, 5, 11
     layer = ln.LSTM(I, H, dtype=dtype, peepholes=peepholes)
-    trace = layer.forward(np.zeros((T, B, I)), lean=lean)
+    trace = layer.forward(np.zeros((T, B, I)), keep=keep)
     gradients = layer.backward(trace, np.zeros((T, B, H)))
-    needed = layer.memory(T, B, lean=lean)
+    needed = layer.memory(T, B, keep=keep)
     assert needed.trace == memory_of(held_by_trace(trace))
     assert needed.gradients == memory_of(held_by_gradients(gradients))
 

@@ -191,11 +191,11 @@ def test_a_layer_and_its_trace_are_copied_together(way):
     assert np.array_equal(way(grads).delta_f, grads.delta_f)
 
 
-@pytest.mark.parametrize("lean", [False, True])
-def test_memory_is_told_beforehand_to_the_byte(lean):
+@pytest.mark.parametrize("keep", ["all", "backward"])
+def test_memory_is_told_beforehand_to_the_byte(keep):
     layer = make(np.float32)
-    trace, grads = run(layer, lean=lean)
-    needed = layer.memory(T, B, lean=lean)
+    trace, grads = run(layer, keep=keep)
+    needed = layer.memory(T, B, keep=keep)
     assert needed.trace == memory_of(held_by_trace(trace))
     assert needed.gradients == memory_of(held_by_gradients(grads))
 

@@ -633,10 +633,10 @@ def test_the_same_bits_for_any_number_of_threads():
 def test_lean_gives_the_same_gradients_and_keeps_less():
     stack = make("sizes")
     problem = Problem(stack)
-    full, lean = (stack.forward(problem.x, lean=lean) for lean in (False, True))
+    full, lean = (stack.forward(problem.x, keep=keep) for keep in ("all", "backward"))
     assert np.array_equal(full.h, lean.h)
     assert np.array_equal(stack.backward(full, problem.dh).flat, stack.backward(lean, problem.dh).flat)
-    with pytest.raises(AttributeError, match="lean"):
+    with pytest.raises(AttributeError, match='keep="backward"'):
         _ = lean.layers[0][0].a
 
 
@@ -652,15 +652,15 @@ def test_seeds_add_up_and_missing_ones_are_zero(seeds):
 
 
 @each_stack
-@pytest.mark.parametrize("lean", [False, True])
-def test_memory_is_that_of_the_arrays(name, lean):
+@pytest.mark.parametrize("keep", ["all", "backward"])
+def test_memory_is_that_of_the_arrays(name, keep):
     stack = make(name)
     problem = Problem(stack)
-    trace = stack.forward(problem.x, lean=lean)
+    trace = stack.forward(problem.x, keep=keep)
     own = [trace.x, trace.h]
     for each in (each for directions in trace.layers for each in directions):
         own += held_by_trace(each)
-    assert stack.memory(T, B, lean).trace == memory_of(own)
+    assert stack.memory(T, B, keep).trace == memory_of(own)
     gradients = stack.backward(trace, problem.dh)
     own = [gradients.flat, gradients.x]
     for each in (each for directions in gradients.layers for each in directions):
@@ -709,7 +709,7 @@ def test_simple_cells_have_no_cell_state():
     for what in (trace, stack.backward(trace, problem.dh)):
         assert not hasattr(what, "c0") and hasattr(what, "h0")
     assert not hasattr(trace, "c_last")
-    with pytest.raises(TypeError, match=r"^c0: expected one of h0, lengths, lean in forward of rnn, got 'c0'"):
+    with pytest.raises(TypeError, match=r"^c0: expected one of h0, lengths, keep in forward of rnn, got 'c0'"):
         stack.forward(problem.x, c0=np.zeros((4, B, 3)))
     with pytest.raises(TypeError, match=r"^dc_last: expected one of dh_last, dh in backward of rnn, got 'dc_last'"):
         stack.backward(trace, dc_last=np.zeros((4, B, 3)))
