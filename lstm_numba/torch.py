@@ -277,7 +277,7 @@ def _through(
     task: _Pass, layers: list[recurrent.Recurrent], x: NDArray, states: Sequence[Tensor | None], keep: str = "backward"
 ) -> list[Trace]:
     """Return each direction's trace, with what is to be kept of it."""
-    options = {"from_zero": states[0] is None, "keep": keep}
+    options: dict[str, Any] = {"from_zero": states[0] is None, "keep": keep}
     tasks = [partial(layer.run, x, _of_direction(states, d), task.steps, **options) for d, layer in enumerate(layers)]
     with _borrowed():
         return pool.run(tasks)

@@ -39,9 +39,9 @@ TAKEN_BY_TRACES = frozenset(
 TAKEN_BY_LAYERS = frozenset(
     "cell cells input_size hidden_size hidden_sizes bias forget_bias reverse init dtype seed options names states "
     "around astype backward by_state check_state config forward frozen keep lengths memory move_to of_size padded "
-    "parameters run run_back second_derivatives take_input trace_of bidirectional merge embedding embedding_size "
-    "output_bias dropout input_dropout word_dropout weight_decay loss window word_vectors one_hot numbers lowercase "
-    "min_count n_classes num_layers batch_first proj_size device".split()
+    "parameters run run_back second_derivatives stream take_input trace_of bidirectional merge embedding "
+    "embedding_size output_bias dropout input_dropout word_dropout weight_decay loss window word_vectors one_hot "
+    "numbers lowercase min_count n_classes num_layers batch_first proj_size device".split()
 )
 
 # Far beyond any published cell, and small enough for recursion.

@@ -23,6 +23,7 @@ from lstm_numba.engine.tasks import MOST, new_progress
 from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS
 from lstm_numba.layers import initial_weights, labelled
 from lstm_numba.layers.parameters import Parameters, are_drawn
+from lstm_numba.layers.streaming import Stream
 
 # Below this many multiply-adds a call is over before a second thread has started.
 _WORTH_A_THREAD = 8_000_000
@@ -479,6 +480,7 @@ class Recurrent:
         self._nothing = np.empty((0, 0, 0), self.dtype)
         self._no_operands = np.empty((0, 0, 0, 0), self.dtype)
         self._no_room = np.empty(0, self.dtype)
+        self._no_lengths = (_NONE, _NONE)
         self._packed: NDArray | None = None  # of a frozen layer
 
     # -- parameters ---------------------------------------------------------------------------------------------------
@@ -609,7 +611,7 @@ class Recurrent:
         room, x, states = self._room(), np.empty((1, 1, self.input_size), self.dtype), self._rows(1, 1, [])
         arguments = (
             (1, 0, 1, 0), self._codes, (self.reverse, True, self.bias, True), _writable(self._parameters.flat), room,
-            self._no_room, (x, self._nothing, _TRUE), self._no_operands, states, self._no_operands, (_NONE, _NONE),
+            self._no_room, (x, self._nothing, _TRUE), self._no_operands, states, self._no_operands, self._no_lengths,
         )  # fmt: skip
         recurrence.forward_of(self._step)(new_progress(0), *arguments)
         return room
@@ -751,6 +753,26 @@ class Recurrent:
         trace = self.run(x, checked, steps, keep=_checks.choice("keep", keep, KEEP), borrowed=borrowed)
         trace.check_finite()
         return trace
+
+    def stream(self, *initial: ArrayLike | None, B: int = 1, **states: ArrayLike | None) -> Stream:
+        """Begin to take one step at a time.
+
+        Parameters
+        ----------
+        h0, c0, ... : (B, H), optional
+            Initial states in the cell's order or by name, zero by default.
+        B
+            Number of sequences.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `forward`; ValueError if the layer reads backward in time.
+        """
+        names, B = [f"{state}0" for state in self.states], _checks.size("B", B)
+        given = self.by_state(names, initial, states, "stream", "B")
+        checked = [self.check_state(name, state, B) for name, state in zip(names, given, strict=True)]
+        return Stream([self], B, [checked])
 
     def run(
         self,

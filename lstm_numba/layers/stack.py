@@ -33,6 +33,7 @@ from lstm_numba.layers.lstm import LSTM
 from lstm_numba.layers.parameters import Parameters
 from lstm_numba.layers.recurrent import KEEP, MemoryNeeded, Recurrent, Steps
 from lstm_numba.layers.simple_rnn import SimpleRNN
+from lstm_numba.layers.streaming import Stream
 
 # Cells that have their own layer class, with their options spelled out.
 CLASSES: dict[str, Callable[..., Recurrent]] = {
@@ -545,16 +546,41 @@ class Stack:
             As in `Recurrent.forward`.
         """
         lengths = self.lengths if lengths is None else lengths
-        given = self.layers[0][0].by_state(self.initial_names, initial, states, "forward", "lengths keep")
         values, steps, borrowed = self.layers[0][0].take_input(x, lengths)
         values, B = values.copy() if borrowed and keep != "outputs" else values, steps.B
-        entering = [
-            self._initial_states(name, getattr(self, name) if state is None else state, B)
-            for name, state in zip(self.initial_names, given, strict=True)
-        ]
+        entering = self._entering(initial, states, B, "forward", "lengths keep")
         traces, h = self.run(values, steps, entering, keep=_checks.choice("keep", keep, KEEP))
         traces[0][0].check_finite()
         return StackTrace(self, values, traces, h, steps)
+
+    def stream(self, *initial: Any, B: int = 1, **states: Any) -> Stream:
+        """Begin to take one step at a time, as `Recurrent.stream` does.
+
+        Parameters
+        ----------
+        h0, c0, ... : (L, 1 or B, H), optional
+            Initial states as in `forward`.
+        B
+            Number of sequences.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `forward`; ValueError if a layer reads backward in time.
+        """
+        B = _checks.size("B", B)
+        entering = self._entering(initial, states, B, "stream", "B")
+        return Stream([layer for _, _, layer in self.each_layer()], B, list(zip(*entering, strict=True)))
+
+    def _entering(
+        self, initial: Sequence[Any], states: Mapping[str, Any], B: int, call: str, others: str
+    ) -> list[list[NDArray | None]]:
+        """Return for each of the cell's states every layer's initial one, given in order or by name."""
+        given = self.layers[0][0].by_state(self.initial_names, initial, states, call, others)
+        return [
+            self._initial_states(name, getattr(self, name) if state is None else state, B)
+            for name, state in zip(self.initial_names, given, strict=True)
+        ]
 
     def run(
         self,

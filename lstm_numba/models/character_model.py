@@ -355,12 +355,11 @@ class CharacterModel(Learner):
             raise ValueError("temperature: expected a number above 0, got 0")
         rng = _checks.generator(seed)
         reading = self.read(prompt)
-        log_p, state, written = reading.log_probabilities[-1], reading.state, []
+        log_p, step, written = reading.log_probabilities[-1], self.network.stream(reading.state), []
         for _ in range(length):
             p = losses.softmax(log_p[:-1].astype(np.float64) / temperature)
             written.append(int(rng.choice(len(p), p=p / p.sum())))
-            trace = self.network.forward(np.array([[written[-1]]]), state=state)
-            log_p, state = trace.log_probabilities[0, 0], trace.state
+            (log_p,) = step(written[-1:])
         return self.decode(written)
 
     # -- files --------------------------------------------------------------------------------------------------------

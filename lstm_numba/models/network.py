@@ -34,6 +34,7 @@ from lstm_numba.layers.stack import (
     checked_sizes,
     layer_rows,
 )
+from lstm_numba.layers.streaming import Stream
 from lstm_numba.models import losses
 from lstm_numba.models.embedding import PAD, Embedding
 from lstm_numba.models.outputs import OUTPUTS
@@ -147,6 +148,30 @@ class NetworkGradients(NamedGradients):
     x : (T, B, I)
         ∂L/∂xᵗ of the first layer's input.
     """
+
+
+class NetworkStream:
+    """A network that takes one step at a time: ``stream(x)`` returns log p (B, C) and keeps the state.
+
+    x is xᵗ (B, I), or whole numbers (B,) with an embedding. With another output than a softmax it returns the sums
+    S hᵗ + b. See `lstm_numba.layers.streaming.Stream`.
+    """
+
+    def __init__(self, network: Network, stream: Stream) -> None:
+        self._network, self._stream = network, stream
+
+    def __call__(self, x: ArrayLike) -> NDArray:
+        """Take a step; raise as `Network.forward` does, and leave the state as it was."""
+        network = self._network
+        if network.embedding is not None:
+            x = network._embedded(network._check_ids(np.asarray(x)[None], network.embedding))[0]
+        logits = network._logits(self._stream(x)[None])
+        return OUTPUTS[network.output].scores_of(logits)[0]
+
+    @property
+    def state(self) -> NetworkState:
+        """Each layer's states now, as `Network.forward` takes them."""
+        return self._stream.state
 
 
 class Network:
@@ -409,6 +434,26 @@ class Network:
         steps = Steps(T, B, None if lengths is None else _checks.lengths(lengths, T, B))
         return self._forward(None, ids, steps, rng, self._entering(state, B), keep)
 
+    def stream(self, state: NetworkState | None = None, *, B: int = 1) -> NetworkStream:
+        """Begin to take one step at a time.
+
+        Parameters
+        ----------
+        state
+            Each layer's initial states, such as the `state` of a trace; zero by default.
+        B
+            Number of sequences.
+
+        Raises
+        ------
+        ValueError
+            For states of a wrong shape, or if a layer reads backward in time.
+        """
+        B = _checks.size("B", B)
+        initial = self._entering(state, B) or [[None] * len(self.stack.state_sizes)] * len(self.stack.states)
+        layers = [layer for _, _, layer in self.each_layer()]
+        return NetworkStream(self, Stream(layers, B, list(zip(*initial, strict=True))))
+
     def _check_ids(self, x: ArrayLike, embedding: Embedding) -> NDArray:
         ids = _checks.array_of("x", x)
         if ids.dtype.kind not in "iu":
@@ -446,8 +491,7 @@ class Network:
             assert self.embedding is not None
             if rng is not None and self.word_dropout:
                 words = (rng.random(ids.shape) < self.word_dropout) & (ids != PAD)
-            E = self._parameters["embedding.E"] if self.embedding.size else None
-            x = steps.without_padding(self.embedding.forward(ids, E, words).astype(self.dtype, copy=False))
+            x = steps.without_padding(self._embedded(ids, words))
         assert x is not None
         trace = self._trace(self, x, ids, steps, Dropped([], words))
         trace._carried = bool(initial)
@@ -463,6 +507,12 @@ class Network:
         trace.top = np.ascontiguousarray(self._drop(z, self.dropout, rng, trace._dropped))
         trace.logits = self._logits(trace.top)
         return trace
+
+    def _embedded(self, ids: NDArray, words: NDArray | None = None) -> NDArray:
+        """Return the words' vectors, without those that are dropped."""
+        assert self.embedding is not None
+        E = self._parameters["embedding.E"] if self.embedding.size else None
+        return self.embedding.forward(ids, E, words).astype(self.dtype, copy=False)
 
     def _drop(self, z: NDArray, share: float, rng: np.random.Generator | None, dropped: Dropped) -> NDArray:
         """Set a share of z to 0, scale the rest up, and note the factors; without rng return z."""

@@ -275,7 +275,7 @@ class _Run:
         batch = self.batches.batch(p.epoch, p.step)
         rng = np.random.default_rng((self.batches.seed, DROPOUT, p.epoch, p.step))
 
-        carried = {"state": p.carried} if self.batches.carries else {}
+        carried: dict[str, Any] = {"state": p.carried} if self.batches.carries else {}
         trace = network.forward(batch.x, batch.lengths, rng, **carried)
         y = network._check_labels(trace, batch.y)
         loss = network._data_loss(trace, y)
