@@ -38,7 +38,7 @@ TAKEN_BY_TRACES = frozenset(
 # Names that mean something else in a layer, or in a network that passes its options on to layers.
 TAKEN_BY_LAYERS = frozenset(
     "cell cells input_size hidden_size hidden_sizes bias forget_bias reverse init dtype seed options names states "
-    "around astype backward by_state check_state config forward frozen keep lengths memory move_to of_size padded "
+    "around astype backward by_state check_state config forward frozen lengths memory move_to of_size padded "
     "parameters run run_back second_derivatives stream take_input trace_of bidirectional merge embedding "
     "embedding_size output_bias dropout input_dropout word_dropout weight_decay loss window word_vectors one_hot "
     "numbers lowercase min_count n_classes num_layers batch_first proj_size device".split()

@@ -144,8 +144,6 @@ class Trace(_Rows):
         The lengths given to `Recurrent.forward`.
     layer : Recurrent
         The layer that made it.
-    keep : str
-        What was kept, as asked of `Recurrent.forward`.
     """
 
     def __init__(
@@ -166,7 +164,7 @@ class Trace(_Rows):
         self._finite = finite  # (1,) whether x is finite
         self._named, self._states = named, states
         self.operands = operands  # the values that each W_k multiplied, (P, T, B, H)
-        self.keep = keep
+        self._keep = keep
 
     def check_finite(self) -> None:
         """Raise ValueError with the place of the first NaN or infinity in x, if there is one."""
@@ -201,7 +199,7 @@ class Trace(_Rows):
         if name in names.arrays:
             return self._array(name, names.arrays[name])
         for number, state in enumerate(names.states):
-            if name in (state, f"{state}_prev") and number and self.keep == "outputs":
+            if name in (state, f"{state}_prev") and number and self._keep == "outputs":
                 raise self._not_kept(name)
             if name == state:
                 return self.steps.without_padding(self._at(number))
@@ -223,7 +221,7 @@ class Trace(_Rows):
         return self._named[number]
 
     def _not_kept(self, name: str) -> AttributeError:
-        return AttributeError(f'{name}: not kept by forward(keep="{self.keep}"); call forward with keep="all"')
+        return AttributeError(f'{name}: not kept by forward(keep="{self._keep}"); call forward with keep="all"')
 
     def _gates_together(self) -> NDArray:
         names = self._names
@@ -259,7 +257,7 @@ class Trace(_Rows):
         ends = ("", "_prev", "0", "_last")
         shown = [name for name, number in names.arrays.items() if number < len(self._named)]
         states = [f"{state}{end}" for state in names.states for end in ends]
-        if self.keep == "outputs":
+        if self._keep == "outputs":
             within = [f"{state}{end}" for state in names.states[1:] for end in ends[:2]]
             states = [name for name in states if name not in within]
         return ["x", *shown, *states]
@@ -982,7 +980,7 @@ class Recurrent:
             λ of ½ λ θ², whose derivative is added for U, W and V.
         """
         self._follow_cell()
-        if trace.keep == "outputs":
+        if trace._keep == "outputs":
             raise ValueError(
                 'trace: expected one of forward(keep="all") or "backward", got one that keeps only outputs'
             )
