@@ -21,37 +21,63 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import config, datamodel
+from numba.core.codegen import get_host_cpu_features, initialize_llvm
 from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, overload, register_model
 from numba.np.arrayobj import make_array
 
+# What the CPU is asked to do: a product and a sum of more numbers than any register holds.
+_MULTIPLY_ADD = """
+define <16 x float> @multiply_add(<16 x float> %x, <16 x float> %y, <16 x float> %z) {
+  %product = fmul contract <16 x float> %x, %y
+  %sum = fadd contract <16 x float> %product, %z
+  ret <16 x float> %sum
+}
+"""
 
-def _target_features() -> set[str]:
-    """Return the vector features that Numba compiles for: those of the host, or of NUMBA_CPU_FEATURES."""
-    if config.CPU_FEATURES is not None:
-        return {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
-    if config.CPU_NAME == "generic":
-        return set()
-    return {name for name, present in binding.get_host_cpu_features().items() if present}
+
+def _target() -> tuple[str, str, str]:
+    """Return the triple, CPU and features that Numba compiles for: those of the host, or what NUMBA_CPU_* name."""
+    cpu = binding.get_host_cpu_name() if config.CPU_NAME is None else config.CPU_NAME
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return binding.get_process_triple(), cpu, features
 
 
-def choose_tile(features: set[str]) -> tuple[int, int]:
-    """(bytes in a vector register, registers in a tile's row) for a CPU with these features.
+def choose_tile(triple: str, cpu: str, features: str) -> tuple[int, int]:
+    """(bytes in a vector register, registers in a tile's row) of LLVM's code for this target.
 
     With 6 rows the tile takes 24 of AVX-512's and NEON's 32 registers, 12 of AVX2's and SSE's 16; the rest hold the
     panel's row and the broadcast number. A larger tile would spill, a smaller one would wait for memory.
+
+    On x86, compiling a few instructions shows what LLVM may use. The features alone don't: those of the CPU that is
+    named come on top, and one can switch on another (with ``NUMBA_ENABLE_AVX=0``, FMA brings AVX back).
     """
-    if "avx512f" in features:
-        return 64, 4
-    if "avx2" in features and "fma" in features:
-        return 32, 2
-    if "neon" in features:
+    if is_arm64(triple):  # always has NEON, whether or not LLVM knows the features of the host
         return 16, 4
+    if not is_x86(triple):
+        return 16, 2
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    code = machine.emit_assembly(binding.parse_assembly(_MULTIPLY_ADD))
+    if "zmm" in code:
+        return 64, 4
+    if "ymm" in code and "vfmadd" in code:
+        return 32, 2
     return 16, 2
 
 
-VECTOR_BYTES, VECTORS = choose_tile(_target_features())
+def is_arm64(triple: str) -> bool:
+    """Return whether LLVM's name of a target means a 64-bit ARM processor, such as Apple's."""
+    return triple.startswith(("aarch64", "arm64"))
+
+
+def is_x86(triple: str) -> bool:
+    """Return whether LLVM's name of a target means an x86 processor."""
+    return triple.startswith(("x86_64", "i686"))
+
+
+initialize_llvm()
+VECTOR_BYTES, VECTORS = choose_tile(*_target())
 # With AVX-512, loading or storing part of a vector costs as much as a whole one; elsewhere it is slow.
 _MASKS_ARE_FREE = VECTOR_BYTES == 64
 

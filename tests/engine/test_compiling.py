@@ -205,10 +205,11 @@ DAMAGE = {
 }
 
 
-def run_tiny(folder):
+def run_tiny(folder, **variables):
     """What a process prints that calls the function: on standard output, read as JSON, and on standard error."""
     path = os.pathsep.join([str(PACKAGE.parent), str(folder)])
     environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(folder / "cache")}
+    environment |= variables
     command = [sys.executable, "-c", RUN_TINY]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -226,6 +227,13 @@ def tiny(tmp_path_factory):
     assert run_tiny(folder) == ({"from cache": 2, "compiled": 0}, "")
     assert sorted(path.suffix for path in (folder / "cache").rglob("*.nb?")) == [".nbc", ".nbc", ".nbi"]
     return folder
+
+
+def test_code_for_one_cpu_is_never_used_for_another(tmp_path):
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    cpus = {name: {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""} for name in ("generic", "nehalem")}
+    assert cpus.keys() == {cpu for cpu in cpus if run_tiny(tmp_path, **cpus[cpu])[0]["compiled"] == 2}
+    assert cpus.keys() == {cpu for cpu in cpus if run_tiny(tmp_path, **cpus[cpu])[0]["from cache"] == 2}
 
 
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
