@@ -78,13 +78,13 @@ def budget() -> int:
     return getattr(_local, "budget", None) or _limit
 
 
-def patience(looks: int) -> int:
-    """Return how often the first thread of a team looks whether others come: `looks`, or 0 where they'd come late.
+def patience(microseconds: int) -> int:
+    """Return how long the first thread of a team waits for others: as long as given, or 0 where they would come late.
 
     A team needs all its threads at every step. If one has to wait for a core of its own, the call takes longer than
     with one thread.
     """
-    return looks if time.monotonic() > _alone_until else 0
+    return microseconds if time.monotonic() > _alone_until else 0
 
 
 def _note_lateness(progress: NDArray) -> None:

@@ -40,7 +40,7 @@ _CAME = _TEAM + _LINE
 FAILED = _CAME + MOST * _LINE
 _CLOSED = 1 << 32  # is added to the number of threads that have joined when a team closes
 PATIENCE = 1  # milliseconds before a helper goes to sleep
-_LONG = 5000  # number of looks at a meeting after which a thread lets others use its core: some 0.2 ms
+_LONG = 200  # microseconds at a meeting after which a thread lets others use its core
 _TRIPLE = binding.get_process_triple()
 
 
@@ -224,15 +224,16 @@ def wait(progress, phase, tasks):
 def join(progress, phase, most, patience):
     """Join the team of this phase; return the thread's number in it, and its size.
 
-    The first thread waits for up to `most` threads, `patience` looks. For threads that come later the number is too
-    large; for `most` = 1 there is no team, and the answer is (0, 1).
+    The first thread waits for up to `most` threads, `patience` microseconds. For threads that come later the number is
+    too large; for `most` = 1 there is no team, and the answer is (0, 1).
     """
     if most == 1:
         return 0, 1
     member = claim(progress, phase)
     if member == 0:
-        for _ in range(patience):
-            if _look(progress, 2 * phase * _LINE) >= most:
+        start, millisecond = _clock()
+        while _look(progress, 2 * phase * _LINE) < most:
+            if (_clock()[0] - start) * 1000 >= patience * millisecond:
                 break
             _pause()
         _add(progress, _TEAM, min(most, _add(progress, 2 * phase * _LINE, _CLOSED)))
@@ -245,16 +246,16 @@ def join(progress, phase, most, patience):
 def meet(progress, member, size, number):
     """Wait until all of a team have come to the meeting of this number, from 1; return False if a thread has failed."""
     _set(progress, _CAME + member * _LINE, number)
-    looks = 0
+    (start, millisecond), late = _clock(), False
     for other in range(size):
         while _look(progress, _CAME + other * _LINE) < number:
             if _look(progress, FAILED):
                 return False
-            looks += 1
-            if looks == _LONG:
-                _add(progress, LATE, 1)
-            if looks >= _LONG:
+            if late:
                 _give_way()
+            elif (_clock()[0] - start) * 1000 > _LONG * millisecond:
+                late = True
+                _add(progress, LATE, 1)
             _pause()
     return True
 

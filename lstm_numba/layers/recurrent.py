@@ -33,8 +33,8 @@ _WORTH_A_THREAD_TO_PACK = 250_000
 _WORTH_MEETING = 40_000
 # With fewer sequences than this for each thread of a team, a team is faster than shares of the batch.
 _FEW = 3
-# Multiply-adds of a pass for which its first thread looks once more whether others come: 5 % of its time.
-_WORTH_A_LOOK = 22_500
+# Multiply-adds of a pass for which a team's first thread waits one microsecond for the others: some 3 % of its time.
+_WORTH_WAITING = 1_000_000
 
 KEEP = ("all", "backward", "outputs")  # what a forward pass may keep
 
@@ -688,7 +688,7 @@ class Recurrent:
         step = B * len(of.W_gates) * self.hidden_size**2
         team = min(budget, MOST, self._padded // self._panel, 1 + step // _WORTH_MEETING)
         if B < _FEW * team and team > 1:
-            return packs, 1, team, pool.patience(work // _WORTH_A_LOOK), sums
+            return packs, 1, team, pool.patience(work // _WORTH_WAITING), sums
         return packs, min(B, sums), 1, 0, sums
 
     def _shared(self, tasks: Sequence[int], size: int) -> NDArray:

@@ -17,10 +17,10 @@ H, I = 150, 5
 @pytest.fixture
 def team(monkeypatch):
     """Return a function that gives passes over any batch a team of this many threads, which wait for each other."""
-    for name in ("_WORTH_A_THREAD", "_WORTH_A_THREAD_TO_PACK", "_WORTH_MEETING", "_WORTH_A_LOOK"):
+    for name in ("_WORTH_A_THREAD", "_WORTH_A_THREAD_TO_PACK", "_WORTH_MEETING", "_WORTH_WAITING"):
         monkeypatch.setattr(recurrent, name, 1)
     monkeypatch.setattr(recurrent, "_FEW", 1000)
-    monkeypatch.setattr(pool, "patience", lambda looks: 10**9)
+    monkeypatch.setattr(pool, "patience", lambda microseconds: 10**9)
 
     def of(threads):
         monkeypatch.setattr(pool, "budget", lambda: threads)
@@ -76,7 +76,7 @@ def test_a_pass_goes_on_without_threads_that_come_too_late(team, monkeypatch):
     team(1)
     alone, _ = both_passes(layer, 5, 1, None)
     team(2)
-    monkeypatch.setattr(pool, "patience", lambda looks: 0)
+    monkeypatch.setattr(pool, "patience", lambda microseconds: 0)
     monkeypatch.setattr(pool, "_get_helpers", lambda number: [])
     together, _ = both_passes(layer, 5, 1, None)
     for name, array in alone.items():
@@ -95,7 +95,7 @@ def test_after_a_long_wait_for_a_core_calls_do_without_teams_for_a_moment(monkey
 
 
 def test_teams_of_several_calls_at_once_do_not_wait_for_each_others_threads(team, monkeypatch):
-    monkeypatch.setattr(pool, "patience", lambda looks: 100)
+    monkeypatch.setattr(pool, "patience", lambda microseconds: 5)
     layers = [ln.LSTM(I, H, seed=seed) for seed in range(3)]
     team(1)
     alone = [both_passes(layer, 9, 1, None)[0] for layer in layers]
