@@ -41,6 +41,7 @@ from lstm_numba.engine.tasks import claim, done, join, linger, meet, part, wait
 from lstm_numba.engine.vectors import (
     add_each,
     aligned,
+    ask_for,
     is_aligned,
     keep,
     lanes,
@@ -422,6 +423,7 @@ def forward_of(step: Step) -> Any:
                 meetings += 1
                 if not meet(progress, member, size, meetings):
                     return
+                ask_for(states_now, after, n * Hp)
         keep(scratch)
 
     def forward(progress, tasks, options, switches, theta, room, shared, source, named, states, operands, steps):
@@ -654,6 +656,8 @@ def backward_of(step: Step) -> Any:
                 meetings += 1
                 if not meet(progress, member, size, meetings):
                     return
+                for b in range(n):
+                    ask_for(delta_now, first + b * row + KU * Hp, (KA + KW) * Hp)
             if (KA or KW) and (number < T - 1 or not from_zero):  # ε_hᵗ⁻¹ += Σₖ Wₖᵀ δₖᵗ
                 matmul_columns(
                     epsilon_now, ZERO, Hp, epsilon_now, ZERO, Hp, delta_now, first + KU * Hp, row, W_panels, active,

@@ -27,6 +27,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, overload, register_model
 from numba.np.arrayobj import make_array
 
+from lstm_numba.engine.compiling import inline
+
 # What the CPU is asked to do: a product and a sum of more numbers than any register holds.
 _MULTIPLY_ADD = """
 define <16 x float> @multiply_add(<16 x float> %x, <16 x float> %y, <16 x float> %z) {
@@ -463,6 +465,24 @@ def fetch(builder, pointer, write: bool, locality: int):
     kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
     function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
     builder.call(function, [address, flag(int(write)), flag(locality), flag(1)])
+
+
+@intrinsic
+def _ask_for(typingctx, memory, at):
+    """Ask for the cache line of a number, without waiting for it."""
+
+    def codegen(context, builder, sig, args):
+        fetch(builder, builder.gep(args[0], [args[1]]), write=False, locality=3)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp), codegen
+
+
+@inline
+def ask_for(memory, at, n):
+    """Ask for n numbers that lie in another core's cache: for all lines at once, where reading waits for each."""
+    for j in range(at, at + n, 64 // itemsize(memory)):
+        _ask_for(memory, j)
 
 
 # Groups of pairs. The values that a cell's step reads and writes are equally spaced in memory, one pair of vectors for
