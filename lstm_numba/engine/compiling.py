@@ -141,7 +141,7 @@ class _PackageCache(FunctionCache):
 
     def _subject(self):
         name = _names.get(self._key)
-        return f"the loops of {name}" if name else "its kernels"
+        return f"the {self._name} pass of {name}" if name else "its kernels"
 
     def save_overload(self, sig, data):
         try:

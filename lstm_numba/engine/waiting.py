@@ -4,7 +4,7 @@ Nothing is printed if the compiled code is in the cache, if it takes less than a
 is, if standard error is neither a terminal nor a notebook's), or if LSTM_NUMBA_QUIET is set. The line is written again
 as the seconds go by, whenever another function has been compiled, so no thread is needed:
 
-    lstm_numba: compiling the loops of lstm for this CPU, once: 3 of about 6 s
+    lstm_numba: compiling the forward pass of lstm for this CPU, once: 3 of about 6 s
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# Functions that Numba compiles for a kernel, inner ones included; for a cell of one's own it may be some more.
-_FUNCTIONS = {"forward": 30, "backward": 22, "_matmul": 13, "_weight_gradients": 8}
-_FEW = 2  # for any other
-_USUAL = 0.1  # seconds for one, as long as none has been timed
-_ENOUGH = 4  # functions to time before that number is replaced
+# Inner functions that Numba compiles for a kernel; for a cell of one's own it may be some more.
+_FUNCTIONS = {"forward": 20, "backward": 18, "_matmul": 10, "_weight_gradients": 5}
+_FEW = 1  # for any other
+_USUAL = 0.15  # seconds for one, on a computer of which nothing is known yet
+_KNOWN = 5  # so many functions of the usual time are averaged with those that were timed
 
 _local = threading.local()
 
@@ -29,15 +29,17 @@ class Wait:
     """What one call compiles: how much there is, how much is done, and what has been said about it."""
 
     def __init__(self) -> None:
-        self._begin = time.perf_counter()
+        self._begin = 0.0
         self._subject = ""
         self._planned: dict[str, int] = {}
         self._done = 0
-        self._said = ""
+        self._said_at = -1
+        self._length = 0  # of the line, as it stands
 
-    def plan(self, subject: str, functions: list[str]) -> None:
+    def plan(self, subject: str, functions: Iterable[str]) -> None:
         """Expect these functions to be compiled, until `found` takes one back; the first subject stays."""
-        self._subject = self._subject or subject
+        if not self._planned:  # with the compiler's lock, for which another thread may have kept this one waiting
+            self._begin, self._subject = time.perf_counter(), subject
         for name in functions:
             self._planned.setdefault(name, _FUNCTIONS.get(name, _FEW))
 
@@ -45,31 +47,34 @@ class Wait:
         """Note that a function was in the cache."""
         self._planned.pop(function, None)
 
+    def planned(self) -> int:
+        """Return the number of functions that Numba will have compiled at the end."""
+        return sum(self._planned.values())
+
     def expected(self) -> float:
         """Return how many seconds it will take in all: as many as it took so far for each function."""
         took = time.perf_counter() - self._begin
-        total = max(sum(self._planned.values()), self._done + 1)
-        return total * (took / self._done if self._done >= _ENOUGH else _USUAL)
+        each = (took + _KNOWN * _USUAL) / (self._done + _KNOWN)
+        return max(self.planned() * each, took)
 
     def show(self, done: int = 0) -> None:
-        """Write the line again if the seconds have changed; `done` more functions have been compiled."""
+        """Write the line again if another second has gone by; `done` more functions have been compiled."""
         self._done += done
-        took = time.perf_counter() - self._begin
-        total = max(self.expected(), took)
-        if total >= 1:
-            self._write(f"lstm_numba: compiling {self._subject} for this CPU, once: {took:.0f} of about {total:.0f} s")
+        took, total = round(time.perf_counter() - self._begin), round(self.expected())
+        if total >= 1 and took > self._said_at and _somebody_reads():
+            self._write(f"{took} of about {total} s")
+            self._said_at = took
 
     def end(self) -> None:
         """Say how long it took, if anything has been said."""
-        if self._said:
-            took = time.perf_counter() - self._begin
-            self._write(f"lstm_numba: compiling {self._subject} for this CPU, once: {took:.0f} s")
-            print(file=sys.stderr, flush=True)
+        if self._length:
+            self._write(f"{time.perf_counter() - self._begin:.0f} s", end="\n")
 
-    def _write(self, line: str) -> None:
-        if line != self._said and _somebody_reads():
-            print("\r" + line.ljust(len(self._said)), end="", file=sys.stderr, flush=True)
-            self._said = line
+    def _write(self, seconds: str, end: str = "") -> None:
+        line = f"lstm_numba: compiling {self._subject} for this CPU, once: {seconds}"
+        again = "\r" if self._length else ""
+        print(again + line.ljust(self._length), end=end, file=sys.stderr, flush=True)
+        self._length = len(line)
 
 
 def _somebody_reads() -> bool:
