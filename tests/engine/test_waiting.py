@@ -168,13 +168,13 @@ def test_a_first_gradient_is_announced_and_the_second_process_is_silent(tmp_path
 
     def process():
         command = [sys.executable, "-c", FIRST]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
-        return json.loads(done.stdout), done.stderr
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=600, check=True)
+        return json.loads(done.stdout), done.stderr.decode()  # as it is: text would read "\\r" as the end of a line
 
     waits, said = process()
     assert len(waits) == 2  # forward and backward
     for compiled, planned in waits:
         assert 0.75 * compiled < planned < 1.33 * compiled
-    line = r"lstm_numba: compiling the {} pass of lstm for this CPU, once: [^\n]* \d+ s *\n"
+    line = r"lstm_numba: compiling the {} pass of lstm for this CPU, once: [^\n]* \d+ s\s*\n"
     assert re.fullmatch(line.format("forward") + line.format("backward"), said)
     assert process() == ([], "")
