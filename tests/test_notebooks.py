@@ -623,7 +623,9 @@ def test_a_check_that_fails_still_stops_the_run(tmp_path, capsys):
 
 def test_that_the_kernels_were_compiled_is_not_stored(tmp_path):
     says = "import sys\nprint('{}', file=sys.stderr)\nprint(1)"
-    path = small_notebook(tmp_path, says.format(f"{program.COMPILING}the loops of lstm ..."), says.format("a warning"))
+    path = small_notebook(
+        tmp_path, says.format(f"{program.COMPILING}the forward pass of lstm"), says.format("a warning")
+    )
     program.refresh(path)
     first, second = nbformat.read(path, as_version=4).cells
     assert [output.name for output in first.outputs] == ["stdout"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,17 @@ def run_warm(arguments: Namespace) -> int:
     return FINE
 
 
+def _variants(cell: cells.Cell) -> list[dict[str, Any]]:
+    """Return options that are compiled apart: all True-or-False settings, and functions other than the defaults."""
+    functions = {key: "identity" for key, value in cell.options.items() if isinstance(value, str)}
+    return [*(program.options for program in cell.programs()), functions]
+
+
 def _one_gradient(name: str, dtype: str) -> None:
-    layer = Recurrent(cells.CELLS[name], 2, 3, seed=0, dtype=np.dtype(dtype))
-    trace = layer.forward(np.ones((2, 1, 2)))
-    layer.backward(trace, np.ones_like(trace.h))
+    for options in _variants(cells.CELLS[name]):
+        layer = Recurrent(cells.CELLS[name], 2, 3, seed=0, dtype=np.dtype(dtype), **options)
+        trace = layer.forward(np.ones((2, 1, 2)))
+        layer.backward(trace, np.ones_like(trace.h))
 
 
 def _one_update_of_each_rule(cell: str, dtype: str) -> None:

@@ -37,6 +37,8 @@ from numba.core.compiler import Compiler
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
+from lstm_numba.engine.waiting import waiting
+
 
 @functools.cache
 def source_stamp() -> str:
@@ -103,27 +105,43 @@ class _PackageCache(FunctionCache):
         self._cache_file = _CheckedFiles(self._cache_path, base, source_stamp())
         self._calls = calls
         self._key = key
+        self._name = py_func.__name__.removesuffix(f"_{key}")
 
     def _index_key(self, sig, codegen):
         # A key replaces the function's closure, which Numba would pickle each time.
         return (sig, codegen.magic_tuple(), self._key) if self._key else super()._index_key(sig, codegen)
 
     def load_overload(self, sig, target_context):
-        for dtype in (types.float32, types.float64):
-            if self._calls and str(dtype) in str(sig):
-                for each in self._calls:
-                    each.symbol(dtype)
+        with waiting() as wait:
+            wait.plan(self._subject(), [self._name])
+            calls = self._calls_of(sig)
+            wait.plan("", [each.function.__name__ for each, dtype in calls if not each.is_bound(dtype)])
+            for each, dtype in calls:
+                each.symbol(dtype)
+            loaded = self._loaded(sig, target_context)
+            if loaded is None:
+                wait.show()
+            else:
+                wait.found(self._name)
+        return loaded
+
+    def _loaded(self, sig, target_context):
         try:
-            loaded = super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)
         except OSError:  # the folder has gone since import, or can't be read
             self.disable()
-            loaded = None
         except Exception:  # undamaged but unusable: compile it again and overwrite it
             _say_once_that_compiled_code_is_damaged(self._cache_path)
-            loaded = None
-        if loaded is None:
-            _say_once_that_code_is_being_compiled(_names.get(self._key))
-        return loaded
+        return None
+
+    def _calls_of(self, sig):
+        """Return the functions called by symbol, each with a type of number that the signature holds."""
+        dtypes = [dtype for dtype in (types.float32, types.float64) if str(dtype) in str(sig)]
+        return [(each, dtype) for dtype in dtypes for each in self._calls]
+
+    def _subject(self):
+        name = _names.get(self._key)
+        return f"the {self._name} pass of {name}" if name else "its kernels"
 
     def save_overload(self, sig, data):
         try:
@@ -140,23 +158,11 @@ def _say_once_that_compiled_code_is_damaged(path: object) -> None:
 
 
 _names: dict[str, str] = {}
-_said: set[str | None] = set()
 
 
 def name_key(key: str, name: str) -> None:
     """Give the functions of a key a readable name; the first name stays."""
     _names.setdefault(key, name)
-
-
-def _say_once_that_code_is_being_compiled(name: str | None = None) -> None:
-    """Explain at a terminal why the first call takes seconds: once for each cell, and once for everything else."""
-    if name in _said or os.environ.get("LSTM_NUMBA_QUIET"):
-        return
-    _said.add(name)
-    what = "its kernels" if name is None else f"the loops of {name}"
-    interactive = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    if interactive:
-        print(f"lstm_numba: compiling {what} for this CPU (once; some seconds) ...", file=sys.stderr)
 
 
 _INTERPRETED = bool(getattr(numba.config, "DISABLE_JIT", False))
@@ -205,12 +211,12 @@ def _no_interrupt_is_lost():
             raise KeyboardInterrupt from None
 
 
-def _interruptible(compile):
-    """Return a dispatcher's method `compile` that always lets a KeyboardInterrupt through."""
+def _watched(compile):
+    """Return a dispatcher's method `compile` that lets any KeyboardInterrupt through and says how long it takes."""
 
     @functools.wraps(compile)
     def compile_or_raise(*arguments):
-        with _no_interrupt_is_lost():
+        with _no_interrupt_is_lost(), waiting():
             return compile(*arguments)
 
     return compile_or_raise
@@ -240,14 +246,14 @@ def jit(function=None, *, calls=(), key=""):
     if _INTERPRETED:
         return _refused(function)
     dispatcher = njit(nogil=True, **_SETTINGS)(function)
-    dispatcher.compile = _interruptible(dispatcher.compile)
+    dispatcher.compile = _watched(dispatcher.compile)
     # Without a writable folder, or if the source lies in an archive, there is no cache ("no locator available").
     with contextlib.suppress(RuntimeError, OSError):
         dispatcher._cache = _PackageCache(function, calls, key)
     return dispatcher
 
 
-class _InlinedLibrary(JITCodeLibrary):
+class _InnerLibrary(JITCodeLibrary):
     """LLVM code that is only copied into other code, which is optimised as a whole: it needs no machine code."""
 
     def _optimize_final_module(self):
@@ -258,17 +264,17 @@ class _InlinedLibrary(JITCodeLibrary):
         self._finalized = True
 
 
-class _InlinedPipeline(Compiler):
-    """Numba's compiler, writing into an `_InlinedLibrary`."""
+class _InnerPipeline(Compiler):
+    """Numba's compiler, writing into an `_InnerLibrary`."""
 
     def define_pipelines(self):
-        self.state["library"] = _InlinedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state["library"] = _InnerLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return super().define_pipelines()
 
 
 class _InlinedFunction(_FunctionCompiler):
     def _customize_flags(self, flags):
-        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.forceinline = True
         return flags
 
     def compile(self, args, return_type):
@@ -276,20 +282,45 @@ class _InlinedFunction(_FunctionCompiler):
         result = super().compile(args, return_type)._replace(entry_point=object())
         code = result._asdict()["library"]
         self.targetdescr.target_context.insert_user_function(result.entry_point, result.fndesc, [code])
+        with waiting() as wait:
+            wait.show(done=1)
         return result
+
+
+class _SharedFunction(_InlinedFunction):
+    def _customize_flags(self, flags):
+        flags = super()._customize_flags(flags)
+        flags.forceinline = False  # said aloud, as a function inherits the flags of its caller
+        return flags
+
+    def compile(self, args, return_type):
+        result = super().compile(args, return_type)
+        module = result._asdict()["library"]._final_module
+        module.get_function(result.fndesc.llvm_func_name).add_function_attribute("noinline")
+        return result
+
+
+def _inner(function, compiler):
+    if _INTERPRETED:
+        return _refused(function)
+    dispatcher = njit(nogil=True, pipeline_class=_InnerPipeline, **_SETTINGS)(function)
+    own = dispatcher._compiler
+    dispatcher._compiler = compiler(own.py_func, own.targetdescr, own.targetoptions, own.locals, own.pipeline_class)
+    dispatcher.add_overload = lambda result: dispatcher.overloads.update({tuple(result.signature.args): result})
+    return dispatcher
 
 
 def inline(function):
     """Compile `function` into the kernels that call it. It is never called from Python, and has no cache of its own."""
-    if _INTERPRETED:
-        return _refused(function)
-    dispatcher = njit(nogil=True, forceinline=True, pipeline_class=_InlinedPipeline, **_SETTINGS)(function)
-    own = dispatcher._compiler
-    dispatcher._compiler = _InlinedFunction(
-        own.py_func, own.targetdescr, own.targetoptions, own.locals, own.pipeline_class
-    )
-    dispatcher.add_overload = lambda result: dispatcher.overloads.update({tuple(result.signature.args): result})
-    return dispatcher
+    return _inner(function, _InlinedFunction)
+
+
+def share(function):
+    """Compile `function` once into each kernel that calls it, however often.
+
+    This suits a large function with several callers: LLVM would optimise each copy of it anew.
+    """
+    return _inner(function, _SharedFunction)
 
 
 class Outlined:
@@ -323,6 +354,10 @@ class Outlined:
         kinds = {"p": types.CPointer(dtype), "n": types.intp, "f": dtype}
         return tuple(kinds[letter] for letter in self._letters)
 
+    def is_bound(self, dtype: types.Float) -> bool:
+        """Return whether its symbol can be used already, for numbers of this type."""
+        return dtype in self._bound
+
     def symbol(self, dtype: types.Float) -> str:
         """Return the name by which compiled code calls it for numbers of this type; compile it if need be."""
         name = f"lstm_numba.{self.function.__name__}.{dtype}"
@@ -330,7 +365,7 @@ class Outlined:
             compiled = CFunc(self.function, (self.arguments(dtype), types.void), {}, {"nopython": True, **_SETTINGS})
             with contextlib.suppress(RuntimeError, OSError):
                 compiled._cache = _PackageCache(self.function, self.calls)  # type: ignore[attr-defined]
-            _interruptible(compiled.compile)()
+            _watched(compiled.compile)()
             binding.add_symbol(name, compiled.address)
             self._bound[dtype] = compiled
         return name

@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from lstm_numba.engine.compiling import Outlined, calling, inline
+from lstm_numba.engine.compiling import Outlined, calling, inline, share
 from lstm_numba.engine.vectors import (
     VECTOR_BYTES,
     VECTORS,
@@ -162,31 +162,28 @@ def _make_column(vectors: int):
             s_off += 6 * s_row
             c_off += 6 * c_row
             ahead = min(ahead + lanes(c), last)
-        if m == 7:
-            tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-            m -= 4
-            a_off += 4 * a_row
-            s_off += 4 * s_row
-            c_off += 4 * c_row
-        elif m == 5:
-            tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-            m -= 3
-            a_off += 3 * a_row
-            s_off += 3 * s_row
-            c_off += 3 * c_row
-        if m == 4:
-            tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-        elif m == 3:
-            tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-        elif m == 2:
-            tile_2(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
-        elif m == 1:
-            tile_1(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+        while m > 0:
+            if m == 4 or m == 7:
+                rows = 4
+                tile_4(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            elif m == 3 or m == 5:
+                rows = 3
+                tile_3(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            elif m == 2:
+                rows = 2
+                tile_2(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            else:
+                rows = 1
+                tile_1(a, panel, s, c, a_off, a_row, a_step, b_off, s_off, s_row, c_off, c_row, depth, ahead)
+            m -= rows
+            a_off += rows * a_row
+            s_off += rows * s_row
+            c_off += rows * c_row
 
     # Numba names compiled code after the function and a counter of the process. If several functions had the same
     # name, cached code could call the wrong one.
     column.__qualname__ = column.__name__ = f"column_{vectors}"
-    return inline(column)
+    return share(column)
 
 
 _column_1, _column_2 = _make_column(1), _make_column(2)
@@ -348,14 +345,12 @@ def _panel_product(
     """Compute one panel's columns of `matmul`, block by block of the depth."""
     vectors = width // lanes(c)
     block = _BLOCK_BYTES // (VECTORS * VECTOR_BYTES)
-    _column(
-        vectors, a, panel, s, c, a_off, a_group, a_row, a_step, p_off, s_off, s_row, c_off, c_row, min(block, depth), m
-    )
-    for k in range(block, depth, block):
+    for k in range(0, max(depth, 1), block):  # once without depth as well: C = S
         _column(
-            vectors, a, panel, c, c, a_off + k * a_step, a_group, a_row, a_step, p_off + k * width,
-            c_off, c_row, c_off, c_row, min(block, depth - k), m,
+            vectors, a, panel, s, c, a_off + k * a_step, a_group, a_row, a_step, p_off + k * width,
+            s_off, s_row, c_off, c_row, min(block, depth - k), m,
         )  # fmt: skip
+        s, s_off, s_row = c, c_off, c_row  # add the next blocks
 
 
 def _matmul(c, c_off, c_row, s, s_off, s_row, s_column, a, a_off, a_group, a_row, a_step, panels, m, n, depth):

@@ -54,7 +54,8 @@ from lstm_numba.engine.vectors import (
     stream_each,
 )
 from lstm_numba.engine.weights import (
-    OUTLINED,
+    BACKWARD,
+    FORWARD,
     collect_bias,
     collect_diagonal,
     copy_in,
@@ -452,7 +453,7 @@ def forward_of(step: Step) -> Any:
         linger(progress)
 
     forward.__name__ = forward.__qualname__ = f"forward_{step.digest}"
-    return jit(calls=OUTLINED, key=step.digest)(forward)
+    return jit(calls=FORWARD, key=step.digest)(forward)
 
 
 @functools.lru_cache(maxsize=256)
@@ -763,4 +764,4 @@ def backward_of(step: Step) -> Any:
         linger(progress)
 
     backward.__name__ = backward.__qualname__ = f"backward_{step.digest}"
-    return jit(calls=OUTLINED, key=step.digest)(backward)
+    return jit(calls=BACKWARD, key=step.digest)(backward)

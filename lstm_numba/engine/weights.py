@@ -291,17 +291,16 @@ weight_gradients = calling(_WEIGHT_GRADIENTS)
 collect_bias = calling(_COLLECT_BIAS)
 collect_diagonal = calling(_COLLECT_DIAGONAL)
 
-# The functions that the loops over time call.
-OUTLINED = [
-    PRODUCT, _PACK_FORWARD, _PACK_BACKWARD, _PACK_BIAS, _PROJECT, _TO_INPUT, _WEIGHT_GRADIENTS, _COLLECT_BIAS,
-    _COLLECT_DIAGONAL,
-]  # fmt: skip
+# The functions that the loops over time call, forward and backward. Each pass binds only its own, so that a process
+# without gradients doesn't wait for those of the other one.
+FORWARD = [PRODUCT, _PACK_FORWARD, _PACK_BIAS, _PROJECT]
+BACKWARD = [PRODUCT, _PACK_BACKWARD, _TO_INPUT, _WEIGHT_GRADIENTS, _COLLECT_BIAS, _COLLECT_DIAGONAL]
 
 
 # -- a linear layer ---------------------------------------------------------------------------------------------------
 
 
-@jit(calls=OUTLINED)
+@jit(calls=FORWARD)
 def linear(x, S, b, y):
     """Compute y = x Sᵀ + b for all rows of x (N, D); y is (N, C), S (C, D), b (C) or empty."""
     (N, D), (C, _) = x.shape, S.shape
@@ -321,7 +320,7 @@ def linear(x, S, b, y):
     keep(bias)
 
 
-@jit(calls=OUTLINED)
+@jit(calls=BACKWARD)
 def linear_backward(delta, x, S, decayed, decay, constant, dx, dS, db):
     """∂L/∂x = δ S, ∂L/∂S = Σ δ xᵀ + decay·decayed + constant, ∂L/∂b = Σ δ unless db is empty.
 

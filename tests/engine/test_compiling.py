@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import linecache
 import os
@@ -403,27 +402,14 @@ def test_the_same_equations_are_compiled_once_in_a_process():
     assert recurrence.forward_of(step_of(first)) is recurrence.forward_of(step_of(second))
 
 
-class Terminal(io.StringIO):
-    def __init__(self, there):
-        super().__init__()
-        self.there = there
-
-    def isatty(self):
-        return self.there
-
-
-@pytest.mark.parametrize(("there", "quiet", "lines"), [(True, "", 2), (True, "1", 0), (False, "", 0)])
-def test_a_person_at_a_terminal_is_told_once_why_it_takes_seconds(there, quiet, lines, monkeypatch):
-    stream = Terminal(there)
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(compiling, "_said", set())
-    monkeypatch.setenv("LSTM_NUMBA_QUIET", quiet)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    for _ in range(3):
-        compiling._say_once_that_code_is_being_compiled()
-        compiling._say_once_that_code_is_being_compiled("my_cell")
-    assert len(stream.getvalue().splitlines()) == lines
-    assert stream.getvalue().count("compiling the loops of my_cell ") == lines // 2
-    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
-    monkeypatch.setattr(compiling, "_said", set())
-    compiling._say_once_that_code_is_being_compiled()
+def test_a_pass_binds_every_function_that_its_code_calls_and_no_other():
+    """Cached code whose symbols aren't bound would end the process."""
+    layer = ln.LSTM(2, 3, seed=0, dtype=np.float64)
+    trace = layer.forward(np.ones((2, 1, 2)))
+    layer.backward(trace, np.ones((2, 1, 3)))
+    step = step_of(layer.cell.program(**layer.options))
+    loops = {recurrence.forward_of(step): weights.FORWARD, recurrence.backward_of(step): weights.BACKWARD}
+    for function, bound in loops.items():
+        code = next(iter(function.overloads.values())).library._get_compiled_object()
+        called = set(re.findall(rb"lstm_numba\.(\w+)\.float64", code))
+        assert called == {each.function.__name__.encode() for each in bound}

@@ -7,13 +7,13 @@ import pytest
 
 from lstm_numba.engine.compiling import jit
 from lstm_numba.engine.vectors import VECTOR_BYTES, VECTORS, pointer, shift
-from lstm_numba.engine.weights import OUTLINED, pack_part_forward
+from lstm_numba.engine.weights import FORWARD, pack_part_forward
 from lstm_numba.plots.packing import packed_order
 
 SIZES = [(16, 3), (40, 7), (1, 1), (21, 5)]
 
 
-@jit(calls=OUTLINED)
+@jit(calls=FORWARD)
 def pack(weights, parts, packed, lane):
     """Pack weights (K, H, D) as the loops over time do, in parts of so many gates."""
     K, H, D = weights.shape
