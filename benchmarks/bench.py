@@ -19,8 +19,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ class Options:
     threads: int = 1
     seconds: float = 0.3
     tiny: bool = False
+
+
+def timed(calls: Mapping[Any, Callable[[], object]], options: Options) -> dict[Any, float]:
+    """Return the median milliseconds of each call, in turns."""
+    return timing.alternate(calls, options.seconds, timing.PAUSE if options.threads > 1 else 0.0)
 
 
 def flops(shape: Shape) -> float:
@@ -179,7 +184,7 @@ class Comparison:
             calls: dict[str, Callable[[], object]] = {
                 name: make(layer, *arrays(shape, self.dtype)) for name, make in makers.items()
             }
-            times = timing.alternate(calls | ({"fma": burst} if self.products else {}), options.seconds)
+            times = timed(calls | ({"fma": burst} if self.products else {}), options)
             row: dict[str, Any] = {"cell": cell, "shape": shape}
             if self.products:
                 row["gflops"] = self.products * flops(shape) / times[OURS] * 1e-6
@@ -256,7 +261,7 @@ def step(options: Options) -> dict[str, Any]:
     calls = {RULE_2015: our_step("2015", **size), SGD: our_step("sgd", **size)}
     if peers.torch():
         calls["torch"] = peers.TorchStep(**size)
-    return {"size": size, "ms": timing.alternate(calls, options.seconds)}
+    return {"size": size, "ms": timed(calls, options)}
 
 
 def step_table(data: dict[str, Any]) -> Table:
@@ -286,7 +291,7 @@ def sensitivity(options: Options) -> dict[str, Any]:
     note(f"sensitivity, T = {T}, H = {H}")
     x = np.random.default_rng(0).standard_normal((T, I))
     layer = ln.LSTM(I, H, dtype="float64", seed=0)
-    ms = timing.alternate({OURS: lambda: ln.sensitivity(layer, x)}, options.seconds)
+    ms = timed({OURS: lambda: ln.sensitivity(layer, x)}, options)
     plain = ln.LSTM(I, H, peepholes=False, dtype="float64", seed=0)
     times = sorted({0, T // 4, T // 2, 3 * T // 4, T - 1})
     for way, copies, passes in (("units", False, T * H), ("copies", True, T)) if peers.torch() else ():
@@ -294,7 +299,7 @@ def sensitivity(options: Options) -> dict[str, Any]:
         both = {"S": ln.sensitivity(plain, x)[:, T // 2]}, {"S": theirs.column(T // 2)}
         check_agreement(f"torch sensitivity, {way}", peers.disagreement(*both), "float64")
         calls = {t: lambda t=t, theirs=theirs: theirs.seed(t, t % H) for t in times}
-        medians = timing.alternate(calls, options.seconds / len(times))
+        medians = timed(calls, replace(options, seconds=options.seconds / len(times)))
         ms[way] = passes * sum(medians.values()) / len(medians)
     return {"T": T, "I": I, "H": H, "ms": ms}
 

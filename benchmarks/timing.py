@@ -33,7 +33,7 @@ def pinned(threads: int) -> dict[str, str]:
     return dict(os.environ) | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict[Any, float]:
+def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float, pause: float = PAUSE) -> dict[Any, float]:
     """Median time of each call, in milliseconds.
 
     Parameters
@@ -42,6 +42,8 @@ def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict
         What to time, by name. Each is called once before, so that it is compiled and warm.
     seconds
         About how long to time each of them; the number of times is never below `ROUNDS`.
+    pause
+        Seconds between two blocks; with one thread for each call there is nothing to wait for.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict
     for _ in range(ROUNDS):
         for name, call in calls.items():
             if len(calls) > 1:
-                time.sleep(min(PAUSE, seconds))
+                time.sleep(min(pause, seconds))
             times[name] += _block(call, seconds / ROUNDS)
     return {name: 1e3 * statistics.median(found) for name, found in times.items()}
 
