@@ -147,7 +147,9 @@ def draw(results: list[Result], stem: Path) -> list[Path]:
     found = beside_torch(results)
     shapes = list(next(iter(found.values())))
     with plots.style():
-        figure, ax = plt.subplots(figsize=(plots.WIDTH, 2.2 + 0.31 * max(6, len(shapes))), layout="constrained")
+        figure, ax = plt.subplots(
+            figsize=(plots.WIDTH, 1.8 + 0.25 * len(found) + 0.31 * len(shapes)), layout="constrained"
+        )
         for n, ((column, ratios), (colour, marker, _)) in enumerate(zip(found.items(), plots.CURVES, strict=False)):
             label = f"{column}, mean {geometric_mean(ratios.values()):.1f}×"
             x = [ratios[shape] for shape in shapes]
@@ -165,7 +167,7 @@ def draw(results: list[Result], stem: Path) -> list[Path]:
         ticks = [tick for tick in ticks if low / 1.08 <= tick <= high * 1.08]
         ax.xaxis.set_major_locator(FixedLocator(ticks))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(ticks, [f"{tick:g}×" if tick != 1 else "1×\nas fast" for tick in ticks])
+        ax.set_xticks(ticks, [f"{tick:g}×" if tick != 1 else "1×\nequal" for tick in ticks])
         ax.set_yticks(range(len(shapes)), [", ".join(map(str, shape)) for shape in shapes])
         ax.set_ylim(len(shapes) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
@@ -174,7 +176,7 @@ def draw(results: list[Result], stem: Path) -> list[Path]:
         ax.set_axisbelow(True)
         title = "The time of torch.nn.LSTM divided by that of lstm_numba"
         figure.suptitle(f"{title}\n(forward + backward, float32)")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
         paths = plots.save(figure, stem, alt=alt_text(results), title=title)
         plt.close(figure)
     return paths
