@@ -8,8 +8,8 @@ where it computes the same (`peers`). A peer that is not installed is left out. 
 documents.
 
 Sections: layers (forward + backward, and the share of the machine's fused multiply-adds), forward (with every gate),
-float64, cells (other cells), training (a training loop in torch with lstm_numba.torch.LSTM instead of torch.nn.LSTM),
-step (a training step of the 2015 network), sensitivity, startup.
+outputs (forward without them), float64, cells (other cells), training (a training loop in torch with
+lstm_numba.torch.LSTM instead of torch.nn.LSTM), step (a training step of the 2015 network), sensitivity, startup.
 """
 
 from __future__ import annotations
@@ -366,6 +366,12 @@ SECTIONS: dict[str, Comparison | Section] = {
         ALL_SHAPES,
         peers.EngineForward,
         {"JAX": peers.JaxForward, "ONNX Runtime": peers.OnnxForward},
+    ),
+    "outputs": Comparison(
+        "Forward, outputs alone",
+        ALL_SHAPES,
+        peers.EngineOutputs,
+        {"ONNX Runtime": peers.OnnxForward, "torch.nn.LSTM": peers.TorchForward},
     ),
     "float64": Comparison(
         "Forward + backward", FEW_SHAPES, peers.Engine, {"torch.nn.LSTM": peers.TorchModule}, dtype="float64"

@@ -105,6 +105,19 @@ class EngineForward(Engine):
         return {name: getattr(trace, name) for name in ("h", "c", "i", "f", "o", "g") if hasattr(trace, name)}
 
 
+class EngineOutputs(Engine):
+    """Forward with the outputs alone; as in ONNX Runtime, the weights don't change any more."""
+
+    def __init__(self, layer: ln.Recurrent, x: NDArray, dh: NDArray) -> None:
+        super().__init__(layer.frozen(), x, dh)
+
+    def __call__(self) -> Any:
+        return self.layer.forward(self.x, keep="outputs")
+
+    def results(self) -> Results:
+        return {"h": self().h}
+
+
 # PyTorch
 
 

@@ -20,7 +20,7 @@ from timing import Table, geometric_mean, significant
 
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURE = ROOT / "figures" / "benchmark"
-README_ROWS = [("layers", "torch.nn.LSTM"), ("layers", "JAX"), ("forward", "ONNX Runtime")]
+README_ROWS = [("layers", "torch.nn.LSTM"), ("layers", "JAX"), ("outputs", "ONNX Runtime")]
 COMPARED = [
     (name, peer)
     for name, section in bench.SECTIONS.items()

@@ -178,7 +178,7 @@ def test_every_section_measures_and_prints(tables):
         if name != "training" or peers.torch():
             assert numbers(found[name]) and all(math.isfinite(n) and n >= 0 for n in numbers(found[name])), name
             assert f"{bench.SECTIONS[name].table(found[name]).caption}; 1 thread, a processor\n" in text
-    for name in compared(["layers", "forward", "float64"]):
+    for name in compared(["layers", "forward", "outputs", "float64"]):
         assert [tuple(row["shape"]) for row in found[name]] == bench.TINY
         assert all(row["ms"][bench.OURS] > 0 for row in found[name])
     assert [row["cell"] for row in found["cells"][:: len(bench.TINY)]] == list(bench.SECTIONS["cells"].cells)
@@ -201,10 +201,10 @@ def test_with_peers_there_are_ratios(tables):
 
 def test_without_peers_there_are_our_times_and_a_line_says_so(monkeypatch):
     monkeypatch.setattr(peers, "library", lambda name: None)
-    found, text = everything(["layers", "forward", "training", "step", "sensitivity"])
+    found, text = everything(["layers", "outputs", "training", "step", "sensitivity"])
     assert found["agreement"] == {} and sorted(found["missing"]) == sorted(LIBRARIES)
     assert f"Not installed, so what needs them is left out: {', '.join(found['missing'])}" in text
-    for name in ("layers", "forward"):
+    for name in ("layers", "outputs"):
         assert all(row["ms"].keys() == {bench.OURS} for row in found[name])
     assert found["training"] == []
     assert found["step"]["ms"].keys() == {bench.RULE_2015, bench.SGD}
