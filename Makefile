@@ -6,9 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-# COMPARE=1 also installs PyTorch, torchrecurrent, ONNX, ONNX Runtime and Keras, which some tests and benchmarks compare
-# with, what studies may use (pandas, Dask), and xarray; PyTorch is a large download, so without it those tests are
-# skipped.
+# COMPARE=1 also installs PyTorch, torchrecurrent, JAX, ONNX, ONNX Runtime and Keras, which some tests and benchmarks
+# compare with, what studies may use (pandas, Dask), and xarray; PyTorch is a large download, so without it those tests
+# are skipped.
 COMPARE ?=
 WITH_COMPARE := $(if $(filter-out 0 no,$(COMPARE)),$(VENV)/.compare $(VENV)/.studies $(VENV)/.labels)
 # BROWSER=1 also installs playwright and Sphinx: tests open the notebooks and the site in Chromium (which they need:
@@ -17,7 +17,7 @@ BROWSER ?=
 WITH_BROWSER := $(if $(filter-out 0 no,$(BROWSER)),$(VENV)/.browser $(VENV)/.docs)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-BENCH_ARGS ?= --json build/benchmark.json --figure figures/benchmark
+BENCH_ARGS ?= --json build/benchmark.json
 LAB_ARGS ?=
 SITE_ARGS ?=
 NOTEBOOKS ?=
@@ -52,7 +52,7 @@ types: $(VENV)/.test ## mypy
 figures: $(VENV)/.core ## draw every figure of the tutorials into figures/
 	$(BIN)/python -m lstm_numba figures --out figures
 
-bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks: tables, build/benchmark.json, the figure of docs/how-fast.md; COMPARE=1 installs the peers; BENCH_ARGS="..."
+bench: $(VENV)/.bench $(WITH_COMPARE) ## benchmarks: tables, build/benchmark.json; COMPARE=1 installs the peers; BENCH_ARGS="..."
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 lab: $(VENV)/.notebooks ## JupyterLab on the tutorials

@@ -1,15 +1,15 @@
-"""How fast the engine is, beside PyTorch and ONNX Runtime: every table, as JSON, and the figure of docs/how-fast.md.
+"""How fast the engine is beside PyTorch, JAX, ONNX Runtime and torchrecurrent: tables, and their numbers as JSON.
 
-    python benchmarks/bench.py [--threads 1,2] [--seconds S] [--only layers,onnx,...] [--json FILE] [--figure FILE]
+    python benchmarks/bench.py [--threads 1,2] [--seconds S] [--only layers,forward,...] [--json FILE]
 
-Each number of threads is a process of its own, in which every library gets that many. What is compared runs in turns in
-that process; times are medians (`timing`). Before anything is timed, each peer must agree with the engine where it
-computes the same (`peers`). Without a peer its columns stay empty.
+Each number of threads is a process of its own, in which every library gets that many. Calls that are compared run in
+turns in that process; times are medians (`timing`). Before anything is timed, each peer must agree with the engine
+where it computes the same (`peers`). A peer that is not installed is left out. `report` puts the numbers into the
+documents.
 
-Sections: layers (forward + backward beside torch.nn.LSTM, in float32, and the share of the machine's fused
-multiply-adds), float64 (the same in float64), loop (beside a peephole loop under torch's autograd), onnx (forward
-beside ONNX Runtime), rnn (SimpleRNN beside torch.nn.RNN), training (a training loop in torch with lstm_numba.torch.LSTM
-instead of torch.nn.LSTM), step (a training step of the 2015 network), sensitivity, scaling, startup.
+Sections: layers (forward + backward, and the share of the machine's fused multiply-adds), forward (with every gate),
+outputs (forward without them), float64, cells (other cells), training (a training loop in torch with
+lstm_numba.torch.LSTM instead of torch.nn.LSTM), step (a training step of the 2015 network), sensitivity, startup.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fma
+import numpy as np
+import peers
 import startup
 import timing
-from timing import geometric_mean, significant, table
+from numpy.typing import NDArray
+from timing import Table, geometric_mean
+
+import lstm_numba as ln
 
 Shape = tuple[int, int, int, int]  # T, B, I, H
 SHAPES: list[Shape] = [
@@ -52,31 +57,14 @@ ODD_SHAPES: list[Shape] = [  # nothing here is a multiple of a vector's width
     (50, 3, 1, 200),
     (100, 7, 32, 64),
 ]
-RNN_SHAPES: list[Shape] = [
-    (5, 50, 300, 512),
-    (100, 1, 32, 64),
-    (100, 16, 32, 64),
-    (100, 32, 128, 128),
-    (784, 16, 1, 128),
-]
-TRAINING_SHAPES: list[Shape] = [
-    (5, 50, 300, 128),
-    (50, 32, 32, 64),
-    (100, 1, 128, 128),
-    (100, 32, 128, 128),
-    (100, 32, 256, 256),
-]
-SCALING: dict[str, list[Shape]] = {
-    "H": [(20, 32, H, H) for H in (64, 128, 256, 512, 1024)],
-    "T": [(T, 4, 64, 64) for T in (10, 100, 1000, 10000)],
-}
+FEW_SHAPES: list[Shape] = [(5, 50, 300, 128), (100, 1, 32, 64), (100, 1, 128, 128), (100, 32, 128, 128)]
 TINY: list[Shape] = [(3, 2, 4, 5), (4, 17, 3, 6)]
-TINY_SCALING: dict[str, list[Shape]] = {"H": [(2, 2, 4, 4), (2, 2, 8, 8)], "T": [(2, 2, 4, 4), (4, 2, 4, 4)]}
 AGREEMENT: Shape = (7, 3, 5, 6)
 BOUNDS = {"float32": 2e-5, "float64": 1e-11}  # largest relative difference that counts as agreement
 STEP_2015 = {"T": 5, "B": 50, "I": 300, "H": 512, "C": 10}
 # A step of the 2015 program, milliseconds: measured on another machine, one thread, double precision, OpenBLAS.
 C_PLUS_PLUS = 330.0
+OURS = "lstm_numba"
 RULE_2015, SGD = "lstm_numba, 2015 rule", "lstm_numba, SGD"
 
 
@@ -95,20 +83,23 @@ class Options:
     """
 
     threads: int = 1
-    seconds: float = 0.6
+    seconds: float = 0.3
     tiny: bool = False
 
 
+def timed(calls: Mapping[Any, Callable[[], object]], options: Options) -> dict[Any, float]:
+    """Return the median milliseconds of each call, in turns."""
+    return timing.alternate(calls, options.seconds, timing.PAUSE if options.threads > 1 else 0.0)
+
+
 def flops(shape: Shape) -> float:
-    """Operations of a forward pass's matrix products; a forward and backward pass has three times as many."""
+    """Operations of an LSTM's matrix products forward; a forward and backward pass has three times as many."""
     T, B, I, H = shape
     return 2.0 * T * B * 4 * H * (I + H)
 
 
-def arrays(shape: Shape, dtype: str = "float32") -> tuple[Any, Any]:
+def arrays(shape: Shape, dtype: str = "float32") -> tuple[NDArray, NDArray]:
     """Return a random input (T, B, I) and a random ∂L/∂h (T, B, H)."""
-    import numpy as np
-
     T, B, I, H = shape
     rng = np.random.default_rng(0)
     return rng.standard_normal((T, B, I)).astype(dtype), rng.standard_normal((T, B, H)).astype(dtype)
@@ -120,216 +111,119 @@ def note(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-# ---------------------------------------------------------------------------- Agreement
+def check_agreement(name: str, difference: float, dtype: str) -> float:
+    """Return the difference; raise RuntimeError where it is too large, since then a time would mean nothing."""
+    if not difference <= BOUNDS[dtype]:
+        raise RuntimeError(f"{name} and {OURS} differ by {difference:.1e} (relative), too much to compare")
+    return difference
 
 
-def agreement(options: Options) -> dict[str, float]:
-    """Largest relative difference between the engine and each peer that computes the same.
+# -------------------------------------------------------------------------- Comparisons
 
-    Raises
-    ------
-    RuntimeError
-        Where one is too large: then its time would mean nothing.
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same work by the engine and by its peers, for several shapes.
+
+    Attributes
+    ----------
+    title
+        What the work is.
+    shapes
+        T, B, I, H of each row.
+    ours, peers
+        The calls to compare (`peers`).
+    cells
+        Names of `lstm_numba.cells.CELLS`.
+    dtype
+        Of every array.
+    products
+        How many times an LSTM's products forward the work contains; 0: don't count operations.
     """
-    import numpy as np
-    import peers
 
-    import lstm_numba as ln
+    title: str
+    shapes: list[Shape]
+    ours: type[peers.Call]
+    peers: dict[str, type[peers.Call]]
+    cells: tuple[str, ...] = ("lstm",)
+    dtype: str = "float32"
+    products: int = 0
 
-    _, _, I, H = AGREEMENT
-    found: dict[str, tuple[float, str]] = {}
+    def available(self) -> dict[str, type[peers.Call]]:
+        """Return the peers that are installed; none where ours itself needs something that isn't."""
+        return {name: peer for name, peer in self.peers.items() if not peers.missing([self.ours, peer])}
 
-    def check(name: str, layer: Any, peer: Callable[..., peers.Peer], *extra: Any) -> None:
-        dtype = layer.dtype.name
-        x, dh = arrays(AGREEMENT, dtype)
-        for parameter in layer.parameters().values():
-            parameter[...] = np.random.default_rng(1).normal(0, 0.3, parameter.shape)
-        ours = peers.Engine(layer, x, dh).results()
-        theirs = peer(layer, x, *(extra or (dh,))).results()
-        found[name] = peers.disagreement(ours, theirs), dtype
+    def agreement(self) -> dict[str, float]:
+        """Return the largest relative difference between the engine and each peer; RuntimeError if it is too large."""
+        _, _, I, H = AGREEMENT
+        found = {}
+        for name, peer in self.available().items():
+            differences = []
+            for cell in self.cells:
+                layer = ln.Recurrent(ln.cells.CELLS[cell], I, H, dtype=self.dtype)
+                for parameter in layer.parameters().values():
+                    parameter[...] = np.random.default_rng(1).normal(0, 0.3, parameter.shape)
+                if not peer.peepholes:
+                    layer["V"][...] = 0
+                ours, theirs = (each(layer, *arrays(AGREEMENT, self.dtype)).results() for each in (self.ours, peer))
+                differences.append(peers.disagreement(ours, theirs))
+            found[f"{name}: {self.title}, {self.dtype}"] = check_agreement(name, float(np.max(differences)), self.dtype)
+        return found
 
-    def no_peepholes(dtype: str) -> Any:
-        return ln.LSTM(I, H, peepholes=False, dtype=dtype)
+    def measure(self, options: Options) -> list[dict[str, Any]]:
+        """Return a row of milliseconds for each cell and shape; everything in it runs in turns."""
+        if peers.missing([self.ours]):
+            return []
+        shapes = TINY if options.tiny else self.shapes
+        burst, operations = fma.burst(self.dtype, options.threads)
+        rows = []
+        for cell, shape in ((cell, shape) for cell in self.cells for shape in shapes):
+            note(f"{self.title}: {cell}, {shape}")
+            layer = ln.Recurrent(ln.cells.CELLS[cell], *shape[2:], dtype=self.dtype, seed=0)
+            makers = {OURS: self.ours} | self.available()
+            calls: dict[str, Callable[[], object]] = {
+                name: make(layer, *arrays(shape, self.dtype)) for name, make in makers.items()
+            }
+            times = timed(calls | ({"fma": burst} if self.products else {}), options)
+            row: dict[str, Any] = {"cell": cell, "shape": shape}
+            if self.products:
+                row["gflops"] = self.products * flops(shape) / times[OURS] * 1e-6
+                row["share"] = row["gflops"] / (operations / times.pop("fma") * 1e-6)
+            rows.append(row | {"ms": times})
+        return rows
 
-    if peers.torch():
-        for dtype in BOUNDS:
-            check(f"torch.nn.LSTM, {dtype}", no_peepholes(dtype), peers.TorchModule)
-        check("lstm_numba.torch.LSTM", ln.LSTM(I, H), peers.OurModule)
-        check("torch loop with peepholes", ln.LSTM(I, H, dtype="float64"), peers.TorchLoop)
-        check("torch.nn.RNN", ln.SimpleRNN(I, H, dtype="float64"), peers.TorchModule)
-        layer = no_peepholes("float64")
-        x = arrays(AGREEMENT, "float64")[0][:, 0]
-        t = len(x) - 2
-        ours = {"S": ln.sensitivity(layer, x)[:, t]}
-        for copies in (False, True):
-            theirs = {"S": peers.TorchSensitivity(layer, x, copies).column(t)}
-            found[f"torch sensitivity, {'copies' if copies else 'units'}"] = peers.disagreement(ours, theirs), "float64"
-    if peers.onnxruntime():
-        check("ONNX Runtime", ln.LSTM(I, H), peers.OnnxLSTM, options.threads)
-    for name, (difference, dtype) in found.items():
-        if not difference <= BOUNDS[dtype]:
-            raise RuntimeError(f"{name} and lstm_numba differ by {difference:.1e} (relative), too much to compare")
-    return {name: difference for name, (difference, _) in found.items()}
-
-
-def show_agreement(data: dict[str, float], title: str) -> None:
-    """Print by how much each peer differs."""
-    if data:
-        print("Agreement first: largest relative difference of outputs and gradients, on a small layer")
-        print(table(["peer", "difference"], [(name, f"{value:.0e}") for name, value in data.items()]))
-
-
-# ------------------------------------------------------------------------------- Layers
-
-
-def compare(
-    shapes: Iterable[Shape],
-    dtype: str,
-    options: Options,
-    theirs: str,
-    peer: Callable[..., Any] | None,
-    rnn: bool = False,
-) -> list[dict[str, Any]]:
-    """Time forward + backward of our layer and of a peer, and bursts of fused multiply-adds, all in turns."""
-    import fma
-    import peers
-
-    import lstm_numba as ln
-
-    fastest, operations = fma.burst(dtype, options.threads)
-    rows = []
-    for shape in shapes:
-        note(f"{theirs}, {dtype}, {shape}")
-        x, dh = arrays(shape, dtype)
-        layer = (ln.SimpleRNN if rnn else ln.LSTM)(*shape[2:], dtype=dtype, seed=0)
-        calls: dict[str, Callable[[], object]] = {"ours": peers.Engine(layer, x, dh)}
-        if peer:
-            calls["theirs"] = peer(layer, x, dh)
-        times = timing.alternate(calls | {"fma": fastest}, options.seconds)
-        rate = 3 * flops(shape) / (4 if rnn else 1) / times["ours"] * 1e-6
-        most = operations / times["fma"] * 1e-6
-        rows.append(_row(shape, times) | {"gflops": rate, "fma gflops": most, "share": rate / most})
-    return rows
-
-
-def _row(shape: Shape, times: dict[str, float]) -> dict[str, Any]:
-    theirs = times.get("theirs")
-    return {"shape": shape, "ours": times["ours"], "theirs": theirs, "ratio": theirs and theirs / times["ours"]}
-
-
-def ratios(rows: Iterable[dict[str, Any]]) -> list[float]:
-    """Return the ratios that were measured."""
-    return [row["ratio"] for row in rows if row["ratio"]]
-
-
-def layers(options: Options, dtype: str = "float32") -> list[dict[str, Any]]:
-    """Forward + backward beside torch.nn.LSTM; ours with peepholes, which torch's hasn't."""
-    import peers
-
-    shapes = TINY if options.tiny else SHAPES + ODD_SHAPES
-    return compare(shapes, dtype, options, "torch.nn.LSTM", peers.TorchModule if peers.torch() else None)
-
-
-def loop(options: Options) -> list[dict[str, Any]]:
-    """Forward + backward beside a written-out loop under torch's autograd, which has peepholes."""
-    import peers
-
-    shapes = TINY if options.tiny else SHAPES
-    return compare(shapes, "float32", options, "torch loop", peers.TorchLoop if peers.torch() else None)
-
-
-def rnn(options: Options) -> list[dict[str, Any]]:
-    """SimpleRNN beside torch.nn.RNN, forward + backward."""
-    import peers
-
-    shapes = TINY if options.tiny else RNN_SHAPES
-    peer = peers.TorchModule if peers.torch() else None
-    return compare(shapes, "float32", options, "torch.nn.RNN", peer, rnn=True)
-
-
-def training(options: Options) -> list[dict[str, Any]]:
-    """A step of a training loop in torch: ours in the place of torch.nn.LSTM, both without peepholes."""
-    import peers
-
-    import lstm_numba as ln
-
-    rows: list[dict[str, Any]] = []
-    for shape in TINY if options.tiny else TRAINING_SHAPES:
-        note(f"training in torch, {shape}")
-        if not peers.torch():
-            rows.append({"shape": shape, "ours": None, "theirs": None, "ratio": None})
-            continue
-        x, _ = arrays(shape)
-        kinds = {"ours": ln.torch.LSTM, "theirs": peers.torch().nn.LSTM}
-        calls = {name: peers.TorchTraining(kind, x, shape[3]) for name, kind in kinds.items()}
-        rows.append(_row(shape, timing.alternate(calls, options.seconds)))
-    return rows
-
-
-def onnx(options: Options) -> list[dict[str, Any]]:
-    """Forward pass beside ONNX Runtime, peepholes on in both."""
-    import peers
-
-    import lstm_numba as ln
-
-    rows = []
-    for shape in TINY if options.tiny else SHAPES + ODD_SHAPES:
-        note(f"ONNX Runtime, {shape}")
-        x, _ = arrays(shape)
-        layer = ln.LSTM(*shape[2:], seed=0)
-        calls: dict[str, Callable[[], object]] = {"ours": lambda layer=layer, x=x: layer.forward(x)}
-        if peers.onnxruntime():
-            calls["theirs"] = peers.OnnxLSTM(layer, x, options.threads)
-        rows.append(_row(shape, timing.alternate(calls, options.seconds)))
-    return rows
-
-
-def show_rows(rows: list[dict[str, Any]], title: str, theirs: str) -> None:
-    """Print one table of shapes, with the mean and the least ratio."""
-    rated = "share" in rows[0]
-    print(title)
-    header = ["T, B, I, H", "lstm_numba", theirs, "ratio", *(["GFLOP/s", "of FMA"] if rated else [])]
-    lines = []
-    for row in rows:
-        ratio = row["ratio"] and f"{row['ratio']:.2f}"
-        rates = [f"{row['gflops']:.1f}", f"{row['share']:.0%}"] if rated else []
-        lines.append([_name(row["shape"]), row["ours"], row["theirs"], ratio, *rates])
-    print(table(header, lines))
-    if found := ratios(rows):
-        print(f"  ratio: geometric mean {geometric_mean(found):.2f}, least {min(found):.2f}")
-    if rated:
-        rate = geometric_mean(row["fma gflops"] for row in rows)
-        print(f"  fused multiply-adds: {rate:.0f} GFLOP/s")
+    def table(self, rows: list[dict[str, Any]]) -> Table:
+        """Return a table of our times and of the peers' ratios."""
+        names = [name for name in self.peers if rows and name in rows[0]["ms"]]
+        rated = ["GFLOP/s", "of FMA"] if self.products else []
+        lines: list[list[object]] = []
+        for row in rows:
+            rates = [f"{row['gflops']:.1f}", f"{row['share']:.0%}"] if self.products else []
+            cell = f"{row['cell']}: " if len(self.cells) > 1 else ""
+            lines.append([cell + _name(row["shape"]), row["ms"][OURS], *(_ratio(row, name) for name in names), *rates])
+        for word, value in (("least", min), ("geometric mean", geometric_mean), ("most", max)) if names else ():
+            middle = [f"{value(ratios(rows, name)):.2f}" for name in names]
+            lines.append([word, None, *middle, *(None for _ in rated)])
+        caption = f"{self.title}, {self.dtype}; under a library's name: its time / ours"
+        return Table(caption, ["T, B, I, H", f"{OURS}, ms", *names, *rated], lines)
 
 
 def _name(shape: Iterable[int]) -> str:
     return ", ".join(str(n) for n in shape)
 
 
-def show_layers(data: list[dict[str, Any]], title: str, dtype: str = "float32") -> None:
-    """Print the table."""
-    show_rows(data, f"Forward + backward, {dtype}, ms, {title}; ours with peepholes", "torch.nn.LSTM")
+def ratio(row: dict[str, Any], peer: str) -> float:
+    """Return a peer's time / ours."""
+    return row["ms"][peer] / row["ms"][OURS]
 
 
-def show_loop(data: list[dict[str, Any]], title: str) -> None:
-    """Print the table."""
-    show_rows(data, f"Forward + backward with peepholes, float32, ms, {title}", "torch loop")
+def _ratio(row: dict[str, Any], peer: str) -> str:
+    return f"{ratio(row, peer):.2f}"
 
 
-def show_rnn(data: list[dict[str, Any]], title: str) -> None:
-    """Print the table."""
-    show_rows(data, f"SimpleRNN, forward + backward, float32, ms, {title}", "torch.nn.RNN")
-
-
-def show_training(data: list[dict[str, Any]], title: str) -> None:
-    """Print the table."""
-    print(f"A training step in torch (forward, loss, backward, SGD), float32, ms, {title}")
-    show_rows(data, "  ours: lstm_numba.torch.LSTM in the place of torch.nn.LSTM", "torch.nn.LSTM")
-
-
-def show_onnx(data: list[dict[str, Any]], title: str) -> None:
-    """Print the table."""
-    show_rows(data, f"Forward with peepholes, float32, ms, {title}; ours keeps every gate and state", "ONNX Runtime")
+def ratios(rows: Iterable[dict[str, Any]], peer: str) -> list[float]:
+    """Return a peer's times / ours, where it was measured."""
+    return [ratio(row, peer) for row in rows if peer in row["ms"]]
 
 
 # ------------------------------------------------------------------- The network of 2015
@@ -340,10 +234,6 @@ def our_step(rule: str, T: int, B: int, I: int, H: int, C: int) -> Callable[[], 
 
     Forward, backward, second derivatives where the rule wants them ("2015"; "sgd" doesn't), update.
     """
-    import numpy as np
-
-    import lstm_numba as ln
-
     rng = np.random.default_rng(0)
     x = rng.standard_normal((T, B, I), np.float32) / np.sqrt(I).astype(np.float32)
     y = rng.integers(0, C, (T, B))
@@ -366,180 +256,145 @@ def our_step(rule: str, T: int, B: int, I: int, H: int, C: int) -> Callable[[], 
 
 def step(options: Options) -> dict[str, Any]:
     """Return milliseconds of a bidirectional training step."""
-    import peers
-
     note("training step of the 2015 network")
     size = {"T": 2, "B": 3, "I": 4, "H": 5, "C": 3} if options.tiny else STEP_2015
     calls = {RULE_2015: our_step("2015", **size), SGD: our_step("sgd", **size)}
     if peers.torch():
         calls["torch"] = peers.TorchStep(**size)
-    times = timing.alternate(calls, options.seconds)
-    return {
-        "size": size,
-        RULE_2015: times[RULE_2015],
-        SGD: times[SGD],
-        "torch": times.get("torch"),
-        "torch / SGD": times["torch"] / times[SGD] if "torch" in times else None,
-        "C++ / 2015 rule": None if options.tiny else C_PLUS_PLUS / times[RULE_2015],
-    }
+    return {"size": size, "ms": timed(calls, options)}
 
 
-def show_step(data: dict[str, Any], title: str) -> None:
-    """Print the table."""
-    size = ", ".join(f"{name} = {value}" for name, value in data["size"].items())
-    print(f"A training step of the 2015 network, both directions, float32, ms, {title} ({size})")
-    rows = [
-        ("lstm_numba, its own rule: forward, backward, second derivatives, update", data[RULE_2015]),
-        ("lstm_numba, SGD: forward, backward, update", data[SGD]),
-        ("torch.nn.LSTM without peepholes, SGD: forward, backward, update", data["torch"]),
-        ("torch / lstm_numba, both with SGD", data["torch / SGD"]),
+def step_table(data: dict[str, Any]) -> Table:
+    """Return the table of a training step."""
+    size, ms = ", ".join(f"{name} = {value}" for name, value in data["size"].items()), data["ms"]
+    rows: list[list[object]] = [
+        [f"{OURS}, its own rule: forward, backward, second derivatives, update", ms[RULE_2015]],
+        [f"{OURS}, SGD: forward, backward, update", ms[SGD]],
     ]
-    if data["C++ / 2015 rule"]:
-        rows.append(
-            (f"the C++ program ({C_PLUS_PLUS:.0f} ms, one thread, double) / its own rule", data["C++ / 2015 rule"])
-        )
-    print(table(None, rows))
+    if "torch" in ms:
+        rows.append(["torch.nn.LSTM without peepholes, SGD: forward, backward, update", ms["torch"]])
+    if data["size"] == STEP_2015:
+        rows.append(["the C++ program, its own rule: another machine, one thread, double precision", C_PLUS_PLUS])
+    return Table(f"A training step of the 2015 network, both directions, float32 ({size})", ["", "ms"], rows)
 
 
 # -------------------------------------------------------------------------- Sensitivity
 
 
 def sensitivity(options: Options) -> dict[str, Any]:
-    """All ‖∂hᵗ/∂xˢ‖ beside torch's autograd, float64 in both.
+    """Time all ‖∂hᵗ/∂xˢ‖ beside torch's autograd, float64 in both.
 
     Torch's two ways take too long to be run to the end: some backward passes from units and times spread over the
     sequence are timed, and the mean of their medians is multiplied by the number there would be.
     """
-    import numpy as np
-    import peers
-
-    import lstm_numba as ln
-
     T, I, H = (5, 3, 4) if options.tiny else (100, 64, 64)
     note(f"sensitivity, T = {T}, H = {H}")
     x = np.random.default_rng(0).standard_normal((T, I))
     layer = ln.LSTM(I, H, dtype="float64", seed=0)
-    found: dict[str, Any] = {"T": T, "I": I, "H": H}
-    found["ours"] = timing.alternate({"ours": lambda: ln.sensitivity(layer, x)}, options.seconds)["ours"]
-    ways: dict[str, tuple[bool, int]] = {"units": (False, T * H), "copies": (True, T)}
-    for way, (copies, passes) in ways.items():
-        found[way] = found[f"{way} ratio"] = None
-        if peers.torch():
-            plain = ln.LSTM(I, H, peepholes=False, dtype="float64", seed=0)
-            theirs = peers.TorchSensitivity(plain, x, copies)
-            times = sorted({0, T // 4, T // 2, 3 * T // 4, T - 1})
-            calls = {str(t): lambda t=t, theirs=theirs: theirs.seed(t, t % H) for t in times}
-            medians = timing.alternate(calls, options.seconds / len(times))
-            found[way] = passes * sum(medians.values()) / len(medians)
-            found[f"{way} ratio"] = found[way] / found["ours"]
-    return found
+    ms = timed({OURS: lambda: ln.sensitivity(layer, x)}, options)
+    plain = ln.LSTM(I, H, peepholes=False, dtype="float64", seed=0)
+    times = sorted({0, T // 4, T // 2, 3 * T // 4, T - 1})
+    for way, copies, passes in (("units", False, T * H), ("copies", True, T)) if peers.torch() else ():
+        theirs = peers.TorchSensitivity(plain, x, copies)
+        both = {"S": ln.sensitivity(plain, x)[:, T // 2]}, {"S": theirs.column(T // 2)}
+        check_agreement(f"torch sensitivity, {way}", peers.disagreement(*both), "float64")
+        calls = {t: lambda t=t, theirs=theirs: theirs.seed(t, t % H) for t in times}
+        medians = timed(calls, replace(options, seconds=options.seconds / len(times)))
+        ms[way] = passes * sum(medians.values()) / len(medians)
+    return {"T": T, "I": I, "H": H, "ms": ms}
 
 
-def show_sensitivity(data: dict[str, Any], title: str) -> None:
-    """Print the table."""
-    print(f"sensitivity: all ‖∂hᵗ/∂xˢ‖, T = {data['T']}, I = {data['I']}, H = {data['H']}, float64, {title}")
-    rows = [
-        ("lstm_numba, peepholes on", data["ours"], None),
-        ("torch autograd, a pass for each unit and time *", data["units"], data["units ratio"]),
-        ("torch autograd, a pass for each time, units as a batch of copies *", data["copies"], data["copies ratio"]),
-    ]
-    print(table(["", "ms", "ratio"], rows))
-    if data["units"]:
-        print("  * a few passes measured, spread over the sequence; their mean times the number of passes")
-
-
-# ------------------------------------------------------------------------------ Scaling
-
-
-def scaling(options: Options) -> dict[str, list[dict[str, Any]]]:
-    """Forward + backward per T·B·H·(I+H), in picoseconds, as H and as T grow."""
-    import peers
-
-    import lstm_numba as ln
-
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, shapes in (TINY_SCALING if options.tiny else SCALING).items():
-        calls = {}
-        for shape in shapes:
-            calls[_name(shape)] = peers.Engine(ln.LSTM(*shape[2:], seed=0), *arrays(shape))
-        note(f"scaling with {name}")
-        times = timing.alternate(calls, options.seconds)
-        found[name] = []
-        for shape in shapes:
-            T, B, I, H = shape
-            ms = times[_name(shape)]
-            found[name].append({"shape": shape, "ours": ms, "ps": 1e9 * ms / (T * B * H * (I + H))})
-    return found
-
-
-def show_scaling(data: dict[str, list[dict[str, Any]]], title: str) -> None:
-    """Print both tables, with the largest over the smallest cost."""
-    print(f"Scaling: forward + backward, float32, {title}; ps for each of T·B·H·(I+H)")
-    for name, rows in data.items():
-        print(table(["T, B, I, H", "ms", "ps"], [(_name(row["shape"]), row["ours"], row["ps"]) for row in rows]))
-        costs = [row["ps"] for row in rows]
-        print(f"  as {name} grows: largest / smallest {max(costs) / min(costs):.2f}")
+def sensitivity_table(data: dict[str, Any]) -> Table:
+    """Return the table of sensitivities; torch's times are a few passes' mean, times the number of passes."""
+    ways = {
+        OURS: f"{OURS}, peepholes on",
+        "units": "torch autograd, a pass for each unit and time (from a few passes)",
+        "copies": "torch autograd, a pass for each time, units as a batch of copies (from a few passes)",
+    }
+    rows: list[list[object]] = [[ways[way], ms, _ratio(data, way)] for way, ms in data["ms"].items()]
+    size = ", ".join(f"{name} = {data[name]}" for name in "TIH")
+    return Table(f"All sensitivities ‖∂hᵗ/∂xˢ‖, {size}, float64", ["", "ms", "its time / ours"], rows)
 
 
 # ------------------------------------------------------------------------------ Startup
 
 
-def show_startup(data: dict[str, Any]) -> None:
-    """Print the table."""
-    print("A new process, seconds")
-    rows = [
-        ("import lstm_numba", data["import"]),
-        ("first gradient after it, compiled code in the cache", data["gradient"]),
-        ("first gradient with an empty cache (the first compilation)", data["compilation"]),
+def startup_table(data: dict[str, Any]) -> Table:
+    """Return the table of what a new process waits for."""
+    rows: list[list[object]] = [[what, *seconds] for what, seconds in data["seconds"].items()]
+    plotting = ", ".join(data["plotting"]) or "none"
+    caption = f"A new process, seconds, one thing after the other; plotting libraries imported: {plotting}"
+    return Table(caption, ["", "nothing compiled", "from the cache"], rows)
+
+
+# ------------------------------------------------------------- Several threads beside one
+
+
+def speedup(one: list[dict[str, Any]], several: list[dict[str, Any]]) -> Table:
+    """Return a table of one thread's time over that of several, from two processes."""
+    names = [name for name in one[0]["ms"] if name in several[0]["ms"]]
+    found = [[a["ms"][name] / b["ms"][name] for name in names] for a, b in zip(one, several, strict=True)]
+    rows: list[list[object]] = [
+        [_name(row["shape"]), *(f"{value:.2f}" for value in values)] for row, values in zip(one, found, strict=True)
     ]
-    print(table(None, rows))
-    print(f"  plotting libraries imported: {', '.join(data['plotting']) or 'none'}")
-
-
-# ------------------------------------------------------------- Two threads beside one
-
-
-def speedup(by_threads: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """One thread's time over that of several, where there are at least 16 sequences to divide among them."""
-    rows: list[dict[str, Any]] = []
-    one = by_threads.get("1", {}).get("layers")
-    for threads, data in by_threads.items():
-        if threads == "1" or not one or "layers" not in data:
-            continue
-        for before, after in zip(one, data["layers"], strict=True):
-            if before["shape"][1] >= 16:
-                theirs = before["theirs"] / after["theirs"] if after["theirs"] else None
-                row = {"threads": int(threads), "shape": before["shape"], "ours": before["ours"] / after["ours"]}
-                rows.append(row | {"theirs": theirs})
-    return rows
-
-
-def show_speedup(rows: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    print("One thread's time / that of several, forward + backward, float32, B of at least 16")
-    lines = []
-    for row in rows:
-        theirs = row["theirs"] and f"{row['theirs']:.2f}"
-        lines.append((_name(row["shape"]), row["threads"], f"{row['ours']:.2f}", theirs))
-    print(table(["T, B, I, H", "threads", "lstm_numba", "torch.nn.LSTM"], lines))
-    ours = [row["ours"] for row in rows]
-    print(f"  lstm_numba: geometric mean {geometric_mean(ours):.2f}, least {min(ours):.2f}")
+    rows.append(["geometric mean", *(f"{geometric_mean(values):.2f}" for values in zip(*found, strict=True))])
+    return Table("One thread's time / that of several, forward + backward, float32", ["T, B, I, H", *names], rows)
 
 
 # ---------------------------------------------------------------------------- The command
 
-SECTIONS: dict[str, tuple[Callable[[Options], Any], Callable[[Any, str], None]]] = {
-    "layers": (layers, show_layers),
-    "float64": (partial(layers, dtype="float64"), partial(show_layers, dtype="float64")),
-    "loop": (loop, show_loop),
-    "onnx": (onnx, show_onnx),
-    "rnn": (rnn, show_rnn),
-    "training": (training, show_training),
-    "step": (step, show_step),
-    "sensitivity": (sensitivity, show_sensitivity),
-    "scaling": (scaling, show_scaling),
+
+@dataclass(frozen=True)
+class Section:
+    """Anything else that is measured: a function that measures, and one that makes the table."""
+
+    measure: Callable[[Options], Any]
+    table: Callable[[Any], Table]
+
+
+ALL_SHAPES = SHAPES + ODD_SHAPES
+SECTIONS: dict[str, Comparison | Section] = {
+    "layers": Comparison(
+        "Forward + backward",
+        ALL_SHAPES,
+        peers.Engine,
+        {"torch.nn.LSTM": peers.TorchModule, "JAX": peers.JaxScan, "torch loop": peers.TorchLoop},
+        products=3,
+    ),
+    "forward": Comparison(
+        "Forward, every gate kept",
+        ALL_SHAPES,
+        peers.EngineForward,
+        {"JAX": peers.JaxForward, "ONNX Runtime": peers.OnnxForward},
+    ),
+    "outputs": Comparison(
+        "Forward, outputs alone",
+        ALL_SHAPES,
+        peers.EngineOutputs,
+        {"ONNX Runtime": peers.OnnxForward, "torch.nn.LSTM": peers.TorchForward},
+    ),
+    "float64": Comparison(
+        "Forward + backward", FEW_SHAPES, peers.Engine, {"torch.nn.LSTM": peers.TorchModule}, dtype="float64"
+    ),
+    "cells": Comparison(
+        "Other cells, forward + backward",
+        FEW_SHAPES[1:],
+        peers.Engine,
+        {"torch.nn or torchrecurrent": peers.TorchCell},
+        cells=("rnn", "gru", "mgu", "janet", "ugrnn", "indrnn"),
+    ),
+    "training": Comparison(
+        "A training step in torch", FEW_SHAPES, peers.OurTraining, {"torch.nn.LSTM": peers.TorchTraining}
+    ),
+    "step": Section(step, step_table),
+    "sensitivity": Section(sensitivity, sensitivity_table),
 }
 NAMES = [*SECTIONS, "startup"]
+
+
+def comparisons(names: Iterable[str] = SECTIONS) -> list[Comparison]:
+    """Return the comparisons among these sections."""
+    return [section for name in names if isinstance(section := SECTIONS[name], Comparison)]
 
 
 def measure(options: Options, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -548,25 +403,26 @@ def measure(options: Options, names: Iterable[str]) -> Iterator[tuple[str, Any]]
     The number of threads of libraries that read it when they are imported must be in the environment already
     (`timing.pinned`).
     """
-    import peers
-
+    names = list(names)
     peers.set_threads(options.threads)
     yield "compiler", timing.compiler()
-    yield "missing", peers.missing()
-    yield "agreement", agreement(options)
+    yield "missing", peers.missing(peer for each in comparisons() for peer in each.peers.values())
+    yield "agreement", {what: value for each in comparisons(names) for what, value in each.agreement().items()}
     for name in names:
-        yield name, SECTIONS[name][0](options)
+        yield name, SECTIONS[name].measure(options)
 
 
-def show(name: str, data: Any, threads: int) -> None:
+def show(name: str, data: Any, title: str) -> None:
     """Print what `measure` yielded."""
     note("")
-    if name in SECTIONS or name == "agreement":
-        show_it = SECTIONS[name][1] if name in SECTIONS else show_agreement
-        show_it(data, f"{threads} thread{'s' if threads > 1 else ''}")
-        print(flush=True)
+    if name in SECTIONS and data:
+        table = SECTIONS[name].table(data)
+        print(f"{table.caption}; {title}", timing.table(table.header, table.rows), "", sep="\n", flush=True)
+    elif name == "agreement" and data:
+        print("Agreement first: largest relative difference of outputs and gradients, on a small layer")
+        print(timing.table(["peer", "difference"], [(what, f"{value:.0e}") for what, value in data.items()]), "\n")
     elif name == "missing" and data:
-        print(f"Not installed, so their columns are empty: {', '.join(data)}\n")
+        print(f"Not installed, so what needs them is left out: {', '.join(data)}\n")
 
 
 def in_child(options: Options, names: list[str]) -> Iterator[tuple[str, Any]]:
@@ -592,7 +448,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="for each call that is timed")
     parser.add_argument("--only", default=",".join(NAMES), help="sections, with commas between")
     parser.add_argument("--json", type=Path, help="file to write all numbers to")
-    parser.add_argument("--figure", type=Path, help="figure to draw, without ending: an SVG and a PNG")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to see whether everything runs")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -605,8 +460,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--threads: expected numbers such as 1,2; got {options.threads}")
     if not options.threads or min(options.threads) < 1:
         parser.error("--threads: expected numbers of at least 1")
-    if options.figure and "layers" not in options.only:
-        parser.error("--figure: it shows the section layers, which --only leaves out")
     return options
 
 
@@ -616,50 +469,44 @@ def child(options: argparse.Namespace) -> None:
         print(json.dumps(found), flush=True)
 
 
+def counted(threads: int | str) -> str:
+    """Return "1 thread", "2 threads"."""
+    return f"{threads} thread{'s' if int(threads) > 1 else ''}"
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print the tables, write the files that were asked for."""
+    """Measure, print the tables, write the numbers if asked."""
     asked = parse(arguments)
     if asked.child:
         child(asked)
         return
     begin = time.perf_counter()
-    result: dict[str, Any] = {"machine": timing.machine(), "seconds": asked.seconds, "tiny": asked.tiny, "threads": {}}
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    print(f"{machine['cpu']}, {machine['cores']} core(s); Python {machine['python']}, {versions}; {machine['date']}\n")
+    machine = timing.machine()
+    result: dict[str, Any] = {"machine": machine, "seconds": asked.seconds, "tiny": asked.tiny, "threads": {}}
+    print(f"{timing.described(machine)}\n")
     if busy := timing.busy(machine):
         print(f"{busy}\n")
     in_each = [name for name in asked.only if name in SECTIONS]
     for threads in asked.threads if in_each else []:
         data = result["threads"][str(threads)] = {}
         for name, found in in_child(Options(threads, asked.seconds, asked.tiny), in_each):
-            if name in ("compiler", "missing"):
-                machine[name] = found
-            else:
-                data[name] = found
+            (machine if name in ("compiler", "missing") else data)[name] = found
             if threads == asked.threads[0] or name in SECTIONS:
-                show(name, found, threads)
-    result["speedup"] = speedup(result["threads"])
-    if result["speedup"]:
-        show_speedup(result["speedup"])
-        print()
+                show(name, found, f"{counted(threads)}, {machine['cpu']}")
+    for threads, data in result["threads"].items():
+        if threads != "1" and "layers" in data and "1" in result["threads"]:
+            table = speedup(result["threads"]["1"]["layers"], data["layers"])
+            print(f"{table.caption}; {counted(threads)}, {machine['cpu']}\n{timing.table(table.header, table.rows)}\n")
     if "startup" in asked.only:
         note("start of a process")
         result["startup"] = startup.measure(repetitions=1 if asked.tiny else 3, compile_anew=not asked.tiny)
         note("")
-        show_startup(result["startup"])
-        print()
-    print(f"measured in {significant(time.perf_counter() - begin)} s")
+        table = startup_table(result["startup"])
+        print(table.caption, timing.table(table.header, table.rows), "", sep="\n")
+    print(f"measured in {timing.significant(time.perf_counter() - begin)} s")
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if asked.figure:
-        import figure
-
-        if "torch" in machine["missing"]:
-            print("no figure drawn: it compares with torch, which is not installed")
-        else:
-            print(*figure.draw(result, asked.figure), sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +22,6 @@ import timing
 SHAPE = (100, 16, 64, 128)  # T, B, I, H
 TINY = (3, 5, 6, 32)
 PLAIN_STEPS = 2  # steps of a sequence for plain Python; the rest would be more of the same
-MARKS = "<!-- table: begin -->", "<!-- table: end -->"
 # name of the function: what the page calls it, and what its time goes into
 RUNGS = {
     "plain_python": ("plain Python", "the interpreter"),
@@ -165,12 +163,11 @@ HEADER = ["rung", "forward, ms", "times faster", "of FMA", "forward + backward, 
 
 def markdown(result: dict[str, Any], machine: dict[str, Any]) -> str:
     """Return the page's table, and below it on what it was measured."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|---|---:|---:|---:|---:|---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(result)]
     slowest, fastest = result["rungs"][0]["forward"], min(rung["forward"] for rung in result["rungs"])
     T, B, I, H = result["shape"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("numba", "llvmlite", "numpy"))
-    lines += [
+    lines = [
+        timing.markdown(HEADER, rows(result)),
         "",
         f"T = {T}, B = {B}, I = {I}, H = {H}, float32: {result['flops'] * 1e-6:.0f} million operations forward. From "
         f"the first rung to the fastest: {slowest / fastest:,.0f} times. {machine['cpu']}, one thread where nothing "
@@ -178,22 +175,6 @@ def markdown(result: dict[str, Any], machine: dict[str, Any]) -> str:
         f"{versions}; {machine['date']}. Plain Python was timed over {PLAIN_STEPS} of the {T} steps, and multiplied.",
     ]
     return "\n".join(lines)
-
-
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page.
-
-    Raises
-    ------
-    ValueError
-        If the page hasn't both marks, once.
-    """
-    content = page.read_text(encoding="utf-8")
-    begin, end = MARKS
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if len(pattern.findall(content)) != 1:
-        raise ValueError(f"{page}: expected {begin} and {end} once")
-    page.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", content), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -220,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif not asked.markdown:
         print(markdown(result, machine))
     else:
-        put_into(Path(asked.markdown), markdown(result, machine))
+        timing.put_into(Path(asked.markdown), markdown(result, machine))
     if asked.json:
         asked.json.write_text(json.dumps(result | {"machine": machine}, indent=1) + "\n", encoding="utf-8")
 

@@ -16,13 +16,16 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 ROUNDS = 6  # blocks of each call, and the least number of its times
 PAUSE = 0.06  # seconds between two blocks
+MARKS = "<!-- table: begin -->", "<!-- table: end -->"  # around the tables of a page
 BUSY = 0.7  # programs that want a core, over the last minute
-LIBRARIES = ("lstm-numba", "numba", "llvmlite", "numpy", "torch", "onnx", "onnxruntime")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+LIBRARIES = ("lstm-numba", "numba", "llvmlite", "numpy", "torch", "torchrecurrent", "jax", "onnxruntime")
+# The last one is that of JAX, or rather of XLA; without it XLA takes as many threads as there are cores.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC")
 
 
 def pinned(threads: int) -> dict[str, str]:
@@ -30,7 +33,7 @@ def pinned(threads: int) -> dict[str, str]:
     return dict(os.environ) | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict[Any, float]:
+def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float, pause: float = PAUSE) -> dict[Any, float]:
     """Median time of each call, in milliseconds.
 
     Parameters
@@ -39,6 +42,8 @@ def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict
         What to time, by name. Each is called once before, so that it is compiled and warm.
     seconds
         About how long to time each of them; the number of times is never below `ROUNDS`.
+    pause
+        Seconds between two blocks; with one thread for each call there is nothing to wait for.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def alternate(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict
     for _ in range(ROUNDS):
         for name, call in calls.items():
             if len(calls) > 1:
-                time.sleep(min(PAUSE, seconds))
+                time.sleep(min(pause, seconds))
             times[name] += _block(call, seconds / ROUNDS)
     return {name: 1e3 * statistics.median(found) for name, found in times.items()}
 
@@ -99,6 +104,12 @@ def machine() -> dict[str, object]:
     }
 
 
+def described(machine: Mapping[str, Any]) -> str:
+    """Return the machine and the versions in a line."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['cpu']}, {machine['cores']} core(s); Python {machine['python']}, {versions}; {machine['date']}"
+
+
 def busy(machine: Mapping[str, Any]) -> str:
     """Return a line that says that other programs were running, or an empty text."""
     load = machine["load"] or 0.0
@@ -139,6 +150,14 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+class Table(NamedTuple):
+    """A caption, the columns' headers and the rows; None is an empty place."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
 def table(header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> str:
     """Text in columns: the first to the left, numbers to the right, None as an empty place."""
     lines = [*([list(header)] if header else []), *([_text(value) for value in row] for row in rows)]
@@ -147,6 +166,28 @@ def table(header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> str
         "  " + "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     )
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return the same columns as a table in Markdown."""
+    first, *lines = ("| " + " | ".join(map(_text, line)) + " |" for line in (header, *rows))
+    return "\n".join([first, "|---|" + "---:|" * (len(header) - 1), *lines])
+
+
+def put_into(page: Path, text: str) -> None:
+    """Replace what stands between the two marks of a page.
+
+    Raises
+    ------
+    ValueError
+        If the page hasn't both marks, once.
+    """
+    content = page.read_text(encoding="utf-8")
+    begin, end = MARKS
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise ValueError(f"{page}: expected {begin} and {end} once")
+    before, rest = content.split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _text(value: object) -> str:

@@ -29,11 +29,11 @@ BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # as for a script that is run from there
 
 import bench  # noqa: E402
-import figure  # noqa: E402
 import fma  # noqa: E402
 import ladder  # noqa: E402
 import ladder_rungs as rungs  # noqa: E402
 import peers  # noqa: E402
+import report  # noqa: E402
 import startup  # noqa: E402
 import timing  # noqa: E402
 
@@ -95,10 +95,27 @@ def test_columns_line_up():
     assert timing.table(None, [("a", 2.0)]) == "  a  2.00"
 
 
+def test_the_same_columns_in_markdown():
+    text = timing.markdown(["what", "ms"], [("a", 1.0), ("b", None)])
+    assert text.splitlines() == ["| what | ms |", "|---|---:|", "| a | 1.00 |", "| b |  |"]
+
+
+def test_text_goes_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n" + "\nold\n".join(timing.MARKS) + "\nafter\n")
+    for text in ("new", "new"):  # again, over itself
+        timing.put_into(page, text)
+    assert page.read_text() == f"before\n{timing.MARKS[0]}\nnew\n{timing.MARKS[1]}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="once"):
+        timing.put_into(page, "new")
+
+
 def test_the_machine_is_described():
     machine = timing.machine()
     assert machine["cpu"] and machine["cores"] >= 1 and machine["versions"]["numpy"] == np.__version__
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", machine["date"])
+    assert machine["cpu"] in timing.described(machine) and f"numpy {np.__version__}" in timing.described(machine)
     assert timing.compiler()["vector bytes"] == VECTOR_BYTES
     json.dumps([machine, timing.compiler()])
 
@@ -110,7 +127,8 @@ def test_a_busy_machine_is_told_of(load, says):
 
 def test_every_library_gets_the_same_number_of_threads():
     environment = timing.pinned(3)
-    assert {environment[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+    assert {environment[name] for name in names} == {"3"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -132,82 +150,85 @@ def test_a_burst_counts_two_operations_for_each_multiply_add(threads):
 
 # The tables
 
+LIBRARIES = ["torch", "jax", "onnxruntime", "onnx", "torchrecurrent"]
 
-def everything():
+
+def everything(names):
     """All that a process of its own would report, and what is printed of it."""
-    found = dict(bench.measure(TINY, bench.SECTIONS))
+    found = json.loads(json.dumps(dict(bench.measure(TINY, names))))
     with contextlib.redirect_stdout(io.StringIO()) as text:
         for name, data in found.items():
-            bench.show(name, json.loads(json.dumps(data)), 1)
+            bench.show(name, data, "1 thread, a processor")
     return found, text.getvalue()
 
 
 @pytest.fixture(scope="module")
 def tables():
-    return everything()
+    return everything(bench.SECTIONS)
+
+
+def compared(names=bench.SECTIONS):
+    return [name for name in names if isinstance(bench.SECTIONS[name], bench.Comparison)]
 
 
 def test_every_section_measures_and_prints(tables):
     found, text = tables
     assert {"agreement", *bench.SECTIONS} <= found.keys()
     for name in bench.SECTIONS:
-        assert numbers(found[name]) and all(math.isfinite(n) and n >= 0 for n in numbers(found[name])), name
-    for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"]):
-        assert [row["shape"] for row in rows] == bench.TINY
-        assert all(row["ours"] > 0 for row in rows)
-    for words in ("Forward + backward, float64", "SimpleRNN", "GFLOP/s", "training step", "sensitivity", "Scaling"):
-        assert words in text
-    assert [row["shape"] for row in found["training"]] == bench.TINY
-    assert "A training step in torch" in text
-    assert found["scaling"].keys() == {"H", "T"}
+        if name != "training" or peers.torch():
+            assert numbers(found[name]) and all(math.isfinite(n) and n >= 0 for n in numbers(found[name])), name
+            assert f"{bench.SECTIONS[name].table(found[name]).caption}; 1 thread, a processor\n" in text
+    for name in compared(["layers", "forward", "outputs", "float64"]):
+        assert [tuple(row["shape"]) for row in found[name]] == bench.TINY
+        assert all(row["ms"][bench.OURS] > 0 for row in found[name])
+    assert [row["cell"] for row in found["cells"][:: len(bench.TINY)]] == list(bench.SECTIONS["cells"].cells)
+    assert all(0 < row["share"] < 1 and row["gflops"] > 0 for row in found["layers"]) and "GFLOP/s" in text
 
 
 def test_with_peers_there_are_ratios(tables):
-    pytest.importorskip("torch")
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
+    for name in LIBRARIES:
+        pytest.importorskip(name)
     found, text = tables
     assert found["missing"] == [] and "Not installed" not in text
-    assert len(found["agreement"]) == 8 and max(found["agreement"].values()) < max(bench.BOUNDS.values())
-    for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"], found["training"]):
-        assert all(row["ratio"] == row["theirs"] / row["ours"] for row in rows)
-    assert found["step"]["torch / SGD"] > 0
-    assert found["sensitivity"]["units ratio"] > 0 and found["sensitivity"]["copies ratio"] > 0
+    assert len(found["agreement"]) == len(report.COMPARED) and max(found["agreement"].values()) < 2e-5
+    for name in compared():
+        assert all(row["ms"].keys() == {bench.OURS, *bench.SECTIONS[name].peers} for row in found[name])
+        for peer in bench.SECTIONS[name].peers:
+            assert len(bench.ratios(found[name], peer)) == len(found[name])
+    assert found["step"]["ms"]["torch"] > 0
+    assert found["sensitivity"]["ms"].keys() == {bench.OURS, "units", "copies"}
 
 
-def test_without_peers_columns_are_empty_and_a_line_says_so(monkeypatch):
-    monkeypatch.setattr(peers, "torch", lambda: None)
-    monkeypatch.setattr(peers, "onnxruntime", lambda: None)
-    found, text = everything()
-    assert found["agreement"] == {} and found["missing"] == ["torch", "onnxruntime and onnx"]
-    assert "Not installed, so their columns are empty: torch, onnxruntime and onnx" in text
-    for rows in (found["layers"], found["float64"], found["loop"], found["onnx"], found["rnn"]):
-        assert all(row["theirs"] is row["ratio"] is None and row["ours"] > 0 for row in rows)
-    assert all(row["ours"] is row["theirs"] is row["ratio"] is None for row in found["training"])
-    assert found["step"]["torch"] is None and found["sensitivity"]["units"] is None
+def test_without_peers_there_are_our_times_and_a_line_says_so(monkeypatch):
+    monkeypatch.setattr(peers, "library", lambda name: None)
+    found, text = everything(["layers", "outputs", "training", "step", "sensitivity"])
+    assert found["agreement"] == {} and sorted(found["missing"]) == sorted(LIBRARIES)
+    assert f"Not installed, so what needs them is left out: {', '.join(found['missing'])}" in text
+    for name in ("layers", "outputs"):
+        assert all(row["ms"].keys() == {bench.OURS} for row in found[name])
+    assert found["training"] == []
+    assert found["step"]["ms"].keys() == {bench.RULE_2015, bench.SGD}
+    assert found["sensitivity"]["ms"].keys() == {bench.OURS}
     with pytest.raises(ValueError, match="is torch installed"):
-        figure.measured({"threads": {"1": found}})
+        report.beside_torch([{"machine": {"cpu": "a"}, "threads": {"1": found}}])
 
 
-def test_nothing_is_timed_where_a_peer_computes_something_else(monkeypatch):
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("section", compared())
+def test_nothing_is_timed_where_a_peer_computes_something_else(section, monkeypatch):
+    for name in LIBRARIES:
+        pytest.importorskip(name)
     monkeypatch.setattr(peers, "disagreement", lambda ours, theirs: math.nan)
     with pytest.raises(RuntimeError, match="differ by nan"):
-        dict(bench.measure(TINY, []))
+        bench.SECTIONS[section].agreement()
 
 
-def test_a_training_step_moves_the_weights_alike():
-    torch = pytest.importorskip("torch")
-    x, H = bench.arrays((4, 3, 5, 6))[0], 6
-    with torch.random.fork_rng():
-        steps = [peers.TorchTraining(kind, x, H) for kind in (ln.torch.LSTM, torch.nn.LSTM)]
-    before = [parameter.detach().clone() for parameter in steps[0].module.parameters()]
-    for step in steps:
-        for _ in range(3):
-            step()
-    for one, other, start in zip(*(step.module.parameters() for step in steps), before, strict=True):
-        assert not torch.equal(one, start)
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+def test_a_training_step_moves_the_weights():
+    pytest.importorskip("torch")
+    layer = ln.LSTM(5, 6, seed=0)
+    before = ln.torch_state_dict(layer)
+    after = peers.OurTraining(layer, *bench.arrays((4, 3, 5, 6))).results()
+    assert after.keys() == before.keys() - {"peephole_l0"}
+    assert all(np.abs(after[name] - before[name]).max() > 1e-7 for name in after)
 
 
 def test_the_difference_is_the_largest_of_what_both_have():
@@ -216,13 +237,16 @@ def test_the_difference_is_the_largest_of_what_both_have():
 
 
 def test_several_threads_are_set_beside_one():
-    def layers(few, many):
-        rows = [{"shape": (9, 15, 1, 1), "ours": few}, {"shape": (9, 16, 1, 1), "ours": many}]
-        return {"layers": [row | {"theirs": None} for row in rows]}
+    def rows(*times):
+        return [{"shape": (9, n, 1, 1), "ms": {bench.OURS: ms, "JAX": 3.0}} for n, ms in enumerate(times)]
 
-    rows = bench.speedup({"1": layers(8.0, 8.0), "2": layers(8.0, 4.0)})
-    assert rows == [{"threads": 2, "shape": (9, 16, 1, 1), "ours": 2.0, "theirs": None}]
-    assert bench.speedup({"2": layers(8.0, 4.0)}) == bench.speedup({"1": layers(8.0, 4.0)}) == []
+    table = bench.speedup(rows(8.0, 8.0), rows(4.0, 1.0))
+    assert table.header == ["T, B, I, H", bench.OURS, "JAX"]
+    assert table.rows == [
+        ["9, 0, 1, 1", "2.00", "1.00"],
+        ["9, 1, 1, 1", "8.00", "1.00"],
+        ["geometric mean", "4.00", "1.00"],
+    ]
 
 
 def test_the_shapes_have_odd_ones_among_them():
@@ -233,8 +257,11 @@ def test_the_shapes_have_odd_ones_among_them():
 
 def test_a_new_process_is_timed_and_loads_no_plotting_library():
     found = startup.measure(repetitions=1, compile_anew=False)
-    assert found["import"] > 0 and found["gradient"] > 0 and found["compilation"] is None
+    assert next(iter(found["seconds"])) == "import lstm_numba" and len(found["seconds"]) == 5
+    assert all(anew is None and cached > 0 for anew, cached in found["seconds"].values())
     assert found["plotting"] == []
+    table = bench.startup_table(found)
+    assert table.caption.endswith("plotting libraries imported: none") and len(table.rows) == 5
 
 
 def png_text(path):
@@ -252,43 +279,81 @@ def png_text(path):
 
 
 @pytest.mark.slow
-def test_the_command_writes_tables_json_and_figure(tmp_path):
+def test_the_command_writes_tables_and_json(tmp_path):
     pytest.importorskip("torch")
     command = [sys.executable, str(BENCHMARKS / "bench.py"), "--tiny", "--seconds", "0", "--threads", "1,2"]
-    command += ["--only", "layers,step", "--json", str(tmp_path / "b.json"), "--figure", str(tmp_path / "b")]
+    command += ["--only", "layers,step", "--json", str(tmp_path / "b.json")]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}  # don't spin: here other tests may want the cores
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads((tmp_path / "b.json").read_text())
     assert list(result["threads"]) == ["1", "2"]
-    assert {"cpu", "cores", "versions", "date", "compiler"} <= result["machine"].keys()
+    assert {"cpu", "cores", "versions", "date", "compiler", "missing"} <= result["machine"].keys()
     for data in result["threads"].values():
         assert {"layers", "step", "agreement"} <= data.keys()
-    assert len(result["speedup"]) == sum(B >= 16 for _, B, _, _ in bench.TINY) > 0
-    for words in ("1 thread;", "2 threads;", "One thread's time", str(tmp_path / "b.svg")):
+    cpu = result["machine"]["cpu"]
+    for words in (f"1 thread, {cpu}", f"2 threads, {cpu}", "One thread's time"):
         assert words in done.stdout
-    alt = figure.alt_text(result)
-    assert f"<desc>{alt}</desc>" in (tmp_path / "b.svg").read_text(encoding="utf-8")
-    assert alt in png_text(tmp_path / "b.png")
+
+
+# The documents
+
+
+def result(cpu, *ratios_by_threads):
+    """What the benchmark would write for three shapes."""
+    shapes = [[100, 32, 256, 256], [50, 1, 8, 16], [100, 3, 13, 37]]
+
+    def rows(ratios):
+        return [
+            {
+                "cell": "lstm",
+                "shape": shape,
+                "gflops": 9.0,
+                "share": 0.1,
+                "ms": {bench.OURS: 2.0, "torch.nn.LSTM": 2 * ratio},
+            }
+            for shape, ratio in zip(shapes, ratios, strict=True)
+        ]
+
+    threads = {str(n): {"layers": rows(ratios)} for n, ratios in enumerate(ratios_by_threads, 1)}
+    return {"machine": timing.machine() | {"cpu": cpu, "load": 0.0}, "threads": threads}
+
+
+TWO = [result("One", (0.5, 8.0, 2.0), (1.5, 6.0, 3.0)), result("Other", (1.0, 1.0, 1.0))]
 
 
 def test_the_figure_says_in_words_what_it_shows(tmp_path):
-    def layers(*ratios):
-        shapes = [[100, 32, 256, 256], [50, 1, 8, 16], [100, 3, 13, 37]]
-        rows = [{"shape": shape, "ratio": ratio} for shape, ratio in zip(shapes, ratios, strict=True)]
-        return {"layers": rows}
-
-    result = {"threads": {"1": layers(0.5, 8.0, 2.0), "2": layers(1.5, 6.0, 3.0)}}
-    assert figure.alt_text(result) == (
+    alt = report.alt_text(TWO)
+    assert alt == (
         "Dots on a logarithmic axis, a row for each shape, the least arithmetic at the top: the time of torch.nn.LSTM "
         "divided by that of lstm_numba, forward and backward in float32. "
-        "With 1 thread the ratio runs from 0.5 to 8, geometric mean 2; it is above 1 on 2 of 3 shapes. "
-        "With 2 threads the ratio runs from 1.5 to 6, geometric mean 3; it is above 1 on 3 of 3 shapes."
+        "On One, 1 thread, the ratio runs from 0.50 to 8.0, geometric mean 2.0; it is above 1 on 2 of 3 shapes. "
+        "On One, 2 threads, the ratio runs from 1.5 to 6.0, geometric mean 3.0; it is above 1 on 3 of 3 shapes. "
+        "On Other, 1 thread, the ratio runs from 1.0 to 1.0, geometric mean 1.0; it is above 1 on 0 of 3 shapes."
     )
-    assert list(figure.measured(result)[1]) == [(50, 1, 8, 16), (100, 3, 13, 37), (100, 32, 256, 256)]
-    (tmp_path / "r.json").write_text(json.dumps(result))
-    figure.main([str(tmp_path / "r.json"), str(tmp_path / "r")])
-    assert (tmp_path / "r.svg").stat().st_size > 1000 and (tmp_path / "r.png").stat().st_size > 1000
+    assert list(report.beside_torch(TWO)["One, 2 threads"]) == [(50, 1, 8, 16), (100, 3, 13, 37), (100, 32, 256, 256)]
+    svg, png = sorted(report.draw(TWO, tmp_path / "b"), key=lambda path: path.suffix, reverse=True)
+    assert f"<desc>{alt}</desc>" in svg.read_text(encoding="utf-8")
+    assert alt in png_text(png)
+
+
+def test_processors_stand_side_by_side():
+    table = report.summary(TWO, report.COMPARED)
+    assert table.header == ["", "One, 1 thread", "One, 2 threads", "Other, 1 thread"]
+    assert table.rows == [
+        ["Forward + backward: torch.nn.LSTM", "2.0 (0.50 to 8.0)", "3.0 (1.5 to 6.0)", "1.0 (1.0 to 1.0)"]
+    ]
+    text = report.texts(TWO)["benchmarks/RESULTS.md"]
+    assert text.count("\n| 50, 1, 8, 16 | 2.00 | ") == 3 and text.count("One thread's time") == 1
+    assert text.index("## One\n") < text.index("### One, 2 threads") < text.index("## Other\n")
+
+
+def test_the_documents_quote_the_stored_results():
+    results = report.load()
+    for document, text in report.texts(results).items():
+        assert f"{timing.MARKS[0]}\n{text}\n{timing.MARKS[1]}\n" in (ROOT / document).read_text(encoding="utf-8")
+    for name, peer in (*report.README_ROWS, *report.COMPARED):
+        assert peer in bench.SECTIONS[name].peers
 
 
 @pytest.mark.parametrize(
@@ -297,7 +362,6 @@ def test_the_figure_says_in_words_what_it_shows(tmp_path):
         (["--only", "layers,nothing"], "got nothing"),
         (["--threads", "0"], "at least 1"),
         (["--threads", "one"], "numbers such as 1,2"),
-        (["--only", "onnx", "--figure", "x"], "section layers"),
     ],
 )
 def test_options_that_make_no_sense(arguments, says, capsys):
@@ -351,7 +415,7 @@ def test_tiles_want_whole_panels():
         rungs.numba_tiles(**given((2, 1, 3, 37))[0])
 
 
-def test_the_ladder_is_measured_and_written(tmp_path):
+def test_the_ladder_is_measured_and_written():
     threads = ln.get_num_threads()
     result = ladder.measure(ladder.TINY, seconds=0.0, threads=2)
     assert ln.get_num_threads() == threads
@@ -363,14 +427,6 @@ def test_the_ladder_is_measured_and_written(tmp_path):
     text = ladder.markdown(result, timing.machine())
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(ladder.RUNGS) and {row.count("|") for row in rows} == {7}
-    page = tmp_path / "page.md"
-    page.write_text("before\n" + "\nold\n".join(ladder.MARKS) + "\nafter\n")
-    ladder.put_into(page, text)
-    ladder.put_into(page, text)  # again, over itself
-    assert page.read_text() == f"before\n{ladder.MARKS[0]}\n{text}\n{ladder.MARKS[1]}\nafter\n"
-    page.write_text("no marks")
-    with pytest.raises(ValueError, match="once"):
-        ladder.put_into(page, text)
     assert len(ladder.measure(ladder.TINY, seconds=0.0, threads=1)["rungs"]) == len(ladder.RUNGS) - 1
 
 
