@@ -26,7 +26,7 @@ _local = threading.local()
 
 
 class Wait:
-    """What one call compiles: how much there is, how much is done, and what has been said about it."""
+    """A call that compiles: how much there is to compile, how much is done, and what has been said about it."""
 
     def __init__(self) -> None:
         self._begin = 0.0
