@@ -14,35 +14,40 @@ from numpy.typing import DTypeLike, NDArray
 
 # The C library keeps smaller ones itself. Those of 128 KB and more it may give back to the system whenever they are
 # freed (glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD): clearing the pages anew took twice as long as a backward pass.
-_LARGE = 1 << 16
+_LARGE = 1 << 17
 _LINE = 64  # bytes
 _KEEP = 1 << 29  # largest number of bytes to keep
+_BLOCKS = 32  # so many blocks of a 32nd of that are kept without adding up how many bytes they have
 
-_free: dict[int, NDArray] = {}  # by id; the most recently returned memory is last
+Memory = tuple[NDArray, int]  # bytes, and where in them a cache line begins
+
+_free: dict[int, Memory] = {}  # by id; the most recently returned memory is last
 
 
-class _Block:
+class _Bytes(np.ndarray):
+    """Memory itself. It has a class of its own because NumPy would pass over a block between two plain arrays."""
+
+
+class _Block(np.ndarray):
     """Memory under an array, returned to `_free` when the last view of it is gone."""
 
-    __slots__ = ("__array_interface__", "_bytes")
+    memory: Memory
 
-    def __init__(self, memory: NDArray) -> None:
-        self._bytes = memory
-        self.__array_interface__ = memory.__array_interface__
-
-    def __del__(self, free: dict[int, NDArray] = _free, keep: int = _KEEP) -> None:
+    def __del__(self, free: dict[int, Memory] = _free, keep: int = _KEEP, blocks: int = _BLOCKS) -> None:
         # Bind globals as defaults: at shutdown the module may already be gone.
         # Here and in `_take` each change of the dictionary is atomic, so other threads never see it half done.
-        free[id(self._bytes)] = self._bytes
-        while sum(each.nbytes for each in list(free.values())) > keep:
-            free.pop(next(iter(list(free)), 0), None)
+        free[id(self.memory[0])] = self.memory
+        if len(free) > blocks or self.nbytes > keep // blocks:
+            while sum(each.nbytes for each, _ in list(free.values())) > keep:
+                free.pop(next(iter(list(free)), 0), None)
 
 
-def _take(size: int) -> NDArray:
+def _take(size: int) -> Memory:
     for number, memory in reversed(list(_free.items())):
-        if size <= memory.nbytes <= size + size // 4 and _free.pop(number, None) is not None:
+        if size <= memory[0].nbytes <= size + size // 4 and _free.pop(number, None) is not None:
             return memory
-    return np.empty(size, np.uint8)
+    new = _Bytes(size, np.uint8)
+    return new, -new.ctypes.data % _LINE
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
@@ -53,6 +58,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE:
         return np.empty(shape, dtype)
-    memory = np.asarray(_Block(_take(size + _LINE)))
-    first = -memory.ctypes.data % _LINE
-    return memory[first : first + size].view(dtype).reshape(shape)
+    memory = _take(size + _LINE)
+    block = memory[0].view(_Block)
+    block.memory = memory
+    return np.ndarray(shape, dtype, block, memory[1])  # type: ignore[arg-type]

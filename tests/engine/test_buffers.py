@@ -70,10 +70,10 @@ def test_what_is_much_too_large_is_left_for_others():
 
 
 def test_no_more_than_a_limit_is_kept(monkeypatch):
-    monkeypatch.setattr(buffers._Block.__del__, "__defaults__", (buffers._free, 15 << 20))
+    monkeypatch.setattr(buffers._Block.__del__, "__defaults__", (buffers._free, 15 << 20, 1))
     arrays = [buffers.empty(LARGE, np.float32) for _ in range(5)]
     del arrays
-    assert 0 < sum(each.nbytes for each in buffers._free.values()) <= 15 << 20
+    assert 0 < sum(each.nbytes for each, _ in buffers._free.values()) <= 15 << 20
 
 
 def test_many_threads_never_share_memory():
