@@ -61,4 +61,4 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     memory = _take(size + _LINE)
     block = memory[0].view(_Block)
     block.memory = memory
-    return np.ndarray(shape, dtype, block, memory[1])  # type: ignore[arg-type]
+    return np.ndarray(shape, dtype, block, memory[1])
