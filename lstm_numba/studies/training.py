@@ -90,7 +90,7 @@ class TaskBatches(Source):
     sequences
         Training sequences seen so far.
     error, right
-        Of the sequences that the criterion looks at: the mean of `Task.errors`, and the share of right answers.
+        Of the sequences that the criterion looks at: their mean error, and the share of right answers.
     """
 
     added_up: ClassVar = ("error", "sequences")
@@ -147,9 +147,8 @@ class TaskBatches(Source):
 
     def _judged(self, trace: Any, minibatch: Minibatch) -> tuple[int, float]:
         """Return how many sequences' answers are right, and the sum of the sequences' errors."""
-        outputs = trace.outputs
-        right = int(np.count_nonzero(self.task.solved(outputs, minibatch)))
-        return right, float(self.task.errors(outputs, minibatch).sum(dtype=np.float64))
+        right, errors = self.task.judged(trace.outputs, minibatch)
+        return int(np.count_nonzero(right)), float(errors.sum(dtype=np.float64))
 
     def _decide(self, n: int, right: int, error: float) -> None:
         """Note the share of right answers and the mean error; the task is solved if they suffice."""

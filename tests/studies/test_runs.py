@@ -113,7 +113,7 @@ def test_a_point_of_the_curve_is_the_mean_of_the_task_s_errors(name, settings):
         trace = network.forward(batch.x, batch.lengths)
         sums.append(batches.sums(trace, batch.y, network.loss(trace, batch.y)))
         minibatch = task.minibatch(rng, 5)
-        want.append(task.errors(network.forward(minibatch.x, minibatch.lengths).outputs, minibatch))
+        want.append(task.judged(network.forward(minibatch.x, minibatch.lengths).outputs, minibatch)[1])
     total = {name: sum(each[name] for each in sums) for name in sums[0]}
     assert batches.means(total, 3) == {"sequences": 15, "error": pytest.approx(np.mean(want), rel=1e-6)}
 
@@ -162,7 +162,7 @@ def test_a_run_leaves_the_number_of_threads_alone_and_uses_one(monkeypatch):
     from lstm_numba.engine import pool
 
     seen = []
-    monkeypatch.setattr(odd_tasks.Sign, "solved", lambda self, outputs, minibatch: seen.append(pool.budget()) or
+    monkeypatch.setattr(odd_tasks.Sign, "right", lambda self, errors, outputs, minibatch: seen.append(pool.budget()) or
                         np.zeros(minibatch.x.shape[1], bool))  # fmt: skip
     pool.set_num_threads(2)
     training.perform(_setting(odd_tasks.Sign()), seed=0)
@@ -350,15 +350,15 @@ def _alive(pid):
 
 
 def test_ctrl_c_in_a_run_ends_the_study_and_keeps_the_rows_before(tmp_path, monkeypatch):
-    solved = odd_tasks.Sign.solved
+    right = odd_tasks.Sign.right
 
-    def interrupted(self, outputs, minibatch):
+    def interrupted(self, *answers):
         if (tmp_path / "runs" / "000000.json").exists():
             signal.raise_signal(signal.SIGINT)
-        return solved(self, outputs, minibatch)
+        return right(self, *answers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(odd_tasks.Sign, "solved", interrupted)
+        patch.setattr(odd_tasks.Sign, "right", interrupted)
         with pytest.raises(KeyboardInterrupt, match=rf"the finished runs are in {tmp_path}; .*resume") as stopped:
             studies.run(odd_tasks.Sign(), seeds=range(3), folder=tmp_path, show=False)
         assert "perform" not in {each.name for each in stopped.traceback}, "where it stopped is of no interest"
