@@ -495,10 +495,8 @@ def _short_of_2017(rows: Sequence[Row]) -> str:
     }
     better = [cell for cell, (_, tasks) in found.items() if tasks]
     here = f"Here some do, each on a task or more: {named(better)}." if better else "Nor does one here."
-    return (
-        f"**2017**, which part of an LSTM can go: what is found here {grouped(groups)} In the paper no variant beats the "
-        f"LSTM. {here}"
-    )
+    beside = f"What is found here {grouped(groups)}"
+    return f"**2017**, which part of an LSTM can go. {beside} In the paper no variant beats the LSTM. {here}"
 
 
 def _agreement(claim: str, worse: int, tasks: int) -> str:

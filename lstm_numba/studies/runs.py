@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from lstm_numba.models.training import progress_bar
 from lstm_numba.studies import executors
 from lstm_numba.studies.executors import Run
 from lstm_numba.studies.tasks.task import Task, task
-from lstm_numba.studies.training import Setting
+from lstm_numba.studies.training import CHECKS, Setting
 
 FORMAT = 1  # of the folder
 
@@ -94,19 +95,14 @@ def run(
     >>> len(table)
     2
     """
-    own = (
-        _several("tasks", tasks, _checked_task),
-        _several("cells", cells, _cell_name),
-        _several("hidden_size", hidden_size, lambda value: _checks.size("hidden_size", value), or_none=True),
-        _several("learning_rate", learning_rate, lambda value: _checks.number("learning_rate", value, 0), or_none=True),
-        _several("forget_bias", forget_bias, lambda value: _checks.number("forget_bias", value), or_none=True),
+    several = {"hidden_size": hidden_size, "learning_rate": learning_rate, "forget_bias": forget_bias}
+    common = {"batch_size": batch_size, "sequences": sequences, "clip": clip}
+    own = {"task": _several("tasks", tasks, _checked_task), "cell": _several("cells", cells, _cell_name)}
+    for name, values in several.items():
+        own[name] = (None,) if values is None else _several(name, values, partial(CHECKS[name], name))
+    settings = tuple(
+        Setting.suggested(**dict(zip(own, each, strict=True)), **common) for each in itertools.product(*own.values())
     )
-    common = (
-        None if batch_size is None else _checks.size("batch_size", batch_size),
-        None if sequences is None else _checks.size("sequences", sequences),
-        _checks.number("clip", clip, 0),
-    )
-    settings = tuple(_setting(*each, *common) for each in itertools.product(*own))
     for each in settings:
         each.network(seed=0)  # says now what can't be
     study = Study(settings, _several("seeds", seeds, lambda value: _checks.size("seeds", value, 0)))
@@ -162,10 +158,8 @@ class Study:
             raise ValueError(f"{folder / 'study.json'}: expected settings and seeds, got others ({error})") from None
 
 
-def _several(name: str, given: Any, check: Callable[[Any], Any], or_none: bool = False) -> tuple:
+def _several(name: str, given: Any, check: Callable[[Any], Any]) -> tuple:
     """Return one value or several as a tuple of checked ones, each of them once."""
-    if given is None and or_none:
-        return (None,)
     several = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1)
     values = tuple(given) if several else (given,)
     checked = tuple(map(check, values))
@@ -195,30 +189,6 @@ def _cell_name(given: Any) -> str:
         return _checks.choice("cells", given, CELLS)
     found = cell(given)
     return found.name if CELLS.get(found.name) is found else found.text
-
-
-def _setting(
-    task: Task,
-    cell: str,
-    hidden_size: int | None,
-    learning_rate: float | None,
-    forget_bias: float | None,
-    batch_size: int | None,
-    sequences: int | None,
-    clip: float,
-) -> Setting:
-    """Return a setting with what the task suggests wherever None is given."""
-    given = {
-        "hidden_size": hidden_size,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "sequences": sequences,
-        "forget_bias": forget_bias,
-    }
-    chosen: dict[str, Any] = {
-        name: getattr(task.suggested, name) if value is None else value for name, value in given.items()
-    }
-    return Setting(task=task, cell=cell, clip=clip, **chosen)
 
 
 # -- doing it ----------------------------------------------------------------------------------------------------------

@@ -169,9 +169,8 @@ def test_a_run_leaves_the_number_of_threads_alone_and_uses_one(monkeypatch):
     assert set(seen) == {1} and pool.budget() == 2
 
 
-def _setting(task, **changes):
-    suggested = task.suggested._asdict()
-    return training.Setting(**{"task": task, "cell": "lstm", "clip": 1.0, **suggested} | changes)
+def _setting(task, cell="lstm", **changes):
+    return training.Setting.suggested(task, cell, **changes)
 
 
 # -- executors ---------------------------------------------------------------------------------------------------------
@@ -465,11 +464,16 @@ def test_a_file_cut_in_half_is_named_and_nothing_else_is_lost(tmp_path, name):
         assert rows(studies.resume(tmp_path)) == want
 
 
-@pytest.mark.parametrize("change", ({"seeds": None}, {"settings": [3]}, {"settings": [{"task": {"name": "ading"}}]}))
+@pytest.mark.parametrize(
+    "change", ({"seeds": None}, {"settings": [3]}, {"settings": [{"task": {"name": "ading"}}]}, {"hidden_size": "x"})
+)
 def test_a_study_with_other_things_inside_is_named(tmp_path, change):
     studies.run(PARITY, seeds=[0], folder=tmp_path, **SMALL)
     path = tmp_path / "study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    found = json.loads(path.read_text())
+    if "hidden_size" in change:
+        change = {"settings": [found["settings"][0] | change]}
+    path.write_text(json.dumps(found | change))
     with pytest.raises(ValueError, match=r"study\.json: expected settings and seeds, got others"):
         studies.read(tmp_path)
 
