@@ -36,7 +36,7 @@ COMMAND = "python studies/reproduce.py --workers 2"
 KINDS = {
     "lstm_1997": "LSTM of 1997",
     "no_peepholes": "with forget gates",
-    "lstm": "and peepholes",
+    "lstm": "with peepholes, too",
     "gru": "GRU",
     "rnn": "simple net",
 }
@@ -437,7 +437,7 @@ def _variants_of_task(rows: Sequence[Row], task: str, p_values: Mapping[tuple[st
             "" if p is None else f"{p:.2g}",
         ])  # fmt: skip
         boxes[cell] = [float(row["sequences"]) for row in own if not row["failure"]]
-        solved[cell] = f"{n}/{len(own)}"
+        solved[cell] = f"{share:.0%}"
     kept = {cell: each for cell, each in boxes.items() if each}
     ax = plots.variant_boxes(kept, base="lstm", solved=solved, ylabel="training sequences", title=task)
     _save(ax, folder, f"variants_{task}")
@@ -449,8 +449,8 @@ def _variants_of_task(rows: Sequence[Row], task: str, p_values: Mapping[tuple[st
 
 ![{alt}](figures/variants_{task}.png)
 
-A box holds the middle half of the runs, its line is the median; a run that never solved the task counts with all
-sequences that it was given ({gives_up(rows)}). The dashed line is the LSTM's median."""
+A box holds the middle half of the runs, its line is the median, and above it stands the share of seeds that solved the
+task; a run that never did counts with all sequences that it was given ({gives_up(rows)}). The dashed line is the LSTM's median."""
 
 
 def differences(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[str]]]:

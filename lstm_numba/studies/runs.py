@@ -96,7 +96,7 @@ def run(
     2
     """
     several = {"hidden_size": hidden_size, "learning_rate": learning_rate, "forget_bias": forget_bias}
-    common = {"batch_size": batch_size, "sequences": sequences, "clip": clip}
+    common: dict[str, Any] = {"batch_size": batch_size, "sequences": sequences, "clip": clip}
     own = {"task": _several("tasks", tasks, _checked_task), "cell": _several("cells", cells, _cell_name)}
     for name, values in several.items():
         own[name] = (None,) if values is None else _several(name, values, partial(CHECKS[name], name))
@@ -160,7 +160,7 @@ class Study:
 
 def _several(name: str, given: Any, check: Callable[[Any], Any]) -> tuple:
     """Return one value or several as a tuple of checked ones, each of them once."""
-    several = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1)
+    several = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) != 0
     values = tuple(given) if several else (given,)
     checked = tuple(map(check, values))
     if not checked:
