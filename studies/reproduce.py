@@ -450,7 +450,8 @@ def _variants_of_task(rows: Sequence[Row], task: str, p_values: Mapping[tuple[st
 ![{alt}](figures/variants_{task}.png)
 
 A box holds the middle half of the runs, its line is the median, and above it stands the share of seeds that solved the
-task; a run that never did counts with all sequences that it was given ({gives_up(rows)}). The dashed line is the LSTM's median."""
+task; a run that never did counts with all sequences that it was given ({gives_up(rows)}). The dashed line is the LSTM's
+median."""
 
 
 def differences(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[str]]]:
