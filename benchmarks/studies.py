@@ -32,7 +32,7 @@ SHORT = 3200  # training sequences of a run in "rows"
 def setting(**changes: Any) -> Setting:
     """Return the adding problem with the cell that torch has, an LSTM without peepholes."""
     task = studies.task("adding", length=100)
-    return Setting(**{"task": task, "cell": "no_peepholes", "clip": 1.0} | task.suggested._asdict() | changes)
+    return Setting.suggested(task, "no_peepholes", **changes)
 
 
 def in_torch(chosen: Setting, seed: int) -> tuple[bool, int, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import tempfile
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
-from lstm_numba import plots
+from lstm_numba import plots, studies
 
 ONE, TWO, THREE = np.ones(3), np.eye(3), np.ones((3, 1, 2))
 CURVES = {"a": ONE, "b": 2 * ONE}
@@ -22,6 +24,9 @@ FIGURE = plt.figure()
 
 SENTENCES = [ln.data.TaggedSentence(["a", "b"], ["X", "Y"])]
 TAGGER = ln.Tagger(hidden_sizes=(2,), embedding_size=2, seed=0).fit(SENTENCES, epochs=1, show=False)
+
+STUDY = tempfile.mkdtemp()
+studies.run(studies.task("parity", length=2), "rnn", seeds=[0], sequences=4, folder=STUDY)
 
 # A call that works, of each function.
 # ruff: noqa: E501
@@ -110,6 +115,17 @@ GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
     "backward": (LAYER.backward, {"trace": FULL, "dh": THREE, "dh_last": np.ones((1, 2))}),
     "set_num_threads": (ln.set_num_threads, {"n": 1}),
     "torch_state_dict": (ln.torch_state_dict, {"model": ln.LSTM(1, 1, peepholes=False), "prefix": "a."}),
+    "study": (
+        partial(studies.run, sequences=4),
+        {"tasks": studies.task("parity", length=2), "cells": "rnn", "hidden_size": 2, "learning_rate": 0.1,
+         "forget_bias": 1.0, "seeds": [0], "batch_size": 2, "clip": 1.0, "executor": None, "folder": None},
+    ),
+    "study, resumed": (studies.resume, {"folder": STUDY, "executor": None}),
+    "study, read": (studies.read, {"folder": STUDY}),
+    "a task": (studies.task, {"name": "parity", "length": 3}),
+    "wilson": (studies.wilson, {"successes": 1, "n": 2}),
+    "holm": (studies.holm, {"p_values": [0.1, 0.2]}),
+    "rank_test": (studies.rank_test, {"sequences": ONE, "others": 2 * ONE}),
     "from_keras": (ln.from_keras, {"source": ([np.ones((1, 4)), np.ones((1, 4)), np.ones(4)]), "activation": "tanh"}),
 }  # fmt: skip
 
@@ -131,7 +147,7 @@ WRONG: dict[str, Any] = {
     "a function": len,
 }
 # Names that errors have for an argument beside its own.
-ALSO = {"cell": "cell"}
+ALSO = {"cell": "cell", "study": "cell", "a task": "task"}
 PLACES = [(name, argument) for name, (_, good) in GOOD.items() for argument in good]
 
 

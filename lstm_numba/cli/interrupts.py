@@ -28,7 +28,7 @@ _CTRL_C = 128 + signal.SIGINT
 _AGAIN = 0.05  # seconds until a lost interrupt is sent again
 _PATIENCE = 0.5  # seconds within which Python must see a signal
 _UNWINDING = 5  # seconds from then on until it has to end; C code may forget an exception
-_KEEPING = "lstm-numba: finishing the step under way, to keep what was learned; once more stops at once"
+_KEEPING = "lstm-numba: finishing the step under way; once more stops at once"
 
 
 class _Interrupts:

@@ -140,7 +140,8 @@ def _run(arguments: argparse.Namespace) -> int:
     ) as error:
         if arguments.debug or _is_of_an_interrupt(error):
             raise
-        complain(f"error: {_in_one_line(error, arguments.names)}")
+        for text in (f"error: {_in_one_line(error, arguments.names)}", *getattr(error, "__notes__", ())):
+            complain(text)
         return FAILED if isinstance(error, CheckFailedError) else BAD_INPUT
 
 

@@ -71,6 +71,7 @@ def _begin_or_resume(arguments: Namespace, folder: Path, executor: Any, show: bo
         return studies.run(_tasks(arguments), cells, **options, executor=executor, folder=folder, show=show)
     for name in given(arguments, ("set", "cells", "seeds", *STUDY, "output")):
         raise UsageError(f"{option(name)}: expected only without --resume, which takes it from {folder}")
+    arguments.names["folder"] = "--resume"  # in errors
     return studies.resume(folder, executor, show)
 
 

@@ -315,6 +315,11 @@ class Network:
         """The layers: for each a list with one layer per direction."""
         return self.stack.layers
 
+    @property
+    def drops(self) -> bool:
+        """Whether training draws random numbers for dropout."""
+        return bool(self.dropout or self.input_dropout or self.word_dropout)
+
     def each_layer(self) -> Iterator[tuple[int, str, Any]]:
         """Iterate over (number, direction, layer)."""
         return self.stack.each_layer()

@@ -61,7 +61,7 @@ class Output(ABC):
             raise ValueError(f"y: expected shape {logits.shape}, one number for each output and step, got {y.shape}")
         y = y.astype(logits.dtype)
         if padding is not None:
-            y[padding] = np.nan
+            np.copyto(y, np.nan, where=padding[:, :, None])
         outside = self._outside(y)
         if outside.any():
             raise ValueError(f"y: expected {self._expected}, or NaN if one doesn't count, got {y[outside][0]}")
@@ -101,7 +101,7 @@ class _Softmax(Output):
             raise ValueError(f"y: expected shape ({T}, {B}), one class for each step, got {y.shape}")
         y = y.astype(np.int64)
         if padding is not None:
-            y[padding] = losses.IGNORED
+            np.copyto(y, losses.IGNORED, where=padding)
         if y.min() < losses.IGNORED or y.max() >= C:
             raise ValueError(f"y: expected 0 to {C - 1}, or -1, got {y.min()} to {y.max()}")
         return y

@@ -26,6 +26,8 @@ __all__ = ["SCHEDULES", "Batches", "DivergedError", "Progress", "Stop", "fit", "
 
 # Reasons to end training before its last epoch (`Progress.stopped`).
 STOPPED = ("", "interrupted", "no better for a while", "diverged")
+# For steps that drop nothing: seeding a generator takes as long as a short sequence's update.
+_UNUSED = np.random.default_rng(0)
 # Values that the loop adds up over an epoch's steps, besides `Source.sums`.
 ADDED_UP = ("clipped", "seconds", "learning_rate")
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -273,7 +275,8 @@ class _Run:
         """Forward, backward and update for one batch."""
         begin, p, network = time.perf_counter(), self.progress, self.network
         batch = self.batches.batch(p.epoch, p.step)
-        rng = np.random.default_rng((self.batches.seed, DROPOUT, p.epoch, p.step))
+        place = self.batches.seed, DROPOUT, p.epoch, p.step
+        rng = np.random.default_rng(place) if network.drops else _UNUSED
 
         carried: dict[str, Any] = {"state": p.carried} if self.batches.carries else {}
         trace = network.forward(batch.x, batch.lengths, rng, **carried)
@@ -311,6 +314,8 @@ class _Run:
         self.progress.sums["learning_rate"] = self.optimizer.learning_rate
 
     def _show(self, bar: Any) -> None:
+        if bar.disable:
+            return
         p, shown = self.progress, self.batches.shown
         means = self.batches.means(p.sums, p.step)
         bar.update()

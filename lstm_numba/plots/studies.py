@@ -144,7 +144,7 @@ def solved_shares(
             ax.errorbar(x, share, ends, label=name, **look)
         ax.set(xlabel=xlabel, ylabel="seeds that solved it", ylim=(-0.04, 1.04), title=title or "")
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.legend()
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # a line may lie anywhere
     return ax
 
 

@@ -70,7 +70,7 @@ def _prepare_worker(lifeline: Any) -> None:
 
 def check_executor(executor: Any) -> None:
     """Raise TypeError for what is no executor."""
-    if executor is not None and not callable(getattr(executor, "submit", None)):
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         expected = "None, or something with submit(function, *arguments) such as a ProcessPoolExecutor"
         raise TypeError(f"executor: expected {expected}, got {executor!r:.60}")
 
@@ -118,10 +118,11 @@ def _together(
         while running or (waiting and not broken):
             while waiting and not broken and len(running) < most:
                 try:
-                    running[executor.submit(perform, waiting[0].setting, waiting[0].seed)] = waiting[0]
-                    waiting.popleft()
+                    future = executor.submit(perform, waiting[0].setting, waiting[0].seed)
                 except BrokenExecutor:
                     broken = True
+                else:
+                    running[_checked_future(future)] = waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run, error = running.pop(future), future.exception()
                 if _tells_of_a_death(error):
@@ -133,6 +134,13 @@ def _together(
         for future in running:
             future.cancel()
     return broken
+
+
+def _checked_future(given: Any) -> Future:
+    if not isinstance(given, Future):
+        expected = "submit to return a Future of concurrent.futures, as client.get_executor() of a Dask client does"
+        raise TypeError(f"executor: expected {expected}, got {given!r:.60}")
+    return given
 
 
 def _tells_of_a_death(error: BaseException | None) -> bool:

@@ -11,9 +11,10 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from lstm_numba.models.training import progress_bar
 from lstm_numba.studies import executors
 from lstm_numba.studies.executors import Run
 from lstm_numba.studies.tasks.task import Task, task
-from lstm_numba.studies.training import Setting
+from lstm_numba.studies.training import CHECKS, Setting
 
 FORMAT = 1  # of the folder
 
@@ -94,33 +95,30 @@ def run(
     >>> len(table)
     2
     """
-    own = (
-        _several("tasks", tasks, _checked_task),
-        _several("cells", cells, _cell_name),
-        _several("hidden_size", hidden_size, lambda value: _checks.size("hidden_size", value), or_none=True),
-        _several("learning_rate", learning_rate, lambda value: _checks.number("learning_rate", value, 0), or_none=True),
-        _several("forget_bias", forget_bias, lambda value: _checks.number("forget_bias", value), or_none=True),
+    several = {"hidden_size": hidden_size, "learning_rate": learning_rate, "forget_bias": forget_bias}
+    common: dict[str, Any] = {"batch_size": batch_size, "sequences": sequences, "clip": clip}
+    own = {"task": _several("tasks", tasks, _checked_task), "cell": _several("cells", cells, _cell_name)}
+    for name, values in several.items():
+        own[name] = (None,) if values is None else _several(name, values, partial(CHECKS[name], name))
+    settings = tuple(
+        Setting.suggested(**dict(zip(own, each, strict=True)), **common) for each in itertools.product(*own.values())
     )
-    common = (
-        None if batch_size is None else _checks.size("batch_size", batch_size),
-        None if sequences is None else _checks.size("sequences", sequences),
-        _checks.number("clip", clip, 0),
-    )
-    settings = tuple(_setting(*each, *common) for each in itertools.product(*own))
     for each in settings:
         each.network(seed=0)  # says now what can't be
     study = Study(settings, _several("seeds", seeds, lambda value: _checks.size("seeds", value, 0)))
-    return _finish(study, None if folder is None else Path(folder), executor, show)
+    return _finish(study, None if folder is None else _checked_path(folder), executor, show)
 
 
 def resume(folder: str | os.PathLike[str], executor: Any = None, show: bool | None = None) -> Any:
     """Continue the study in a folder; return its table. Parameters and errors are those of `run`."""
-    return _finish(Study.of_folder(Path(folder)), Path(folder), executor, show)
+    path = _checked_path(folder)
+    return _finish(Study.of_folder(path), path, executor, show)
 
 
 def read(folder: str | os.PathLike[str]) -> Any:
     """Return the table of the runs in a folder that are finished."""
-    rows = _rows_on_disk(Study.of_folder(Path(folder)), Path(folder))
+    path = _checked_path(folder)
+    rows = _rows_on_disk(Study.of_folder(path), path)
     return _table([rows[number] for number in sorted(rows)])
 
 
@@ -150,18 +148,20 @@ class Study:
     def of_folder(cls, folder: Path) -> Study:
         """Return the study in a folder, or raise."""
         found = _description(folder)
-        settings = [
-            Setting(**each | {"task": task(each["task"]["name"], **each["task"]["settings"])})
-            for each in found["settings"]
-        ]
-        return cls(tuple(settings), tuple(found["seeds"]))
+        try:
+            settings = [
+                Setting(**each | {"task": task(each["task"]["name"], **each["task"]["settings"])})
+                for each in found["settings"]
+            ]
+            return cls(tuple(settings), tuple(found["seeds"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder / 'study.json'}: expected settings and seeds, got others ({error})") from None
 
 
-def _several(name: str, given: Any, check: Callable[[Any], Any], or_none: bool = False) -> tuple:
+def _several(name: str, given: Any, check: Callable[[Any], Any]) -> tuple:
     """Return one value or several as a tuple of checked ones, each of them once."""
-    if given is None and or_none:
-        return (None,)
-    values = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    several = isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", 1) != 0
+    values = tuple(given) if several else (given,)
     checked = tuple(map(check, values))
     if not checked:
         raise ValueError(f"{name}: expected at least one, got none")
@@ -169,6 +169,12 @@ def _several(name: str, given: Any, check: Callable[[Any], Any], or_none: bool =
         if value in checked[:number]:
             raise ValueError(f"{name}: expected each once, got {value!r} twice")
     return checked
+
+
+def _checked_path(folder: Any) -> Path:
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder: expected a path, got {folder!r:.60}")
+    return Path(folder)
 
 
 def _checked_task(given: Any) -> Task:
@@ -185,30 +191,6 @@ def _cell_name(given: Any) -> str:
     return found.name if CELLS.get(found.name) is found else found.text
 
 
-def _setting(
-    task: Task,
-    cell: str,
-    hidden_size: int | None,
-    learning_rate: float | None,
-    forget_bias: float | None,
-    batch_size: int | None,
-    sequences: int | None,
-    clip: float,
-) -> Setting:
-    """Return a setting with what the task suggests wherever None is given."""
-    given = {
-        "hidden_size": hidden_size,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "sequences": sequences,
-        "forget_bias": forget_bias,
-    }
-    chosen: dict[str, Any] = {
-        name: getattr(task.suggested, name) if value is None else value for name, value in given.items()
-    }
-    return Setting(task=task, cell=cell, clip=clip, **chosen)
-
-
 # -- doing it ----------------------------------------------------------------------------------------------------------
 
 
@@ -223,17 +205,32 @@ def _finish(study: Study, folder: Path | None, executor: Any, show: bool | None)
     runs = study.runs()
     waiting = sorted((each for each in runs if each.number not in found), key=lambda each: study.seeds.index(each.seed))
     bar = progress_bar(len(runs), show, len(found), unit="run")
-    with bar, closing(executors.rows(waiting, executor)) as incoming:
+    with _saying_what_is_kept(folder), bar, closing(executors.rows(waiting, executor)) as incoming:
         for run, row in incoming:
             if folder is not None:
                 write_whole(_path(folder, run), json.dumps(row).encode())
             found[run.number] = row
             bar.update()
 
-    rows = [found[each.number] for each in runs]
-    if folder is not None:
-        _write_table(folder, rows)
+        rows = [found[each.number] for each in runs]
+        if folder is not None:
+            _write_table(folder, rows)
     return _table(rows)
+
+
+@contextmanager
+def _saying_what_is_kept(folder: Path | None) -> Iterator[None]:
+    """Say with what ends a study, Ctrl-C or an error, where the runs before it are."""
+    kept = f"the finished runs are in {folder}; lstm_numba.studies.resume, or lstm-numba study --resume, does the rest"
+    if folder is None:
+        kept = "the finished runs are lost; with folder= they are kept"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None  # without the traceback of what was under way, such as compiling
+    except Exception as error:
+        error.add_note(kept)
+        raise
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
@@ -267,7 +264,7 @@ def _description(folder: Path) -> dict[str, Any]:
     """Return what ``study.json`` in a folder says, or raise."""
     if not (folder / "study.json").exists():
         raise ValueError(f"folder: expected the folder of a study, but there is no {folder / 'study.json'}")
-    found = _json(folder / "study.json", "remove the folder, and begin again")
+    found = _json(folder / "study.json", "begin again in another folder")
     if found.get("format") != FORMAT or found.get("version") != lstm_numba.__version__:
         raise ValueError(
             f"folder: expected a study of lstm_numba {lstm_numba.__version__}, but {folder} was begun by version"
@@ -286,7 +283,7 @@ def _rows_on_disk(study: Study, folder: Path) -> dict[int, dict[str, Any]]:
 def _json(path: Path, advice: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a whole JSON object, got something else, or part of one; {advice}")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import lstm_numba
+from lstm_numba import _checks
 from lstm_numba.cells import CELLS, cell
 from lstm_numba.engine import pool
 from lstm_numba.models import Adam, DivergedError, Network
@@ -25,6 +28,11 @@ from lstm_numba.studies.tasks.task import Minibatch, Task
 WEIGHTS, TRAINING, TEST = range(3)  # purposes of random numbers
 OUTPUTS = {"squared_error": "linear", "binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 CURVE = 200  # points of a learning curve, at most
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("hidden_size", "batch_size", "sequences"), _checks.size),
+    **dict.fromkeys(("learning_rate", "clip"), partial(_checks.number, least=0)),
+    "forget_bias": _checks.number,
+}
 LAGS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # at which gradients are measured
 
 
@@ -56,6 +64,17 @@ class Setting:
     sequences: int
     clip: float
     forget_bias: float
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name, check in CHECKS.items():
+            check(name, getattr(self, name))
+
+    @classmethod
+    def suggested(cls, task: Task, cell: str, clip: float = 1.0, **given: Any) -> Self:
+        """Return a setting with what the task suggests, but for what is given and not None."""
+        found = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
+        return cls(task=task, cell=cell, clip=CHECKS["clip"]("clip", clip), **task.suggested._asdict() | found)
 
     def network(self, seed: int) -> Network:
         """Return the network as it is before training."""
@@ -90,7 +109,7 @@ class TaskBatches(Source):
     sequences
         Training sequences seen so far.
     error, right
-        Of the sequences that the criterion looks at: the mean of `Task.errors`, and the share of right answers.
+        Of the sequences that the criterion looks at: their mean error, and the share of right answers.
     """
 
     added_up: ClassVar = ("error", "sequences")
@@ -147,9 +166,8 @@ class TaskBatches(Source):
 
     def _judged(self, trace: Any, minibatch: Minibatch) -> tuple[int, float]:
         """Return how many sequences' answers are right, and the sum of the sequences' errors."""
-        outputs = trace.outputs
-        right = int(np.count_nonzero(self.task.solved(outputs, minibatch)))
-        return right, float(self.task.errors(outputs, minibatch).sum(dtype=np.float64))
+        right, errors = self.task.judged(trace.outputs, minibatch)
+        return int(np.count_nonzero(right)), float(errors.sum(dtype=np.float64))
 
     def _decide(self, n: int, right: int, error: float) -> None:
         """Note the share of right answers and the mean error; the task is solved if they suffice."""

@@ -155,7 +155,7 @@ def test_what_is_to_be_kept_is_waited_for_and_said():
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err == "lstm-numba: finishing the step under way, to keep what was learned; once more stops at once\n"
+    assert err == "lstm-numba: finishing the step under way; once more stops at once\n"
 
 
 def test_an_interrupt_that_is_swallowed_ends_the_process_all_the_same():

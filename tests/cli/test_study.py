@@ -117,7 +117,10 @@ REFUSED = {
     "no workers": (("parity", "--workers", "0"), r"--workers: expected at least 1, got 0"),
     "two places": (("parity", "--workers", "2", "--scheduler", "tcp://a:1"), r"--workers: expected only without"),
     "a folder of something else": (("parity", "-o", "full"), r"-o: expected a new one, an empty one or that"),
-    "a folder without a study": (("--resume", "full"), r"-o: expected the folder of a study, but .* full/study\.json"),
+    "a folder without a study": (
+        ("--resume", "full"),
+        r"--resume: expected the folder of a study, .*full/study\.json",
+    ),
     "a setting of a study": (("--resume", "full", "--clip", "2"), r"--clip: expected only without --resume"),
 }
 

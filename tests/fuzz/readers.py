@@ -59,7 +59,7 @@ class Reader:
     seeds
         Good files.
     inner
-        How to mutate what a file holds and keep its frame whole: "" for plain bytes, "safetensors", "zip".
+        How to mutate what a file holds and keep its frame whole: "" for plain bytes, "json", "safetensors", "zip".
     """
 
     name: str
@@ -72,7 +72,10 @@ class Reader:
 
 def readers(folder: Path) -> list[Reader]:
     """Return all readers whose libraries are installed, with good files made in a folder."""
-    return [*_texts(), *_arrays(), *_own_files(folder), *_other_programs(folder), *_compiled(folder)]
+    return [
+        *(*_texts(), *_arrays(), *_own_files(folder)),
+        *(*_studies(folder), *_other_programs(folder), *_compiled(folder)),
+    ]
 
 
 def _texts() -> Iterator[Reader]:
@@ -140,6 +143,28 @@ def _own_files(folder: Path) -> Iterator[Reader]:
     yield Reader("character model", ".safetensors", 2, ln.CharacterModel.load, letters, "safetensors")
     yield Reader("training state", ".safetensors", 1, resume, taggers[:1], "safetensors")
     yield Reader("open_weights", ".bin", 2, ln.open_weights, [*stacks, *taggers, *letters], "safetensors")
+
+
+def _studies(folder: Path) -> Iterator[Reader]:
+    """Both kinds of files in a study's folder, each beside good ones."""
+    from lstm_numba import studies
+
+    whole = folder / "study"
+    studies.run(studies.task("parity", length=2), "rnn", seeds=[0], sequences=4, batch_size=4, folder=whole, show=False)
+
+    def reading(name):
+        good = (whole / name).read_bytes()
+
+        def read(path):
+            (whole / name).write_bytes(path.read_bytes())
+            try:
+                return studies.read(whole)
+            finally:
+                (whole / name).write_bytes(good)
+
+        return Reader(f"study: {name}", ".json", 2, read, [good], "json")
+
+    yield from map(reading, ("study.json", "runs/000000.json"))
 
 
 def _other_programs(folder: Path) -> Iterator[Reader]:
@@ -230,7 +255,7 @@ def mutated(reader: Reader, rng: random.Random) -> bytes:
     if rng.random() < 0.02:
         return raw
     if reader.inner and rng.random() < 0.8:
-        return {"safetensors": _in_header, "zip": _in_member}[reader.inner](raw, rng)
+        return {"json": _in_json, "safetensors": _in_header, "zip": _in_member}[reader.inner](raw, rng)
     return _changed(raw, rng, reader.seeds)
 
 
@@ -268,6 +293,13 @@ def _change(data: bytearray, rng: random.Random, others: list[bytes]) -> None:
         other = rng.choice(others)
         start = rng.randrange(len(other) + 1)
         data[place:end] = other[start : start + length]
+
+
+def _in_json(raw: bytes, rng: random.Random) -> bytes:
+    """Change what a JSON file says."""
+    value = json.loads(raw)
+    _change_json(value, rng)
+    return json.dumps(value).encode()
 
 
 def _in_header(raw: bytes, rng: random.Random) -> bytes:

@@ -30,7 +30,7 @@ def test_wilson_equals_scipy(successes, n):
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, 0)])
 def test_counts_that_cannot_be_are_refused(successes, n):
-    with pytest.raises(ValueError, match=r"^successes: expected 0 to n"):
+    with pytest.raises(ValueError, match=r"^(successes|n): expected at (most n|least [01]), got"):
         wilson(successes, n)
 
 
@@ -45,7 +45,6 @@ def test_holm_rejects_what_its_steps_reject():
                     break
                 rejected.add(k)
             assert {k for k, each in enumerate(holm(p)) if each < level} == rejected
-    assert holm([]) == []
 
 
 def test_the_rank_test_is_the_share_of_divisions_at_least_as_uneven():
@@ -63,5 +62,5 @@ def test_runs_that_did_not_solve_it_rank_last_and_alike():
     inf = math.inf
     assert rank_test([1, 2, 3, inf], [4, 5, inf, inf]) == pytest.approx(rank_test([1, 2, 3, 99], [4, 5, 99, 99]))
     assert rank_test([inf, inf], [inf, inf, inf]) == 1
-    with pytest.raises(ValueError, match=r"^sequences: expected numbers, infinity"):
+    with pytest.raises(ValueError, match=r"^sequences: expected one or more numbers .*, none of them NaN"):
         rank_test([1, math.nan], [2, 3])

@@ -113,7 +113,7 @@ def test_a_point_of_the_curve_is_the_mean_of_the_task_s_errors(name, settings):
         trace = network.forward(batch.x, batch.lengths)
         sums.append(batches.sums(trace, batch.y, network.loss(trace, batch.y)))
         minibatch = task.minibatch(rng, 5)
-        want.append(task.errors(network.forward(minibatch.x, minibatch.lengths).outputs, minibatch))
+        want.append(task.judged(network.forward(minibatch.x, minibatch.lengths).outputs, minibatch)[1])
     total = {name: sum(each[name] for each in sums) for name in sums[0]}
     assert batches.means(total, 3) == {"sequences": 15, "error": pytest.approx(np.mean(want), rel=1e-6)}
 
@@ -162,16 +162,15 @@ def test_a_run_leaves_the_number_of_threads_alone_and_uses_one(monkeypatch):
     from lstm_numba.engine import pool
 
     seen = []
-    monkeypatch.setattr(odd_tasks.Sign, "solved", lambda self, outputs, minibatch: seen.append(pool.budget()) or
+    monkeypatch.setattr(odd_tasks.Sign, "right", lambda self, errors, outputs, minibatch: seen.append(pool.budget()) or
                         np.zeros(minibatch.x.shape[1], bool))  # fmt: skip
     pool.set_num_threads(2)
     training.perform(_setting(odd_tasks.Sign()), seed=0)
     assert set(seen) == {1} and pool.budget() == 2
 
 
-def _setting(task, **changes):
-    suggested = task.suggested._asdict()
-    return training.Setting(**{"task": task, "cell": "lstm", "clip": 1.0, **suggested} | changes)
+def _setting(task, cell="lstm", **changes):
+    return training.Setting.suggested(task, cell, **changes)
 
 
 # -- executors ---------------------------------------------------------------------------------------------------------
@@ -241,6 +240,18 @@ def test_what_an_executor_cannot_do_is_raised():
         executor.shutdown()
         with pytest.raises(RuntimeError, match="after shutdown"):
             study(executor=executor)
+
+
+class _Client:
+    """As Dask's, whose futures are its own."""
+
+    def submit(self, function, *arguments):
+        return object()
+
+
+def test_an_executor_with_futures_of_its_own_is_refused():
+    with pytest.raises(TypeError, match=r"^executor: expected submit to return a Future .*get_executor\(\)"):
+        study(executor=_Client())
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
@@ -338,17 +349,18 @@ def _alive(pid):
 
 
 def test_ctrl_c_in_a_run_ends_the_study_and_keeps_the_rows_before(tmp_path, monkeypatch):
-    solved = odd_tasks.Sign.solved
+    right = odd_tasks.Sign.right
 
-    def interrupted(self, outputs, minibatch):
+    def interrupted(self, *answers):
         if (tmp_path / "runs" / "000000.json").exists():
             signal.raise_signal(signal.SIGINT)
-        return solved(self, outputs, minibatch)
+        return right(self, *answers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(odd_tasks.Sign, "solved", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(odd_tasks.Sign, "right", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=rf"the finished runs are in {tmp_path}; .*resume") as stopped:
             studies.run(odd_tasks.Sign(), seeds=range(3), folder=tmp_path, show=False)
+        assert "perform" not in {each.name for each in stopped.traceback}, "where it stopped is of no interest"
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["000000.json"]
     assert [row["solved"] for row in rows(studies.resume(tmp_path, show=False))] == [True] * 3
 
@@ -364,8 +376,9 @@ def test_a_full_disk_loses_nothing(tmp_path, expected, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "write_whole", full)
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(OSError, match="No space left on device") as stopped:
             study(folder=tmp_path)
+        assert stopped.value.__notes__[0].startswith(f"the finished runs are in {tmp_path}; ")
     assert len(list((tmp_path / "runs").iterdir())) == 2  # the first file is study.json
     assert rows(study(folder=tmp_path)) == expected
 
@@ -388,6 +401,7 @@ REFUSED = {
     "a negative rate": ((PARITY,), {"learning_rate": -1}, ValueError, r"^learning_rate: expected .* at least 0"),
     "sequences": ((PARITY,), {"sequences": 0}, ValueError, r"^sequences: expected at least 1, got 0"),
     "a batch": ((PARITY,), {"batch_size": 0}, ValueError, r"^batch_size: expected at least 1, got 0"),
+    "a kind of executor": ((PARITY,), {"executor": ThreadPoolExecutor}, TypeError, r"^executor: expected None, or"),
     "a number of workers": ((PARITY,), {"executor": 2}, TypeError, r"^executor: expected None, or something with sub"),
 }
 
@@ -442,12 +456,26 @@ def test_a_file_cut_in_half_is_named_and_nothing_else_is_lost(tmp_path, name):
     path, other = tmp_path / name, tmp_path / "runs" / "000001.json"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     kept = other.read_bytes()
-    with pytest.raises(ValueError, match=rf"{name}: expected a whole JSON object, got .* part of one; remove"):
+    with pytest.raises(ValueError, match=rf"{name}: expected a whole JSON object, got .* part of one; (remove|begin)"):
         studies.resume(tmp_path)
     assert other.read_bytes() == kept
     if name != "study.json":
         path.unlink()
         assert rows(studies.resume(tmp_path)) == want
+
+
+@pytest.mark.parametrize(
+    "change", ({"seeds": None}, {"settings": [3]}, {"settings": [{"task": {"name": "ading"}}]}, {"hidden_size": "x"})
+)
+def test_a_study_with_other_things_inside_is_named(tmp_path, change):
+    studies.run(PARITY, seeds=[0], folder=tmp_path, **SMALL)
+    path = tmp_path / "study.json"
+    found = json.loads(path.read_text())
+    if "hidden_size" in change:
+        change = {"settings": [found["settings"][0] | change]}
+    path.write_text(json.dumps(found | change))
+    with pytest.raises(ValueError, match=r"study\.json: expected settings and seeds, got others"):
+        studies.read(tmp_path)
 
 
 def test_a_table_cut_in_half_is_made_again(tmp_path):

@@ -97,8 +97,8 @@ def test_only_the_generator_decides(name):
 def test_right_answers_are_right_and_one_wrong_step_is_wrong(name):
     task, minibatch = drawn(name, seed=1)
     outputs = right_answers(task, minibatch)
-    assert task.solved(outputs, minibatch).tolist() == [True] * 5
-    assert np.allclose(task.errors(outputs, minibatch)[minibatch.mask.sum(axis=0) == 1], 0)
+    assert task.judged(outputs, minibatch)[0].tolist() == [True] * 5
+    assert np.allclose(task.judged(outputs, minibatch)[1][minibatch.mask.sum(axis=0) == 1], 0)
 
     for b in range(5):
         step = np.flatnonzero(minibatch.mask[:, b])[-1]
@@ -106,15 +106,15 @@ def test_right_answers_are_right_and_one_wrong_step_is_wrong(name):
         wrong[step, b] = 1 - wrong[step, b]
         if task.loss == "squared_error":
             wrong[step, b] = outputs[step, b] + 1.01 * task.tolerance
-        assert task.solved(wrong, minibatch).tolist() == [n != b for n in range(5)]
-        assert np.argmax(task.errors(wrong, minibatch) - task.errors(outputs, minibatch)) == b
+        assert task.judged(wrong, minibatch)[0].tolist() == [n != b for n in range(5)]
+        assert np.argmax(task.judged(wrong, minibatch)[1] - task.judged(outputs, minibatch)[1]) == b
 
 
 @every_task
 def test_what_is_no_number_is_never_right(name):
     task, minibatch = drawn(name)
     outputs = np.full((*minibatch.mask.shape, task.output_size), np.nan, np.float32)
-    assert not task.solved(outputs, minibatch).any()
+    assert not task.judged(outputs, minibatch)[0].any()
 
 
 @every_task
@@ -122,7 +122,7 @@ def test_what_does_not_count_does_not_matter(name):
     task, minibatch = drawn(name)
     outputs = right_answers(task, minibatch)
     outputs[minibatch.mask == 0] = np.nan
-    assert task.solved(outputs, minibatch).all()
+    assert task.judged(outputs, minibatch)[0].all()
 
 
 @every_task
@@ -156,7 +156,7 @@ def test_any_settings_that_make_sense(data):
     B = data.draw(st.integers(1, 4))
     task, minibatch = drawn(name, B=B, seed=data.draw(st.integers(0, 9)), **chosen)
     assert minibatch.x.shape[1:] == (B, task.input_size)
-    assert task.solved(right_answers(task, minibatch), minibatch).all()
+    assert task.judged(right_answers(task, minibatch), minibatch)[0].all()
 
 
 def test_an_unknown_task_is_named_with_those_there_are():

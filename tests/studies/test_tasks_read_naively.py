@@ -112,9 +112,9 @@ def test_in_lag_2b_only_the_last_prediction_has_to_be_right():
     minibatch = task.minibatch(np.random.default_rng(0), 3)
     outputs = np.zeros((100, 3, 101))
     outputs[-1, range(3), minibatch.targets[-1]] = 0.76
-    assert task.solved(outputs, minibatch).all()
+    assert task.judged(outputs, minibatch)[0].all()
     outputs[-1] *= 0.98
-    assert not task.solved(outputs, minibatch).any()
+    assert not task.judged(outputs, minibatch)[0].any()
 
 
 def test_lag_2c():
@@ -153,9 +153,9 @@ def test_in_noise_3c_the_target_without_noise_is_right():
     minibatch = task.minibatch(np.random.default_rng(0), 200)
     truth = np.where(minibatch.x[0] > 0, 0.2, 0.8)[None]
     outputs = np.broadcast_to(truth, minibatch.targets.shape)
-    assert task.solved(outputs + 0.09, minibatch).all() and not task.solved(outputs + 0.11, minibatch).any()
-    assert np.allclose(task.errors(outputs + 0.05, minibatch), 0.05, atol=1e-6)
-    assert task.solved(minibatch.targets, minibatch).mean() < 0.5
+    assert task.judged(outputs + 0.09, minibatch)[0].all() and not task.judged(outputs + 0.11, minibatch)[0].any()
+    assert np.allclose(task.judged(outputs + 0.05, minibatch)[1], 0.05, atol=1e-6)
+    assert task.judged(minibatch.targets, minibatch)[0].mean() < 0.5
 
 
 # -- Reber's grammar --------------------------------------------------------------------------------------------------

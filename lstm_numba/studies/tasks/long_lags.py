@@ -98,9 +98,9 @@ class Lag2b(NextSymbol):
         """Draw from a₁ ... aₚ₋₁."""
         return rng.integers(0, self.lag - 1, (self.lag - 1, batch_size))
 
-    def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+    def right(self, errors: NDArray, outputs: NDArray, minibatch: Minibatch) -> NDArray:
         """Return for each sequence whether the last symbol is right, (B,)."""
-        return self.absolute_errors(outputs, minibatch)[-1] < self.tolerance
+        return errors[-1] < self.tolerance
 
 
 @register

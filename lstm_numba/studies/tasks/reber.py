@@ -76,7 +76,7 @@ class NextReberSymbol(Task):
         x = one_hot(symbols[:-1], len(SYMBOLS)) * mask[:, :, None]
         return Minibatch(x, np.where(mask > 0, symbols[1:], 0), mask, lengths, _LEGAL[nodes[:-1]])
 
-    def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+    def right(self, errors: NDArray, outputs: NDArray, minibatch: Minibatch) -> NDArray:
         """Return for each sequence whether at each step the symbols that may come next are the most probable; (B,)."""
         legal = np.asarray(minibatch.truth)
         least_legal = np.where(legal, outputs, np.inf).min(axis=2)

@@ -30,7 +30,7 @@ class Minibatch(NamedTuple):
     lengths : (B,) int64, or None
         Steps of each sequence; None where all have T.
     truth : (T, B, O), or None
-        What `Task.solved` compares with where that isn't `targets`: which symbols may come next, targets without noise.
+        What `Task.judged` compares with where that isn't `targets`: which symbols may come next, targets without noise.
     """
 
     x: NDArray
@@ -48,9 +48,9 @@ class Criterion(NamedTuple):
     sequences
         How many sequences are looked at.
     wrong_at_most
-        How many of them may be wrong: those for which `Task.solved` says False.
+        How many of them may be wrong: those that `Task.judged` says are not right.
     error_below
-        What the mean of their `Task.errors` must stay below, too.
+        What the mean of their errors must stay below, too.
     of
         Which sequences: "training", the most recent ones, each as the network answered when it saw it first; or
         "test", those of `Task.test`.
@@ -166,10 +166,11 @@ class Task(ABC):
         """
         return self.minibatch(rng, self.criterion.sequences)
 
-    def absolute_errors(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
-        """Return at each step the largest absolute error of an output; 0 where errors don't count.
+    def judged(self, outputs: NDArray, minibatch: Minibatch) -> tuple[NDArray, NDArray]:
+        """Return for each sequence whether the answers are right, and its error, the mean over the steps that count.
 
-        For classes that is 1 - p of the right one: no other output's error is larger.
+        The error at a step is the largest absolute error of an output; for classes 1 - p of the right one, since no
+        other output's error is larger.
 
         Parameters
         ----------
@@ -180,22 +181,20 @@ class Task(ABC):
 
         Returns
         -------
-        (T, B)
+        right : (B,) bool
+        errors : (B,)
         """
         if self.loss == "cross_entropy":
             errors = 1 - np.take_along_axis(outputs, minibatch.targets[:, :, None], axis=2)[:, :, 0]
         else:
             truth = minibatch.targets if minibatch.truth is None else minibatch.truth
             errors = np.abs(outputs - truth).max(axis=2)
-        return np.where(minibatch.mask > 0, errors, 0)
+        np.copyto(errors, 0, where=minibatch.mask == 0)
+        return self.right(errors, outputs, minibatch), errors.sum(axis=0) / minibatch.mask.sum(axis=0)
 
-    def errors(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
-        """Return the mean of each sequence's `absolute_errors` over the steps that count, (B,)."""
-        return self.absolute_errors(outputs, minibatch).sum(axis=0) / minibatch.mask.sum(axis=0)
-
-    def solved(self, outputs: NDArray, minibatch: Minibatch) -> NDArray:
-        """Return for each sequence whether the answers are right: no absolute error reaches the `tolerance`; (B,)."""
-        return self.absolute_errors(outputs, minibatch).max(axis=0) < self.tolerance
+    def right(self, errors: NDArray, outputs: NDArray, minibatch: Minibatch) -> NDArray:
+        """Return for each sequence whether the answers are right: no error (T, B) reaches the `tolerance`; (B,)."""
+        return errors.max(axis=0) < self.tolerance
 
 
 # -- what generators share --------------------------------------------------------------------------------------------
@@ -213,7 +212,9 @@ def steps_of(lengths: NDArray) -> NDArray:
 
 def last_steps(lengths: NDArray) -> NDArray:
     """Return 1 at the last step of each sequence, else 0, (T, B) float32."""
-    return (np.arange(lengths.max())[:, None] == lengths - 1).astype(np.float32)
+    last = np.zeros((lengths.max(), len(lengths)), np.float32)
+    last[lengths - 1, np.arange(len(lengths))] = 1
+    return last
 
 
 # -- tasks by their names ---------------------------------------------------------------------------------------------
