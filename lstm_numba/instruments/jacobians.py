@@ -21,8 +21,8 @@ each a vector of H numbers, the blocks of D are
     ∂cᵗ/∂cᵗ⁻¹ = diag(fᵗ + V_i ∂cᵗ/∂a_iᵗ + V_f ∂cᵗ/∂a_fᵗ)
     ∂hᵗ/∂cᵗ⁻¹ = diag(∂hᵗ/∂cᵗ) ∂cᵗ/∂cᵗ⁻¹
 
-and X has U instead of W. A stack of layers has no single chain; `lstm_numba.instruments.stack_jacobians` goes through
-its layers one after the other.
+and X has U instead of W. `lstm_numba.instruments.stack_jacobians` multiplies these matrices over many steps; in a
+stack it goes through the layers one after the other.
 
 Everything is computed in float64, for float32 layers in a float64 copy, because vanishing derivatives soon underflow in
 float32. Nothing is clipped; NaN and infinity come through.
@@ -31,19 +31,17 @@ float32. Nothing is clipped; NaN and infinity come through.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lstm_numba import _checks
+from lstm_numba.instruments.stack_jacobians import INITIAL, chains
 from lstm_numba.instruments.step_slopes import StepSlopes
 from lstm_numba.layers.recurrent import Recurrent, Trace
-from lstm_numba.layers.stack import Stack, StackTrace
-
-# Largest size of the rows that are carried through the steps at one time, in numbers (128 MB).
-_ROOM = 2**24
+from lstm_numba.layers.stack import Stack
 
 
 class StepJacobians(NamedTuple):
@@ -125,7 +123,7 @@ def sensitivity(
     With `loss` the result is ‖∂L/∂xˢ‖ (or ‖∂L/∂hˢ‖, …) of one loss L, from one backward pass.
 
     The Jacobians of all pairs are carried through the steps together, in the direction that takes fewer
-    multiplications: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
+    rows: from each xˢ onwards (I rows each), or from unit vectors at each hᵗ back (H rows each).
 
     For a `Stack`, hᵗ is the top layer's output (D·H) with both directions side by side, like the top layer's other
     states. Initial states are those of all layers side by side. A backward layer makes hᵗ depend on later steps: with
@@ -191,10 +189,8 @@ def sensitivity(
     measure = _frobenius if norm == "frobenius" else _spectral
     S = np.zeros((trace.B, max(1, len(ss)), len(ts)))
     with np.errstate(all="ignore"):
-        for b, chain in enumerate(_chains(trace, of, wrt)):
-            table: dict[tuple[int, int], float] = {}
-            for places, blocks in chain.jacobians(ss, ts):
-                table.update(zip(places, measure(blocks), strict=True))
+        for b, chain in enumerate(chains(trace, of, wrt)):
+            table = chain.measured(ss, ts, measure)
             for m, source in enumerate(ss):
                 S[b, m] = [table.get((source, time), 0.0) for time in ts]
     S = S[:, 0] if one_s else S
@@ -245,15 +241,13 @@ def jacobian(
     own = (layer.output_size, sum(layer.state_sizes)) if isinstance(layer, Stack) else (layer.hidden_size,) * 2
     J = np.zeros((trace.B, own[0], layer.input_size if wrt == "x" else own[1]))
     with np.errstate(all="ignore"):
-        for b, chain in enumerate(_chains(trace, of, wrt)):
-            for _, blocks in chain.jacobians([source], [t]):
-                J[b] = blocks[0]
+        for b, chain in enumerate(chains(trace, of, wrt)):
+            for block in chain.measured([source], [t], list).values():
+                J[b] = block
     return J[0] if trace.B == 1 else J
 
 
 # Arguments
-
-_INITIAL = -1  # stands for "before the first step", where initial states enter
 
 
 def _check_names(layer: Any, of: str, wrt: str) -> None:
@@ -335,7 +329,7 @@ def _sources(wrt: str, s: Any, T: int) -> tuple[list[int], bool]:
         return _times("s", s, T)
     if s is not None:
         raise ValueError(f"s: expected None, since {wrt} belongs to no step, got {s!r}")
-    return [_INITIAL], True
+    return [INITIAL], True
 
 
 # The norm of one loss's derivatives
@@ -374,111 +368,6 @@ def _sensitivity_of_loss(
         S = _frobenius(vectors.reshape(-1, 1, vectors.shape[-1])).reshape(vectors.shape[:2]).T
     S = S[:, 0] if one_s else S
     return S[0] if trace.B == 1 else S
-
-
-# Products over many steps
-
-
-def _chains(trace: Any, of: str, wrt: str) -> Iterator[Any]:
-    """Iterate over the sequences, with one chain of steps for each."""
-    if isinstance(trace, StackTrace):
-        from lstm_numba.instruments import stack_jacobians
-
-        yield from stack_jacobians.chains(trace, of, wrt)
-        return
-    slopes = StepSlopes(trace)
-    for b in range(trace.B):
-        yield _Chain(slopes, trace, b, of, wrt)
-
-
-class _Chain:
-    """The steps of one sequence in the order of processing, n = 0 … L-1, with z⁻¹ the initial state.
-
-    A Jacobian is Dⁿ … Dᵐ⁺¹ E (its rows for h or c) with E = ∂zᵐ/∂(the source at m). It is built from either end.
-    """
-
-    def __init__(self, slopes: StepSlopes, trace: Any, b: int, of: str, wrt: str) -> None:
-        self.slopes, self.b, self.wrt = slopes, b, wrt
-        self.reverse = trace.layer.reverse
-        self.length = trace.T if trace.lengths is None else int(trace.lengths[b])
-        H = self.H = trace.layer.hidden_size
-        self.states = trace.layer.states
-        self.Z = slopes.S * H
-        part = self.states.index(of)
-        self.part = slice(part * H, (part + 1) * H)
-        self.width = trace.layer.input_size if wrt == "x" else H  # columns of the Jacobian
-
-    def _order(self, times: Sequence[int]) -> dict[int, int]:
-        """Map the place in the order of processing to the time, ascending, for times within the sequence."""
-        last = self.length - 1
-        place = {(last - time if self.reverse and time != _INITIAL else time): time for time in times if time <= last}
-        return dict(sorted(place.items()))
-
-    def _time(self, n: int) -> int:
-        return self.length - 1 - n if self.reverse else n
-
-    def _E(self, m: int) -> NDArray:
-        """∂zᵐ/∂(source) (Z, width)."""
-        if self.wrt == "x":
-            return self.slopes.input(self._time(m), self.b)
-        number = self.states.index(self.wrt.removesuffix("0"))
-        if self.wrt.endswith("0"):
-            return np.eye(self.Z)[:, number * self.H : (number + 1) * self.H]
-        return self.slopes.own_state(number, self._time(m), self.b)  # cˢ also acts through hˢ
-
-    def jacobians(self, ss: Sequence[int], ts: Sequence[int]) -> Iterator[tuple[list[tuple[int, int]], NDArray]]:
-        """Yield ([(s, t), …], (number, H, width)) for all pairs between which there is a path."""
-        sources, targets = self._order(ss), self._order(ts)
-        first, last = min(sources, default=0), max(targets, default=-2)
-        sources = {m: s for m, s in sources.items() if m <= last}
-        targets = {n: t for n, t in targets.items() if n >= first}
-        if not sources or not targets:
-            return
-        pairs = sum(m <= n for m in sources for n in targets)
-        forward = self.width * self.Z * sum(last - m for m in sources)
-        back = self.H * (self.Z * sum(n - first for n in targets) + self.width * pairs)
-        yield from (self._forward if forward <= back else self._back)(sources, targets)
-
-    def _forward(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
-        """Carry rows (∂z/∂source)ᵀ of all sources so far forward, with one product with Dᵀ per step."""
-        for group in self._groups(list(sources), self.width):
-            rows, spare = np.empty((2, len(group) * self.width, self.Z))
-            count = 0
-            for n in range(group[0], max(targets) + 1):
-                k = count * self.width
-                if count:
-                    self.slopes.on(self._time(n), self.b, rows[:k], spare[:k])
-                    rows, spare = spare, rows
-                if n in sources and n in group:
-                    rows[k : k + self.width] = self._E(n).T
-                    count += 1
-                if n in targets:
-                    blocks = rows[: count * self.width].reshape(count, self.width, self.Z)[:, :, self.part]
-                    yield [(sources[m], targets[n]) for m in group[:count]], blocks.transpose(0, 2, 1)
-
-    def _back(self, sources: dict[int, int], targets: dict[int, int]) -> Iterator[Any]:
-        """Carry rows ∂target/∂z of all targets so far back, with one product with D per step."""
-        for group in self._groups(list(targets)[::-1], self.H):
-            rows, spare = np.empty((2, len(group) * self.H, self.Z))
-            count = 0
-            for n in range(group[0], min(sources) - 1, -1):
-                if n in targets and n in group:
-                    seed = rows[count * self.H : (count + 1) * self.H]
-                    seed[:] = 0
-                    np.fill_diagonal(seed[:, self.part], 1)
-                    count += 1
-                k = count * self.H
-                if n in sources:
-                    blocks = (rows[:k] @ self._E(n)).reshape(count, self.H, self.width)
-                    yield [(sources[n], targets[m]) for m in group[:count]], blocks
-                if n > min(sources):
-                    self.slopes.back(self._time(n), self.b, rows[:k], spare[:k])
-                    rows, spare = spare, rows
-
-    def _groups(self, places: list[int], height: int) -> list[list[int]]:
-        """Divide places into groups whose rows fit into memory."""
-        size = max(1, _ROOM // (height * self.Z))
-        return [places[n : n + size] for n in range(0, len(places), size)]
 
 
 # Norms

@@ -37,6 +37,7 @@ from lstm_numba.cells.expressions import (
     plus,
     times,
 )
+from lstm_numba.engine.row_products import add_product, scaled_sums, set_diagonals
 from lstm_numba.layers.recurrent import Recurrent, Trace
 
 
@@ -121,6 +122,10 @@ class StepSlopes:
         diagonals = [(s, z, by_prev[:, :, s, z]) for s, z in pairs if s < S]
         self._in_full = [each for each in diagonals if each[1] < full]
         self._apart = [each for each in diagonals if each[1] >= full]
+        self._places = np.array([(s, z) for s, z, _ in self._apart], np.int64).reshape(-1, 2)
+        self._places_back = np.ascontiguousarray(self._places[:, ::-1])
+        apart = [diagonal for _, _, diagonal in self._apart]
+        self._diagonals = np.stack(apart, 2) if apart else np.zeros((trace.T, trace.B, 0, self.H))
 
     # -- one step's Jacobians -----------------------------------------------------------------------------------------
 
@@ -134,11 +139,9 @@ class StepSlopes:
 
     def input(self, t: int, b: int) -> NDArray:
         """Xᵗ = ∂zᵗ/∂xᵗ (Z, I)."""
-        X = np.empty((self.S, self.H, self.I))
-        _scaled_sums(self.by_gate[t, b, :, self._of_U], self.U, X)
+        X = _scaled_sums(self.by_gate[t, b, :, self._of_U], self.U)
         for k, W in enumerate(self.P):
-            m = np.empty((1, self.H, self.I))
-            _scaled_sums(self.m_by_gate[t, b, k : k + 1, self._of_U], self.U, m)
+            m = _scaled_sums(self.m_by_gate[t, b, k : k + 1, self._of_U], self.U)
             X += self._by_product(t, b, k) * (W @ m[0])
         return X.reshape(-1, self.I)
 
@@ -154,14 +157,17 @@ class StepSlopes:
     def _full_columns(self, t: int, b: int, n: int) -> NDArray:
         """Return the columns of Dᵗ (S, H, n, H) for states that act through whole matrices; others are zero."""
         units, full = np.arange(self.H), self._full
-        D = (np.empty if n == 1 else np.zeros)((self.S, self.H, n, self.H))
-        _scaled_sums(self.by_gate[t, b, :, self._of_W], self.W, D[:, :, 0])
+        sums = _scaled_sums(self.by_gate[t, b, :, self._of_W], self.W)
+        D = sums[:, :, None]
+        if n > 1:
+            D = np.zeros((self.S, self.H, n, self.H))
+            D[:, :, 0] = sums
         for s, z, diagonal in self._in_full:
             D[s, units, z, units] += diagonal[t, b]
 
         for k, W in enumerate(self.P):
             m = np.zeros((1, self.H, full, self.H))
-            _scaled_sums(self.m_by_gate[t, b, k : k + 1, self._of_W], self.W, m[:, :, 0])
+            m[:, :, 0] = _scaled_sums(self.m_by_gate[t, b, k : k + 1, self._of_W], self.W)
             m[0, units, :, units] += self.m_by_prev[t, b, k, :full].T
             through_m = (W @ m.reshape(self.H, -1)).reshape(self.H, full, self.H)
             D[:, :, :full] += self._by_product(t, b, k)[..., None] * through_m
@@ -173,31 +179,28 @@ class StepSlopes:
 
     # -- rows through a step ------------------------------------------------------------------------------------------
 
-    def on(self, t: int, b: int, rows: NDArray, out: NDArray) -> None:
-        """Carry rows ∂zᵗ⁻¹/∂(anything) on to step t: out = rows Dᵀ, both (R, Z)."""
-        H, width = self.H, self._full * self.H
-        np.matmul(rows[:, :width], self._full_columns(t, b, self._full).reshape(-1, width).T, out=out)
-        for s, z, diagonal in self._apart:
-            out[:, s * H : (s + 1) * H] += rows[:, z * H : (z + 1) * H] * diagonal[t, b]
+    def on(self, t: int, b: int, rows: NDArray, out: NDArray, active: slice) -> None:
+        """Carry rows ∂zᵗ⁻¹/∂(anything) on to step t: out = rows Dᵀ, both (R, Z), for the active rows."""
+        lo, hi = active.start, active.stop
+        set_diagonals(rows, self._places, self._diagonals[t, b], out, lo, hi)
+        add_product(rows, self._whole_matrices(t, b), 0, True, out, lo, hi)
 
-    def back(self, t: int, b: int, rows: NDArray, out: NDArray) -> None:
-        """Carry rows ∂(anything)/∂zᵗ back to the step before: out = rows D, both (R, Z)."""
-        H, width = self.H, self._full * self.H
-        np.matmul(rows, self._full_columns(t, b, self._full).reshape(-1, width), out=out[:, :width])
-        out[:, width:] = 0
-        for s, z, diagonal in self._apart:
-            out[:, z * H : (z + 1) * H] += rows[:, s * H : (s + 1) * H] * diagonal[t, b]
+    def back(self, t: int, b: int, rows: NDArray, out: NDArray, active: slice) -> None:
+        """Carry rows ∂(anything)/∂zᵗ back to the step before: out = rows D, both (R, Z), for the active rows."""
+        lo, hi = active.start, active.stop
+        set_diagonals(rows, self._places_back, self._diagonals[t, b], out, lo, hi)
+        add_product(rows, self._whole_matrices(t, b), 0, False, out, lo, hi)
+
+    def _whole_matrices(self, t: int, b: int) -> NDArray:
+        """Return the columns of Dᵗ (Z, ·) for states that act through whole matrices."""
+        return self._full_columns(t, b, self._full).reshape(self.S * self.H, -1)
 
 
-def _scaled_sums(vectors: NDArray, matrices: NDArray, out: NDArray) -> None:
-    """Σₖ diag(vₖ) Mₖ for rows of vectors (n, K, H) and matrices (H, K, ·), into out (n, H, ·).
-
-    For each unit this is a product of small matrices, which is twice as fast as a sum over gates.
-    """
-    if matrices.shape[1] == 1:
-        np.multiply(vectors[:, 0, :, None], matrices[:, 0], out=out)
-        return
-    np.matmul(vectors.transpose(2, 0, 1), matrices, out=out.transpose(1, 0, 2))
+def _scaled_sums(vectors: NDArray, matrices: NDArray) -> NDArray:
+    """Σₖ diag(vₖ) Mₖ (n, H, ·) for rows of vectors (n, K, H) and matrices (H, K, ·)."""
+    out = np.empty((len(vectors), len(matrices), matrices.shape[2]))
+    scaled_sums(np.ascontiguousarray(vectors), matrices, out)
+    return out
 
 
 # -- the values of a trace --------------------------------------------------------------------------------------------

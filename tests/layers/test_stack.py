@@ -20,7 +20,7 @@ import naive_cells
 from cases import held_by_gradients, held_by_trace, memory_of, norm_error, worst
 from lstm_numba import GRU, LSTM, ModelFileError, Network, Recurrent, SimpleRNN, cells, gradcheck, jacobian, sensitivity
 from lstm_numba.engine import pool
-from lstm_numba.instruments.stack_jacobians import StackChain
+from lstm_numba.instruments.stack_jacobians import Chain
 from lstm_numba.layers import checkpoints
 from lstm_numba.layers.stack import Stack, as_stack, simplest
 
@@ -342,12 +342,30 @@ def test_both_ways_give_the_same_whatever_room_they_have(name, up, monkeypatch):
     given = problem.initial() | {"lengths": LENGTHS}
     pairs = [(of_, wrt) for of_ in stack.states for wrt in ("x", *problem.initial())]
     want = {pair: sensitivity(stack, problem.x, of=pair[0], wrt=pair[1], **given) for pair in pairs}
-    monkeypatch.setattr(StackChain, "_rather_up", lambda self, n_sources, n_targets: up)
+    monkeypatch.setattr(Chain, "_rather_up", lambda self, n_sources, n_targets: up)
     for room in (2**24, 40):
         monkeypatch.setattr("lstm_numba.instruments.stack_jacobians._ROOM", room)
+        monkeypatch.setattr("lstm_numba.instruments.stack_jacobians._WORTH_A_THREAD", room)
         for pair in pairs:
             got = sensitivity(stack, problem.x, of=pair[0], wrt=pair[1], **given)
             np.testing.assert_allclose(got, want[pair], rtol=1e-10, atol=1e-300)
+
+
+@each_stack
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_steps_outside_those_asked_for_reflect_what_leaves(name, up, monkeypatch):
+    """Rows that go through some steps only, with a mirror at either end, give what backward passes over all give."""
+    stack = make(name)
+    problem = Problem(stack)
+    times = range(1, T - 1)
+    monkeypatch.setattr(Chain, "_rather_up", lambda self, n_sources, n_targets: up)
+    monkeypatch.setattr(Chain, "_reflected", lambda self, reverse: 0)  # few rows are worth it, too
+    for room in (2**24, 40):
+        monkeypatch.setattr("lstm_numba.instruments.stack_jacobians._ROOM", room)
+        got = sensitivity(stack, problem.x, s=times, t=times, **problem.initial())
+        for t in times:
+            want = unit_jacobian(stack, problem, t, None)["x"][:, :, times]
+            assert norm_error(got[..., t - 1], np.linalg.norm(want, axis=(1, 3))) <= 1e-11
 
 
 @pytest.mark.parametrize("reverse", [False, True])
