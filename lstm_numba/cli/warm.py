@@ -12,6 +12,7 @@ from lstm_numba import _checks, cells
 from lstm_numba.cli.output import Talk, print_json
 from lstm_numba.cli.parser import FINE
 from lstm_numba.data import generate_news
+from lstm_numba.instruments import sensitivity
 from lstm_numba.layers.recurrent import Recurrent
 from lstm_numba.models import optimizers
 from lstm_numba.models.tagger import Tagger
@@ -35,6 +36,10 @@ def run_warm(arguments: Namespace) -> int:
         _one_update_of_each_rule(names[0], dtype)
         took[f"updates {dtype}"] = time.perf_counter() - start
         talk.line(f"{'update rules':14} {dtype}  {took[f'updates {dtype}']:5.1f} s")
+    start = time.perf_counter()
+    sensitivity(Recurrent(cells.CELLS[names[0]], 2, 3, seed=0), np.ones((2, 2)))
+    took["sensitivity"] = time.perf_counter() - start
+    talk.line(f"{'sensitivity':23}  {took['sensitivity']:5.1f} s")
     talk.line("Compiled code is kept: the next first gradient takes a fraction of a second.")
     if arguments.json:
         print_json({"seconds": took})

@@ -23,7 +23,7 @@ def test_a_second_time_nothing_is_compiled(tmp_path):
     assert compiled
     second = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb[ci]")} == compiled
-    assert set(json.loads(second.stdout)["seconds"]) == {"rnn float64", "updates float64"}
+    assert set(json.loads(second.stdout)["seconds"]) == {"rnn float64", "updates float64", "sensitivity"}
 
 
 @pytest.mark.parametrize(("option", "value"), [("--cells", "lstn"), ("--dtypes", "float16")])
