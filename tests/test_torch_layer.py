@@ -777,9 +777,9 @@ def two_threads():
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_engine_computes_on_torchs_threads(monkeypatch, two_threads, bidirectional):
-    """Where there are several of them, and to the same bits as on its own."""
+    """Where there are several of them and enough to do, and to the same bits as on its own."""
     _, ours = pair(48, 64, bidirectional=bidirectional)
-    x, parts, seen = torch.randn(80, 8, 48), [], set()
+    x, parts, seen = torch.randn(160, 8, 48), [], set()
     launch = module_page._on_torchs_threads
 
     def spy(one, number):

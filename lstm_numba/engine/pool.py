@@ -78,6 +78,11 @@ def budget() -> int:
     return getattr(_local, "budget", None) or _limit
 
 
+def borrows() -> bool:
+    """Return whether calls of this thread use another library's threads (`borrowed`), which take longer to start."""
+    return getattr(_local, "launch", None) is not None
+
+
 def patience(microseconds: int) -> int:
     """Return how long the first thread of a team waits for others: as long as given, or 0 where they would come late.
 

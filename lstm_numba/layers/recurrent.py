@@ -26,7 +26,7 @@ from lstm_numba.layers.parameters import Parameters, are_drawn
 from lstm_numba.layers.streaming import Stream
 
 # Below this many multiply-adds a call is over before a second thread has started.
-_WORTH_A_THREAD = 8_000_000
+_WORTH_A_THREAD, _WORTH_A_BORROWED_THREAD = 8_000_000, 24_000_000
 # The same for packing, in numbers moved.
 _WORTH_A_THREAD_TO_PACK = 250_000
 # Multiply-adds of a step for which a further thread is worth meeting at each step.
@@ -682,7 +682,8 @@ class Recurrent:
         of = self._program.arguments
         numbers = self.hidden_size * (len(of.U_gates) * self.input_size + len(of.W_gates) * self.hidden_size)
         work, budget = T * B * numbers, pool.budget()
-        if budget == 1 or (work < _WORTH_A_THREAD and numbers < _WORTH_A_THREAD_TO_PACK):
+        least = _WORTH_A_BORROWED_THREAD if pool.borrows() else _WORTH_A_THREAD
+        if budget == 1 or (work < least and numbers < _WORTH_A_THREAD_TO_PACK):
             return 1, 1, 1, 0, 1
         packs, sums = min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + work // _WORTH_A_THREAD)
         step = B * len(of.W_gates) * self.hidden_size**2
