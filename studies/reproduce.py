@@ -384,19 +384,19 @@ others that are 50 steps apart, is not tried here, where they are {least:g} or {
 
 
 def _short_of_2002(rows: Sequence[Row]) -> str:
-    labels = ("need them for", "gain by them on", "do as well without on", "lose by them on")
+    labels = ("need them for", "gain by them on", "don't clearly differ without on", "lose by them on")
     found: dict[str, list[str]] = {label: [] for label in labels}
     for (task, cell), p in compared(rows, "lstm").items():
         with_them, without = (chosen(rows, task=task, cell=each) for each in ("lstm", cell))
         if p >= 0.05:
-            found["do as well without on"].append(task)
+            found["don't clearly differ without on"].append(task)
         elif (share(with_them), -middle(with_them)) <= (share(without), -middle(without)):
             found["lose by them on"].append(task)
         else:
             found["need them for" if share(with_them) >= 0.5 > share(without) else "gain by them on"].append(task)
     needed = len(found["need them for"])
     verdict = "reproduced" if needed == len(unique(rows, "task")) else "in part" if needed else "not reproduced"
-    return f"**2002**, an LSTM needs peepholes to time and count: {verdict}. The seeds show that LSTMs {grouped(found)}"
+    return f"**2002**, an LSTM needs peepholes to time and count: {verdict}. By these seeds LSTMs {grouped(found)}"
 
 
 def _short_of_2000(rows: Sequence[Row]) -> str:
