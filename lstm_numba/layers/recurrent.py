@@ -475,6 +475,9 @@ class Recurrent:
         self._lanes = VECTOR_BYTES // self.dtype.itemsize
         self._padded = self.padded(self.hidden_size)
         self._panel = VECTORS * self._lanes
+        of = self._program.arguments
+        self._numbers_of_U = len(of.U_gates) * self.hidden_size * self.input_size
+        self._numbers_of_W = len(of.W_gates) * self.hidden_size**2
         self._nothing = np.empty((0, 0, 0), self.dtype)
         self._no_operands = np.empty((0, 0, 0, 0), self.dtype)
         self._no_room = np.empty(0, self.dtype)
@@ -679,22 +682,24 @@ class Recurrent:
         That is: tasks that pack weights, shares of the batch, threads of a team and its patience, and tasks that sum
         the weights' gradients. There is either one share or no team.
         """
-        of = self._program.arguments
-        numbers = self.hidden_size * (len(of.U_gates) * self.input_size + len(of.W_gates) * self.hidden_size)
-        work, budget = T * B * numbers, pool.budget()
-        least = _WORTH_A_BORROWED_THREAD if pool.borrows() else _WORTH_A_THREAD
-        if budget == 1 or (work < least and numbers < _WORTH_A_THREAD_TO_PACK):
+        numbers = self._numbers_of_U + self._numbers_of_W
+        work, small = T * B * numbers, numbers < _WORTH_A_THREAD_TO_PACK
+        if work < _WORTH_A_THREAD and small:
+            return 1, 1, 1, 0, 1
+        budget = pool.budget()
+        if budget == 1 or (work < _WORTH_A_BORROWED_THREAD and small and pool.borrows()):
             return 1, 1, 1, 0, 1
         packs, sums = min(budget, 1 + numbers // _WORTH_A_THREAD_TO_PACK), min(budget, 1 + work // _WORTH_A_THREAD)
-        step = B * len(of.W_gates) * self.hidden_size**2
-        team = min(budget, MOST, self._padded // self._panel, 1 + step // _WORTH_MEETING)
+        team = min(budget, MOST, self._padded // self._panel, 1 + B * self._numbers_of_W // _WORTH_MEETING)
         if B < _FEW * team and team > 1:
             return packs, 1, team, pool.patience(work // _WORTH_WAITING), sums
         return packs, min(B, sums), 1, 0, sums
 
     def _shared(self, tasks: Sequence[int], size: int) -> NDArray:
         """Return the memory that a team shares, if there is one."""
-        shared = buffers.empty((size + self._lanes if tasks[2] > 1 else 0,), self.dtype)
+        if tasks[2] == 1:
+            return self._no_room
+        shared = buffers.empty((size + self._lanes,), self.dtype)
         if self._step.masked:
             shared[:] = 0
         return shared
@@ -828,8 +833,9 @@ class Recurrent:
 
     def _number_kept(self, keep: str) -> int:
         """Return how many named arrays a trace keeps."""
-        step = self._step
-        return {"all": step.kept + step.rest, "backward": step.kept, "outputs": 0}[keep]
+        if keep == "outputs":
+            return 0
+        return self._step.kept + (self._step.rest if keep == "all" else 0)
 
     def memory(self, T: int, B: int, keep: str = "all") -> MemoryNeeded:
         """Return the bytes that a forward and a backward pass over B sequences of T steps would take.
