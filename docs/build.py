@@ -31,7 +31,13 @@ ROOMS = (
 )
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 ANCHOR = re.compile(r"(?<=\]\()[^)\s:]*#[^)\s]+(?=\))")
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "figures/README.md": "figures.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "studies/README.md": "what-the-cells-learn.md",
+    "figures/README.md": "figures.md",
+}
+PICTURES = (".png", ".svg", ".gif")
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".sh": "sh"}
 
 
@@ -59,7 +65,10 @@ class Source:
             return file.removeprefix("docs/")
         if file in PAGES:
             return PAGES[file]
-        if file.startswith("figures/"):
+        if file.endswith(PICTURES):
+            copy = self.folder / "_static" / file
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, copy)
             return "_static/" + file
         self.shown.add(file)
         return f"code/{file}.md"
@@ -220,9 +229,9 @@ def add_figures(source: Source) -> None:
     """Add the gallery: each figure with its alternative text, how to read it, its SVG and its code."""
     figures = ROOT / "figures"
     folder = source.folder / "_static" / "figures"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in figures.iterdir():
-        if path.suffix in (".png", ".svg", ".gif"):
+        if path.suffix in PICTURES:
             shutil.copy(path, folder)
 
     readings = {}
@@ -250,12 +259,12 @@ def add_pages(source: Source) -> None:
     """Add the pages of this folder, and README as the first one."""
     for path in sorted(DOCS.glob("*.md")):
         source.write(path.name, source.links(path.read_text(encoding="utf-8"), path.name, "docs"))
-    for file in ("README.md", "CONTRIBUTING.md"):
+    for file in ("README.md", "CONTRIBUTING.md", "studies/README.md"):
         page = PAGES[file]
-        text = source.links((ROOT / file).read_text(encoding="utf-8"), page, "")
+        text = source.links((ROOT / file).read_text(encoding="utf-8"), page, posixpath.dirname(file))
         if file == "README.md":
             guides = sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "explore")
-            source.write("guides.md", "# Guides\n\n" + contents([*guides, "contributing"]))
+            source.write("guides.md", "# Guides\n\n" + contents([*guides, "what-the-cells-learn", "contributing"]))
             text += "\n" + contents(["tutorials/index", "explore", "guides", "reference/index", "figures"], hidden=True)
         source.write(page, text)
 
