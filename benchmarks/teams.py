@@ -1,4 +1,4 @@
-"""One sequence on several cores: what a second thread brings, and an estimate for more than this machine has.
+"""One sequence on several cores, an estimate for more than this machine has, and one step at a time.
 
     python benchmarks/teams.py
 
@@ -71,8 +71,21 @@ def divided(alone: float, H: int, threads: int, meeting: float) -> float:
     return alone / threads + STEPS * together
 
 
+def one_step(H: int = 64) -> None:
+    """Print the time of a single step of a stream, and of a forward pass of one step."""
+    layer, x = LSTM(H, H, seed=0), np.ones((1, 1, H), np.float32)
+    stream = layer.stream()
+
+    def hundred(call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: [call() for _ in range(100)]
+
+    calls = {"layer.stream()": lambda: stream(x[0]), "layer.forward": lambda: layer.forward(x)}
+    for name, call in calls.items():
+        print(f"one step, H = {H}, one thread, {name}: {pass_time(hundred(call), 1, 50) * 1e4:.1f} µs")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, and the times of a step."""
     each = meeting()
     print(f"a meeting of two threads: {each * 1e9:.0f} ns")
     print(f"LSTM with H inputs and units, {STEPS} steps of one sequence, forward, float32; times as fast as one thread")
@@ -87,6 +100,7 @@ def main() -> None:
         estimates = [alone / (divided(alone, H, min(n, most), each) + rest) for n in (4, 8, 16)]
         cells = " ".join(f"{value:5.1f}" for value in estimates)
         print(f"{H:5} {alone * 1e3:8.2f} ms {alone / two:6.2f}              {cells}", flush=True)
+    one_step()
 
 
 if __name__ == "__main__":

@@ -596,7 +596,7 @@ class Recurrent:
     def around(self, flat: NDArray) -> Self:
         """Return the same layer with the weights in `flat`, which are not copied."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _parameters=self._parameters.moved_to(flat))
+        other.__dict__.update(self.__dict__, _parameters=self._parameters.moved_to(flat), _packed=None)
         return other
 
     def frozen(self) -> Self:
@@ -815,7 +815,7 @@ class Recurrent:
         shared = self._shared(tasks, recurrence.forward_shared(step, B, self._padded))
         theta, room = self._parameters.flat, self._packed
         if room is None or theta.flags.writeable:
-            room = self._room()
+            theta, room = _writable(theta), self._room()
         else:
             tasks[0], theta = 0, self._no_room
         kernel = recurrence.forward_of(step)

@@ -12,6 +12,7 @@ sigmoid for each output, or by nothing, each with its own loss (`lstm_numba.mode
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -153,12 +154,14 @@ class NetworkGradients(NamedGradients):
 class NetworkStream:
     """A network that takes one step at a time: ``stream(x)`` returns log p (B, C) and keeps the state.
 
+    It has the weights of the moment at which it begins.
+
     x is xᵗ (B, I), or whole numbers (B,) with an embedding. With another output than a softmax it returns the sums
     S hᵗ + b. See `lstm_numba.layers.streaming.Stream`.
     """
 
     def __init__(self, network: Network, stream: Stream) -> None:
-        self._network, self._stream = network, stream
+        self._network, self._stream = copy.deepcopy(network), stream
 
     def __call__(self, x: ArrayLike) -> NDArray:
         """Take a step; raise as `Network.forward` does, and leave the state as it was."""

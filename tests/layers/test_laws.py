@@ -534,6 +534,10 @@ def test_a_frozen_layer_is_the_layer_as_it_was(name):
     assert_same_bits(of_gradients(grads), of_gradients(before[1]))
     with pytest.raises(ValueError, match="read-only"):
         frozen.parameters().flat[0] = 1
+    assert_same_bits(of_trace(run(pickle.loads(pickle.dumps(frozen)), problem)[0]), of_trace(before[0]))
+    zeros = np.zeros_like(frozen.parameters().flat)
+    zeros.flags.writeable = False
+    assert_same_bits(of_trace(run(frozen.around(zeros), problem)[0]), of_trace(run(layer, problem)[0]))
     thawed = copy.deepcopy(frozen)
     thawed.parameters().flat[:] = 0
     assert_same_bits(of_trace(run(thawed, problem)[0]), of_trace(run(layer, problem)[0]))

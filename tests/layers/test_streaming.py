@@ -61,6 +61,10 @@ def test_a_stream_keeps_the_weights_with_which_it_began():
     expected, stream = layer.forward(x).h, layer.stream(B=B)
     layer["W"] = np.zeros_like(layer["W"])
     assert close([stream(each) for each in x], expected)
+    network = Network(I, 2, (5,), bidirectional=False, seed=0)
+    expected, stream = network.forward(x).log_probabilities, network.stream(B=B)
+    network.parameters().flat[:] = 0
+    assert close([stream(each) for each in x], expected)
 
 
 @pytest.mark.parametrize(
