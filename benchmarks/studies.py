@@ -109,6 +109,8 @@ def _dask(environment: dict[str, int] | None = None) -> Any:
     import dask
     from distributed import Client, LocalCluster
 
+    for name in KEPT:  # which an earlier cluster leaves in this process
+        os.environ.pop(name, None)
     if environment:
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment})
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
